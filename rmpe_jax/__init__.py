@@ -1,0 +1,3 @@
+"""RMPE, Regional Multi-person Pose Estimation (ICCV 2017), complete, in JAX and Flax."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,137 @@
+"""Box formats, and 2x3 affines between the frames image, crop and heatmap.
+
+Coordinates are (x, y) pixels with pixel centres at integers; sizes are (height, width). Box edges
+are pixel edges counted from 0 (COCO's sense: the whole picture is (0, 0, width, height)), so a box's
+centre lies half a pixel less in pixel-centre coordinates. Affines map (x, y, 1) columns and are
+named by what they map: `image_from_crop` takes crop pixels to image pixels. What takes arrays here
+works on NumPy and JAX arrays alike.
+"""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+
+def xyxy_from_xywh(bboxes_xywh: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    """COCO's (x, y, width, height) to (x1, y1, x2, y2); x2 = x + width."""
+    xp = bboxes_xywh.__array_namespace__()
+    return xp.concatenate([bboxes_xywh[..., :2], bboxes_xywh[..., :2] + bboxes_xywh[..., 2:]], -1)
+
+
+def xywh_from_xyxy(bboxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    """(x1, y1, x2, y2) to COCO's (x, y, width, height)."""
+    xp = bboxes.__array_namespace__()
+    return xp.concatenate([bboxes[..., :2], bboxes[..., 2:] - bboxes[..., :2]], -1)
+
+
+def box_area(bboxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
+    """Area in square pixels; 0 for boxes turned inside out."""
+    xp = bboxes.__array_namespace__()
+    size = xp.maximum(bboxes[..., 2:] - bboxes[..., :2], 0)
+    return size[..., 0] * size[..., 1]
+
+
+def box_iou(
+    a: Float[np.ndarray, "*n 4"], b: Float[np.ndarray, "*m 4"]
+) -> Float[np.ndarray, "*n m"]:
+    """Intersection over union of every box of `a` (…, n, 4) with every box of `b` (…, m, 4)."""
+    xp = a.__array_namespace__()
+    corners = xp.concatenate(
+        [
+            xp.maximum(a[..., :, None, :2], b[..., None, :, :2]),
+            xp.minimum(a[..., :, None, 2:], b[..., None, :, 2:]),
+        ],
+        -1,
+    )
+    inter = box_area(corners)
+    union = box_area(a)[..., :, None] + box_area(b)[..., None, :] - inter
+    return inter / xp.maximum(union, 1e-12)
+
+
+def clip_boxes(
+    bboxes: Float[np.ndarray, "*n 4"], size: tuple[int, int]
+) -> Float[np.ndarray, "*n 4"]:
+    """The part of each box inside a picture of `size` (height, width)."""
+    xp = bboxes.__array_namespace__()
+    limit = xp.asarray([size[1], size[0], size[1], size[0]], dtype=bboxes.dtype)
+    return xp.minimum(xp.maximum(bboxes, 0), limit)
+
+
+def keypoint_extent(
+    keypoints: Float[np.ndarray, "k 2"], visible: np.ndarray, margin: float = 0.0
+) -> Float[np.ndarray, " 4"]:
+    """Box around the visible keypoints, grown by `margin` of its size on each side; NumPy only."""
+    points = keypoints[np.asarray(visible) > 0]
+    low, high = points.min(0), points.max(0)
+    grow = margin * (high - low)
+    return np.concatenate([low - grow, high + grow]).astype(np.float32)
+
+
+def image_from_crop(
+    bbox: Float[np.ndarray, " 4"],
+    input_size: tuple[int, int],
+    padding: float = 1.25,
+    rotation: float = 0.0,
+) -> Float[np.ndarray, "2 3"]:
+    """Affine from crop pixels to image pixels for the crop of a person's box.
+
+    The box's short side is grown to the aspect of `input_size`, both sides by `padding` (1.25 is
+    AlphaPose's and the COCO literature's), and the result fills the crop exactly: its outer edges
+    are the outer edges of the border pixels.
+
+    Args:
+      bbox: (x1, y1, x2, y2) image pixels.
+      input_size: (height, width) of the crop.
+      padding: factor on both sides of the box.
+      rotation: radians; the crop's x axis is turned by this angle, clockwise as seen, in the image.
+    """
+    height, width = input_size
+    x1, y1, x2, y2 = (float(v) for v in bbox)
+    box_width, box_height = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
+    scale = padding * max(box_width / width, box_height / height)  # image pixels per crop pixel
+    a, b = scale * math.cos(rotation), scale * math.sin(rotation)
+    # Box edges lie on pixel edges, so in pixel-centre coordinates the centre is half a pixel less.
+    center_x, center_y = (x1 + x2 - 1) / 2, (y1 + y2 - 1) / 2
+    u, v = (width - 1) / 2, (height - 1) / 2
+    return np.array(
+        [[a, -b, center_x - a * u + b * v], [b, a, center_y - b * u - a * v]], dtype=np.float32
+    )
+
+
+def heatmap_from_crop(
+    input_size: tuple[int, int], heatmap_size: tuple[int, int]
+) -> Float[np.ndarray, "2 3"]:
+    """Affine from crop pixels to heatmap pixels; the two rasters cover the same area.
+
+    With this alignment mirroring the crop mirrors the heatmap exactly (no one-pixel shift).
+    """
+    sy, sx = heatmap_size[0] / input_size[0], heatmap_size[1] / input_size[1]
+    return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2]], dtype=np.float32)
+
+
+def compose(
+    outer: Float[np.ndarray, "*n 2 3"], inner: Float[np.ndarray, "*n 2 3"]
+) -> Float[np.ndarray, "*n 2 3"]:
+    """The affine that applies `inner` first: `compose(c_from_b, b_from_a)` is c_from_a."""
+    xp = outer.__array_namespace__()
+    linear = outer[..., :2] @ inner[..., :2]
+    offset = outer[..., :2] @ inner[..., 2:] + outer[..., 2:]
+    return xp.concatenate([linear, offset], -1)
+
+
+def invert(affine: Float[np.ndarray, "*n 2 3"]) -> Float[np.ndarray, "*n 2 3"]:
+    """The inverse affine, b_from_a of a_from_b."""
+    xp = affine.__array_namespace__()
+    a, b, c, d = affine[..., 0, 0], affine[..., 0, 1], affine[..., 1, 0], affine[..., 1, 1]
+    det = a * d - b * c
+    linear = xp.stack([xp.stack([d, -b], -1), xp.stack([-c, a], -1)], -2) / det[..., None, None]
+    return xp.concatenate([linear, -(linear @ affine[..., 2:])], -1)
+
+
+def transform_points(
+    affine: Float[np.ndarray, "*n 2 3"], points: Float[np.ndarray, "*n k 2"]
+) -> Float[np.ndarray, "*n k 2"]:
+    """Apply an affine to points (…, k, 2): frame a in, frame b out, for b_from_a."""
+    xp = affine.__array_namespace__()
+    return points @ xp.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]

@@ -1,0 +1,30 @@
+"""What every test needs: parsed absl flags, and the shared data if it is there."""
+
+import os
+import pathlib
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import pytest
+from absl import flags
+
+# Grain's worker processes read absl flags; outside of absl's app.run nobody has parsed them.
+flags.FLAGS.mark_as_parsed()
+
+
+@pytest.fixture(scope="session")
+def shared() -> pathlib.Path:
+    """The folder `shared` beside the checkout: real data, documents and models."""
+    folder = pathlib.Path(__file__).parents[2] / "shared"
+    if not folder.is_dir():
+        pytest.skip(f"no folder {folder.name}/ beside the checkout")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def shared_data(shared) -> pathlib.Path:
+    """Real pictures with annotations: `coco/`, `mpii/`, `lsp_extended/`."""
+    if not (shared / "data").is_dir():
+        pytest.skip("no shared/data beside the checkout")
+    return shared / "data"
