@@ -1,0 +1,47 @@
+"""Single-person pose estimators (SPPE), built by name."""
+
+import difflib
+from functools import partial
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.models.fastpose import FastPose, FastPoseDuc
+from rmpe_jax.models.simplepose import SimplePose
+
+_MODELS = {
+    "fastpose_res18": partial(FastPose, depth=18, duc_features=(512, 512)),
+    "fastpose_res34": partial(FastPose, depth=34, duc_features=(512, 512)),
+    "fastpose_res50": partial(FastPose, depth=50),
+    "fastpose_res101": partial(FastPose, depth=101),
+    "fastpose_res152": partial(FastPose, depth=152),
+    "fastpose_duc_res50": partial(FastPoseDuc, depth=50, shuffle=True),
+    "fastpose_duc_res152": partial(FastPoseDuc, depth=152),
+    "simplepose_res18": partial(SimplePose, depth=18),
+    "simplepose_res50": partial(SimplePose, depth=50),
+    "simplepose_res101": partial(SimplePose, depth=101),
+    "simplepose_res152": partial(SimplePose, depth=152),
+}
+SPPE_NAMES = tuple(_MODELS)
+
+
+def build_sppe(name: str, num_keypoints: int, dtype: DTypeLike = jnp.float32) -> nn.Module:
+    """Builds a single-person pose estimator.
+
+    The module maps images (b, H, W, 3) to float32 heatmaps (b, h, w, k), or to a list of them, one
+    per stack, for the hourglasses: `module.apply(variables, x, train=False)`.
+
+    Args:
+      name: one of `SPPE_NAMES`.
+      num_keypoints: k.
+      dtype: precision of the arithmetic; parameters stay float32.
+
+    Raises:
+      UserError: unknown name.
+    """
+    if name not in _MODELS:
+        choices = difflib.get_close_matches(name, SPPE_NAMES, n=len(SPPE_NAMES), cutoff=0)
+        raise UserError(f"model: there is no {name!r}; choose one of {', '.join(choices)}")
+    return _MODELS[name](num_keypoints=num_keypoints, dtype=dtype)
