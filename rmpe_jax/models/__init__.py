@@ -9,6 +9,8 @@ from jax.typing import DTypeLike
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.models.fastpose import FastPose, FastPoseDuc
+from rmpe_jax.models.hourglass import StackedHourglass
+from rmpe_jax.models.hrnet import HRNet
 from rmpe_jax.models.simplepose import SimplePose
 
 _MODELS = {
@@ -23,6 +25,10 @@ _MODELS = {
     "simplepose_res50": partial(SimplePose, depth=50),
     "simplepose_res101": partial(SimplePose, depth=101),
     "simplepose_res152": partial(SimplePose, depth=152),
+    "hrnet_w32": partial(HRNet, width=32),
+    "hourglass_2": partial(StackedHourglass, num_stacks=2),
+    "hourglass_4": partial(StackedHourglass, num_stacks=4),
+    "hourglass_8": partial(StackedHourglass, num_stacks=8),
 }
 SPPE_NAMES = tuple(_MODELS)
 

@@ -1,0 +1,101 @@
+"""HRNet: branches at 1/4 to 1/32 of the input that exchange features all along.
+
+Sun et al., Deep High-Resolution Representation Learning for Human Pose Estimation, CVPR 2019.
+Names follow the published checkpoints: their `stage3.0.fuse_layers.2.0.1.0` is
+`stage3_0/fuse_layers_2_0_1_0` here.
+"""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from rmpe_jax.models.layers import check_size, conv_bn, heatmap_conv, upsample_nearest
+from rmpe_jax.models.resnet import BasicBlock, Bottleneck
+
+
+class HighResolutionModule(nn.Module):
+    """Four basic blocks on every branch, then every output is the sum of all branches.
+
+    Branch i + 1 is half as high and wide as branch i.
+
+    Attributes:
+      num_outputs: how many branches, finest first, to return.
+      dtype: precision of the arithmetic.
+    """
+
+    num_outputs: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(
+        self, branches: list[Float[Array, "..."]], train: bool = False
+    ) -> list[Float[Array, "..."]]:
+        for index in range(4):
+            branches = [
+                BasicBlock(x.shape[-1], dtype=self.dtype, name=f"branches_{i}_{index}")(x, train)
+                for i, x in enumerate(branches)
+            ]
+        widths = [x.shape[-1] for x in branches]
+        return [
+            nn.relu(sum(self.bring(x, i, j, widths[i], train) for j, x in enumerate(branches)))
+            for i in range(self.num_outputs)
+        ]
+
+    def bring(self, x, target, source, features, train):
+        """Brings branch `source` to the resolution and width of branch `target`."""
+        name = f"fuse_layers_{target}_{source}"
+        if source > target:
+            names = (f"{name}_0", f"{name}_1")
+            x = conv_bn(x, features, 1, train=train, dtype=self.dtype, names=names)
+            return upsample_nearest(x, 2 ** (source - target))
+        for step in range(target - source):
+            last = step == target - source - 1
+            names = (f"{name}_{step}_0", f"{name}_{step}_1")
+            width = features if last else x.shape[-1]
+            x = conv_bn(x, width, 3, stride=2, train=train, dtype=self.dtype, names=names)
+            x = x if last else nn.relu(x)
+        return x
+
+
+class HRNet(nn.Module):
+    """Images (b, H, W, 3) to heatmaps (b, H/4, W/4, k), float32; H and W multiples of 32.
+
+    Kernels start He-normal, the last one N(0, 0.001).
+
+    Attributes:
+      num_keypoints: k.
+      width: channels of the finest branch; each coarser one has twice as many.
+      dtype: precision of the arithmetic.
+    """
+
+    num_keypoints: int
+    width: int = 32
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b h w 3"], train: bool = False) -> Float[Array, "..."]:
+        check_size(x, 32, "hrnet")
+        x = self.layer(x, 64, train, "conv1", "bn1", stride=2)
+        x = self.layer(x, 64, train, "conv2", "bn2", stride=2)
+        for index in range(4):
+            x = Bottleneck(64, dtype=self.dtype, name=f"layer1_{index}")(x, train)
+        coarsest = x
+        branches = [self.layer(x, self.width, train, "transition1_0_0", "transition1_0_1")]
+        for stage, num_modules in ((2, 1), (3, 4), (4, 3)):
+            name = f"transition{stage - 1}_{stage - 1}_0"
+            width = self.width * 2 ** (stage - 1)
+            branches.append(self.layer(coarsest, width, train, f"{name}_0", f"{name}_1", stride=2))
+            for index in range(num_modules):
+                last = stage == 4 and index == num_modules - 1
+                branches = HighResolutionModule(
+                    1 if last else stage, dtype=self.dtype, name=f"stage{stage}_{index}"
+                )(branches, train)
+            coarsest = branches[-1]
+        return heatmap_conv(self.num_keypoints, 1, name="final_layer")(branches[0])
+
+    def layer(self, x, features, train, *names, stride=1):
+        """3x3 convolution, batch norm, ReLU."""
+        return nn.relu(
+            conv_bn(x, features, 3, stride=stride, train=train, dtype=self.dtype, names=names)
+        )
