@@ -98,7 +98,7 @@ def pixel_shuffle(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 c4"]:
     """Channel 4c + 2i + j of pixel (y, x) becomes channel c of pixel (2y + i, 2x + j)."""
     *batch, height, width, channels = x.shape
     x = x.reshape(*batch, height, width, channels // 4, 2, 2)
-    x = jnp.moveaxis(x, (-2, -1), (-5, -3))  # (..., h, i, w, j, c)
+    x = jnp.moveaxis(x, (-2, -1), (-4, -2))  # (..., h, i, w, j, c)
     return x.reshape(*batch, 2 * height, 2 * width, channels // 4)
 
 
