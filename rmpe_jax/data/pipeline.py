@@ -1,0 +1,193 @@
+"""From a source of people to batches for training: decode, crop, augment, on the host, with Grain.
+
+The place in the stream is the step number: batch i is a function of the source, the seed and i, the
+same for any number of threads, worker processes and hosts. What a step sees is therefore resumed by
+`dataset[step:]`. The random numbers depend on the chain of operations in `train_dataset`: adding or
+moving one changes every crop of a run. Nothing here imports JAX.
+"""
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Iterator
+from typing import Any, Protocol
+
+import cv2
+import grain
+import numpy as np
+from absl import flags
+
+from rmpe_jax.data import augment
+from rmpe_jax.data.augment import Augmentation
+from rmpe_jax.data.pictures import PictureError, decode_picture
+from rmpe_jax.errors import UserError
+from rmpe_jax.skeletons import Skeleton
+
+MAX_CORRUPT_IN_A_ROW = 100
+
+
+class PersonSource(Protocol):
+    """Random access to people; picklable, because worker processes get a copy.
+
+    An element is a dict of "encoded" (the picture file's bytes), "name" (for messages), "keypoints"
+    (k, 2) float32 image pixels, "visibility" (k,) uint8 0/1/2, "bbox" (4,) float32 xyxy and
+    "person_id". Reading an element may raise `PictureError`.
+    """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+def train_dataset(
+    source: PersonSource,
+    *,
+    skeleton: Skeleton,
+    input_size: tuple[int, int],
+    augmentation: Augmentation,
+    padding: float,
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+    strict: bool = False,
+) -> grain.MapDataset:
+    """The endless stream of training batches; element i is this process's share of batch i.
+
+    An epoch visits every person once, in an order of its own. Elements are dicts of arrays, with
+    b = batch_size / process_count:
+
+      "image"            (b, height, width, 3) uint8 RGB
+      "keypoints"        (b, k, 2) float32 crop pixels, 0 where not labelled
+      "visibility"       (b, k) uint8 0/1/2, of the person, in the crop or not
+      "weights"          (b, k) float32, 1 for a labelled keypoint inside the crop, else 0
+      "image_from_crop"  (b, 2, 3) float32
+      "person_id"        (b,) int64
+      "corrupt"          (b,) bool, the picture drawn could not be read
+
+    A picture that cannot be read is named in the log, once in each process, and the next person of
+    the source whose picture can be read takes its place; sum "corrupt" to count them.
+
+    Args:
+      source: the people, in `skeleton`.
+      skeleton: for left-right partners and upper body.
+      input_size: (height, width) of the crops.
+      augmentation: how crops vary.
+      padding: factor on both sides of the box.
+      batch_size: of all processes together.
+      seed: 0 to 2**32 - 1.
+      process_index: which process this is.
+      process_count: how many processes share each batch.
+      strict: fail on the first picture that cannot be read.
+
+    Raises:
+      UserError: an empty source, a batch size that `process_count` does not divide; while reading,
+        `MAX_CORRUPT_IN_A_ROW` unreadable pictures, or one if `strict`.
+    """
+    if len(source) == 0:
+        raise UserError("no people to train on: the data set is empty")
+    if batch_size % process_count:
+        raise UserError(
+            f"batch size {batch_size} cannot be shared by {process_count} processes: "
+            "make it a multiple of their number"
+        )
+    load = _LoadPerson(source, skeleton, tuple(input_size), augmentation, padding, strict)
+    people = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(load)
+    # Shared out after the random map: each person's random numbers follow from its place in the
+    # whole stream, so that any number of processes makes the same crops.
+    return people[process_index::process_count].batch(batch_size // process_count)
+
+
+def iterate(
+    dataset: grain.MapDataset,
+    start_step: int = 0,
+    *,
+    num_threads: int = 2,
+    num_workers: int = 0,
+    prefetch: int = 8,
+) -> Iterator[dict[str, np.ndarray]]:
+    """The dataset's batches from `start_step` on, made ahead of time.
+
+    Close the iterator (`contextlib.closing`) to stop its threads and processes. Batches from worker
+    processes lie in shared memory: copy what is to outlive the next batch.
+
+    Args:
+      dataset: of `train_dataset`.
+      start_step: how many batches have been used before.
+      num_threads: threads that make batches, in each process.
+      num_workers: processes beside this one; 0 makes batches in this process. On up to four cores
+        threads are faster. Scripts that use them need the `if __name__ == "__main__"` guard.
+      prefetch: batches kept ready in each process.
+    """
+    if num_workers and not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # outside of absl's app.run; Grain hands them to its workers
+    _init_worker()
+    read = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
+    options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=prefetch)
+    batches = dataset[start_step:].to_iter_dataset(read)
+    iterator = iter(batches.mp_prefetch(options, worker_init_fn=_init_worker))
+    try:
+        yield from iterator
+    finally:
+        iterator.close()
+
+
+def _init_worker(*_: int) -> None:
+    cv2.setNumThreads(0)  # each thread has a batch of its own to make
+
+
+@dataclasses.dataclass(frozen=True)
+class _LoadPerson(grain.transforms.RandomMap):
+    """Index of a person in the source -> one element of a batch."""
+
+    source: PersonSource
+    skeleton: Skeleton
+    input_size: tuple[int, int]
+    augmentation: Augmentation
+    padding: float
+    strict: bool
+
+    def random_map(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+        person, image, corrupt = self._read(index)
+        plan = augment.augment(
+            rng,
+            self.augmentation,
+            person["bbox"],
+            person["keypoints"],
+            person["visibility"],
+            skeleton=self.skeleton,
+            input_size=self.input_size,
+            padding=self.padding,
+        )
+        keypoints, visibility = augment.move_keypoints(
+            plan, person["keypoints"], person["visibility"], self.skeleton.flip_indices
+        )
+        crop = augment.crop(image, plan.image_from_crop, self.input_size)
+        weights = (visibility > 0) & augment.inside(keypoints, self.input_size)
+        return {
+            "image": augment.apply_color_gain(crop, plan.color_gain),
+            "keypoints": keypoints,
+            "visibility": visibility,
+            "weights": weights.astype(np.float32),
+            "image_from_crop": plan.image_from_crop,
+            "person_id": np.int64(person["person_id"]),
+            "corrupt": np.bool_(corrupt),
+        }
+
+    def _read(self, index: int) -> tuple[dict[str, Any], np.ndarray, bool]:
+        """Person and picture at `index`, or of the next index that can be read."""
+        for tries in range(min(len(self.source), MAX_CORRUPT_IN_A_ROW)):
+            try:
+                person = self.source[(index + tries) % len(self.source)]
+                return person, decode_picture(person["encoded"], person["name"]), tries > 0
+            except PictureError as error:
+                if self.strict:
+                    raise
+                message = str(error)
+                _warn_once(message)
+        raise UserError(f"{tries + 1} pictures in a row cannot be read, the last one: {message}")
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    logging.getLogger(__name__).warning("%s; another person takes its place", message)
