@@ -1,0 +1,6 @@
+"""Benchmarks' metrics on files and arrays: COCO's average precision and PCKh."""
+
+from rmpe_jax.evaluation.coco import box_ap, coco_ap
+from rmpe_jax.evaluation.pckh import pckh
+
+__all__ = ["box_ap", "coco_ap", "pckh"]

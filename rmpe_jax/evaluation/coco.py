@@ -1,0 +1,143 @@
+"""COCO's average precision of poses and of boxes, by pycocotools."""
+
+import contextlib
+import io
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.results import PERSON, read_json
+
+Annotations = str | os.PathLike | dict
+
+# The order of pycocotools' `COCOeval.stats` for keypoints.
+METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
+_NUM_COCO_KEYPOINTS = 17
+
+
+def coco_ap(
+    annotations: Annotations, results: list[dict], sigmas: Sequence[float] | None = None
+) -> dict[str, float]:
+    """Average precision and recall of poses by object keypoint similarity (OKS).
+
+    Args:
+      annotations: COCO keypoint ground truth, a file or what it holds.
+      results: records of COCO's result form, with `keypoints` (x, y, anything) * k and `score`.
+      sigmas: per joint OKS sigmas (k,); COCO's 17 if not given.
+
+    Returns:
+      `METRICS` as fractions; M and L are medium and large people. -1 where the ground truth has
+      nobody of that size (pycocotools' convention); all 0 if there are no results.
+
+    Raises:
+      UserError: ground truth or results are not of that form, results are not finite, or
+        name pictures that the ground truth does not have.
+    """
+    num_keypoints = _NUM_COCO_KEYPOINTS if sigmas is None else len(sigmas)
+    ground_truth = _load(annotations, num_keypoints)
+    if not results:
+        return dict.fromkeys(METRICS, 0.0)
+    _check_results(results, ground_truth, "keypoints", 3 * num_keypoints)
+    return dict(zip(METRICS, _evaluate(ground_truth, results, "keypoints", sigmas), strict=True))
+
+
+def box_ap(annotations: Annotations, detections: list[dict]) -> dict[str, float]:
+    """Average precision of person boxes: AP over IoU .50 to .95, and AP50.
+
+    Args:
+      annotations: COCO keypoint ground truth, a file or what it holds.
+      detections: records of COCO's result form, with `bbox` xywh and `score`.
+
+    Raises:
+      UserError: as `coco_ap`.
+    """
+    ground_truth = _load(annotations, None)
+    people = [d for d in detections if d.get("category_id") == PERSON]
+    if not people:
+        return {"AP": 0.0, "AP50": 0.0}
+    _check_results(people, ground_truth, "bbox", 4)
+    stats = _evaluate(ground_truth, people, "bbox", None)
+    return {"AP": stats[0], "AP50": stats[1]}
+
+
+def _evaluate(
+    ground_truth: dict, results: list[dict], kind: str, sigmas: Sequence[float] | None
+) -> list[float]:
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = COCO()
+        # pycocotools writes into the records: give it copies.
+        annotations = [dict(annotation) for annotation in ground_truth["annotations"]]
+        coco.dataset = {**ground_truth, "annotations": annotations}
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes([dict(result) for result in results]), kind)
+        evaluation.params.catIds = [PERSON]
+        if sigmas is not None:
+            evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats]
+
+
+def _load(annotations: Annotations, num_keypoints: int | None) -> dict:
+    """Ground truth with everything that pycocotools takes for granted checked."""
+    is_dict = isinstance(annotations, dict)
+    name = "the ground truth" if is_dict else f"annotation file {annotations}"
+    content = annotations if is_dict else read_json(annotations, "annotation file")
+    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= set(content):
+        raise UserError(f"{name} lacks images, annotations or categories: give COCO's form")
+    if PERSON not in {category.get("id") for category in content["categories"]}:
+        raise UserError(f"{name} has no category {PERSON}: people must be of category {PERSON}")
+    needed = {"id", "image_id", "category_id", "area", "bbox"}
+    if num_keypoints is not None:
+        needed |= {"keypoints", "num_keypoints"}
+    for annotation in content["annotations"]:
+        if missing := sorted(needed - annotation.keys()):
+            where = annotation.get("id", "without id")
+            raise UserError(f"{name}: annotation {where} has no {', '.join(missing)}: add them")
+        if num_keypoints is not None and len(annotation["keypoints"]) != 3 * num_keypoints:
+            raise UserError(
+                f"{name}: annotation {annotation['id']} has {len(annotation['keypoints'])} "
+                f"keypoint values instead of 3 x {num_keypoints}: mend it or give other sigmas"
+            )
+    return content
+
+
+def _check_results(results: list[dict], ground_truth: dict, field: str, length: int) -> None:
+    _check_images(results, {image["id"] for image in ground_truth["images"]})
+    for number, result in enumerate(results):
+        where = f"result {number} (picture {result['image_id']})"
+        if missing := sorted({"category_id", field, "score"} - result.keys()):
+            raise UserError(f"{where} has no {', '.join(missing)}: give COCO's result form")
+        values = _floats(result[field])
+        if values.shape != (length,):
+            raise UserError(
+                f"{where} has {field} of shape {values.shape} instead of {length} values: "
+                "give results of the ground truth's joint set"
+            )
+        if not (np.isfinite(values).all() and np.isfinite(_floats(result["score"])).all()):
+            raise UserError(f"{where} has {field} or a score that is not a finite number: mend it")
+
+
+def _check_images(results: list[dict], known: set) -> None:
+    unknown = {result.get("image_id"): None for result in results}
+    unknown = [image_id for image_id in unknown if image_id not in known]
+    if unknown:
+        first = ", ".join(map(str, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+        raise UserError(
+            f"{len(unknown)} pictures of the results are not in the ground truth ({first}): "
+            "give results and ground truth of the same pictures"
+        )
+
+
+def _floats(values: Any) -> np.ndarray:
+    """Values as an array, NaN where they are no numbers."""
+    try:
+        return np.asarray(values, np.float64)
+    except (TypeError, ValueError):
+        return np.full(np.shape(values) if np.isscalar(values) else len(values), np.nan)

@@ -1,0 +1,205 @@
+"""Result and detection files: COCO's result form, and AlphaPose's list of boxes.
+
+Both are JSON lists of records `{"image_id", "category_id", "bbox", "score"}` with xywh boxes; poses
+add `"keypoints": [x, y, score, ...]`. COCO names a picture by its integer id,
+AlphaPose's `--detfile` by a path or an id, and may add an `"idx"`, which is of no use here.
+"""
+
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from absl import logging
+from jaxtyping import Float, Int
+
+from rmpe_jax import geometry
+from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.errors import UserError
+
+PERSON = 1  # COCO's category id
+
+ImageId = int | str
+
+
+@dataclasses.dataclass(frozen=True)
+class Detections:
+    """A detector's person boxes on the pictures of a data set, in the order of its pictures.
+
+    Attributes:
+      picture_index: (m,) index into `PoseDataset.pictures`.
+      bboxes: (m, 4) xyxy image pixels.
+      scores: (m,) the detector's.
+      num_skipped: boxes left out because they had no area or were not finite.
+    """
+
+    picture_index: Int[np.ndarray, " m"]
+    bboxes: Float[np.ndarray, "m 4"]
+    scores: Float[np.ndarray, " m"]
+    num_skipped: int
+
+
+def read_json(path: str | os.PathLike, what: str) -> Any:
+    """What a JSON file holds; `what` names the file in messages, such as "detections file".
+
+    Raises:
+      UserError: there is no such file, or it is not JSON.
+    """
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise UserError(
+            f"{what} {path} cannot be read ({error.strerror}): check the path"
+        ) from None
+    except ValueError as error:
+        raise UserError(f"{what} {path} is not JSON ({error}): give a whole, valid file") from None
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write JSON so that `path` holds the old or the new content and never a part of it.
+
+    Raises:
+      UserError: the folder or the disk does not take it, or `content` holds NaN or infinity.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({error.strerror}): free or change it") from None
+    except ValueError:
+        raise UserError(f"{path} is not written: a result is not a finite number") from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def coco_results(
+    image_ids: Sequence[ImageId],
+    keypoints: Float[np.ndarray, "n k 2"],
+    keypoint_scores: Float[np.ndarray, "n k"],
+    scores: Float[np.ndarray, " n"],
+    bboxes: Float[np.ndarray, "n 4"],
+) -> list[dict]:
+    """Poses as records of COCO's result form; `bboxes` are xyxy, all in image pixels.
+
+    Coordinates are rounded to a thousandth of a pixel and scores to 1e-6, so that a file evaluates
+    as the records in memory do.
+    """
+    points = np.concatenate(
+        [
+            np.asarray(keypoints, np.float64).round(3),
+            np.asarray(keypoint_scores, np.float64)[..., None].round(6),
+        ],
+        -1,
+    )
+    boxes = geometry.xywh_from_xyxy(np.asarray(bboxes, np.float64)).round(3)
+    return [
+        {
+            "image_id": image_id,
+            "category_id": PERSON,
+            "keypoints": pose.reshape(-1).tolist(),
+            "score": round(float(score), 6),
+            "bbox": box.tolist(),
+        }
+        for image_id, pose, score, box in zip(image_ids, points, scores, boxes, strict=True)
+    ]
+
+
+def load_detections(
+    path: str | os.PathLike, dataset: PoseDataset, skip_unknown: bool = False
+) -> Detections:
+    """Person boxes of a detections file, in COCO's or AlphaPose's form.
+
+    A picture is known by the data set's `image_id`, else by its file name with or without folder
+    and extension. Other categories than person are dropped; a record without a category is one.
+
+    Args:
+      skip_unknown: leave out boxes of pictures that `dataset` does not have, for one file over
+        several splits.
+
+    Raises:
+      UserError: not a detections file, or (without `skip_unknown`) boxes of unknown pictures.
+    """
+    records = _person_records(path)
+    find = _picture_finder(dataset)
+    index = np.array([find(record["image_id"]) for record in records], np.int64)
+    known = index >= 0
+    if not known.all() and not skip_unknown:
+        unknown = [r["image_id"] for r, ok in zip(records, known, strict=True) if not ok]
+        raise _unknown_pictures(path, unknown, dataset)
+    bboxes_xywh, scores = _box_arrays(path, records)
+    sound = np.isfinite(bboxes_xywh).all(-1) & np.isfinite(scores)
+    sound &= (bboxes_xywh[:, 2:] > 0).all(-1)
+    if num_skipped := int((known & ~sound).sum()):
+        logging.warning("%s: %d boxes without area or with NaN are left out", path, num_skipped)
+    chosen = np.flatnonzero(known & sound)
+    chosen = chosen[np.argsort(index[chosen], kind="stable")]
+    bboxes = geometry.xyxy_from_xywh(bboxes_xywh[chosen])
+    return Detections(index[chosen], bboxes, scores[chosen], num_skipped)
+
+
+def _person_records(path: str | os.PathLike) -> list[dict]:
+    records = read_json(path, "detections file")
+    if not isinstance(records, list):
+        raise UserError(f"detections file {path} is not a list of boxes: give COCO's result form")
+    for number, record in enumerate(records):
+        if not isinstance(record, dict) or not {"image_id", "bbox", "score"} <= record.keys():
+            raise UserError(
+                f"detections file {path}: entry {number} needs image_id, bbox and score"
+            )
+        if not isinstance(record["image_id"], (int, str)):
+            raise UserError(
+                f"detections file {path}: the image_id of entry {number} is neither "
+                "an integer nor a file name"
+            )
+    return [record for record in records if record.get("category_id", PERSON) == PERSON]
+
+
+def _box_arrays(path: str | os.PathLike, records: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+    try:
+        boxes = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)
+        scores = np.array([record["score"] for record in records], np.float32).reshape(-1)
+        if not len(boxes) == len(scores) == len(records):
+            raise ValueError
+    except (TypeError, ValueError):
+        raise UserError(
+            f"detections file {path}: every bbox must be [x, y, width, height] and every score "
+            "a number"
+        ) from None
+    return boxes, scores
+
+
+def _picture_finder(dataset: PoseDataset):
+    """A function from an `image_id` of a file to the picture's index, -1 if there is none."""
+    by_id = {picture.image_id: i for i, picture in enumerate(dataset.pictures)}
+    # Two pictures of one stem in different folders cannot be told apart by it.
+    stems = collections.Counter(picture.path.stem for picture in dataset.pictures)
+    by_stem = {p.path.stem: i for i, p in enumerate(dataset.pictures) if stems[p.path.stem] == 1}
+
+    def find(image_id: ImageId) -> int:
+        if image_id in by_id:
+            return by_id[image_id]
+        return by_stem.get(_stem(image_id), -1) if isinstance(image_id, str) else -1
+
+    return find
+
+
+def _stem(path: str) -> str:
+    # Files written on Windows are read here too.
+    return pathlib.PurePosixPath(path.replace("\\", "/")).stem
+
+
+def _unknown_pictures(path, unknown: list[ImageId], dataset: PoseDataset) -> UserError:
+    names = list(dict.fromkeys(unknown))
+    first = ", ".join(str(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    return UserError(
+        f"detections file {path}: {len(names)} of its pictures are not in {dataset.name} "
+        f"({first}): give the file made for these pictures, or skip the unknown ones"
+    )
