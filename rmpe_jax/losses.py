@@ -64,8 +64,8 @@ def symmetric_integral(
         has 2 for every size.
     """
     height, width = logits.shape[1:3]
-    maps = jax.nn.sigmoid(logits.astype(jnp.float32))
-    maps = maps / maps.sum((1, 2), keepdims=True)
+    # Softmax of log c is c / Σc, and does not underflow where every logit is very negative.
+    maps = jax.nn.softmax(jax.nn.log_sigmoid(logits.astype(jnp.float32)), axis=(1, 2))
     predicted = jnp.stack(
         [
             _mean_index(maps.sum(1), width / 8 if amplitude is None else amplitude),
