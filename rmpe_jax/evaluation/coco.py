@@ -4,7 +4,7 @@ import contextlib
 import io
 import os
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from pycocotools.coco import COCO
@@ -66,18 +66,23 @@ def box_ap(annotations: Annotations, detections: list[dict]) -> dict[str, float]
 
 
 def _evaluate(
-    ground_truth: dict, results: list[dict], kind: str, sigmas: Sequence[float] | None
+    ground_truth: dict,
+    results: list[dict],
+    kind: Literal["keypoints", "bbox"],
+    sigmas: Sequence[float] | None,
 ) -> list[float]:
+    # pycocotools writes into the records: give it copies.
+    content: Any = {**ground_truth, "annotations": [dict(a) for a in ground_truth["annotations"]]}
+    copies: Any = [dict(result) for result in results]
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        # pycocotools writes into the records: give it copies.
-        annotations = [dict(annotation) for annotation in ground_truth["annotations"]]
-        coco.dataset = {**ground_truth, "annotations": annotations}
+        coco.dataset = content
         coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes([dict(result) for result in results]), kind)
-        evaluation.params.catIds = [PERSON]
+        evaluation = COCOeval(coco, coco.loadRes(copies), kind)
+        params: Any = evaluation.params
+        params.catIds = [PERSON]
         if sigmas is not None:
-            evaluation.params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
+            params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

@@ -83,9 +83,8 @@ def evaluate(
       UserError: the network lacks joints of the data set, the data set has no protocol here, or
         PCKh is asked for on boxes that belong to nobody.
     """
-    keypoints, keypoint_scores = _in_skeleton(
-        dataset.skeleton, model_skeleton, keypoints, keypoint_scores
-    )
+    joints = model_joints(model_skeleton, dataset.skeleton)
+    keypoints, keypoint_scores = keypoints[:, joints], keypoint_scores[:, joints]
     results = coco_results(
         [dataset.pictures[i].image_id for i in person_boxes.picture_index],
         keypoints,
@@ -130,18 +129,20 @@ def _annotated_people(dataset: PoseDataset) -> PersonBoxes:
     return PersonBoxes(picture_index, bboxes, np.ones(len(bboxes), np.float32), person_index)
 
 
-def _in_skeleton(
-    target: Skeleton, source: Skeleton, keypoints: np.ndarray, keypoint_scores: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Poses of `source` with the joints of `target`, in its order."""
-    indices = target.indices_in(source)
+def model_joints(model_skeleton: Skeleton, skeleton: Skeleton) -> Int[np.ndarray, " k"]:
+    """For each joint of `skeleton` its index among the network's.
+
+    Raises:
+      UserError: the network lacks one.
+    """
+    indices = skeleton.indices_in(model_skeleton)
     if (indices < 0).any():
-        missing = ", ".join(np.array(target.joints)[indices < 0])
+        missing = ", ".join(np.array(skeleton.joints)[indices < 0])
         raise UserError(
-            f"a network with {source.name} joints has no {missing}, which {target.name} is "
-            "evaluated on: evaluate on a data set of its own joints, or train on the union"
+            f"a network with {model_skeleton.name} joints has no {missing}, which {skeleton.name} "
+            "is evaluated on: evaluate on a data set of its own joints, or train on the union"
         )
-    return keypoints[:, indices], keypoint_scores[:, indices]
+    return indices
 
 
 def _pckh_of(
