@@ -1,0 +1,144 @@
+"""Everything but the people: walls and floors, clutter, things in front, light and the camera."""
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from rmpe_jax.data.synthetic import painting
+from rmpe_jax.data.synthetic.outfit import random_color
+from rmpe_jax.data.synthetic.painting import Canvas, shade
+
+
+def paint_background(rng: np.random.Generator, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
+    """A wall and mostly a floor: soft gradients, patterns, mottle."""
+    picture = _surface(rng, size)
+    if rng.random() < 0.7:
+        horizon = int(size[0] * rng.uniform(0.3, 0.75))
+        picture[horizon:] = _surface(rng, (size[0] - horizon, size[1]))
+    return np.clip(picture, 0, 255).astype(np.uint8)
+
+
+def paint_clutter(canvas: Canvas, rng: np.random.Generator) -> None:
+    """Things behind the people, some of them much like limbs and heads."""
+    for _ in range(rng.integers(2, 12)):
+        kinds = (_box, _bush, _pole, _limb_like, _limb_like, _ball, _wires)
+        kinds[rng.integers(len(kinds))](canvas, rng, _somewhere(canvas, rng), painting.NOTHING)
+
+
+def paint_object(canvas: Canvas, rng: np.random.Generator, bbox: Float[np.ndarray, " 4"]) -> None:
+    """Something solid that fills a box (x1, y1, x2, y2) and hides what is behind it."""
+    kinds = (_box, _bush, _pole, _limb_like, _ball)
+    kinds[rng.integers(len(kinds))](canvas, rng, bbox, painting.OBJECT)
+
+
+def develop(
+    picture: UInt8[np.ndarray, "h w 3"], rng: np.random.Generator
+) -> UInt8[np.ndarray, "h w 3"]:
+    """Light, colour cast, focus and sensor noise."""
+    height, width = picture.shape[:2]
+    gain = rng.uniform(0.65, 1.25) * rng.normal(1, 0.06, (1, 1, 3))
+    lights = rng.uniform(0.75, 1.25, (2, 2, 1)) * gain
+    field = cv2.resize(lights.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    out = picture * field
+    if rng.random() < 0.5:
+        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.4, 1.1))
+    grain = rng.standard_normal((height, width), dtype=np.float32) * np.float32(rng.uniform(1, 9))
+    out += grain[..., None]
+    return np.clip(out + 0.5, 0, 255).astype(np.uint8)
+
+
+def _surface(rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray, "h w 3"]:
+    height, width = size
+    base = np.array(random_color(rng, (0.0, 0.6)), np.float32)
+    corners = base + rng.normal(0, 25, (2, 3, 3)).astype(np.float32)
+    surface = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+    for cells, strength in ((6, 12.0), (24, 9.0), (80, 7.0)):
+        amount = rng.uniform(0, strength)
+        mottle = rng.normal(0, amount, (cells, cells)).astype(np.float32)
+        surface += cv2.resize(mottle, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+    if rng.random() < 0.45:
+        surface += _relief(rng, size)[..., None]
+    return surface
+
+
+def _relief(rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
+    """Planks, tiles, bricks or waves."""
+    angle, period = rng.uniform(0, np.pi), rng.uniform(10, 45)
+    if rng.random() < 0.6:
+        angle = 0.0
+    x = np.arange(size[1], dtype=np.float32) / period
+    y = np.arange(size[0], dtype=np.float32)[:, None] / period
+    u = np.float32(np.cos(angle)) * x + np.float32(np.sin(angle)) * y
+    v = np.float32(np.cos(angle)) * y - np.float32(np.sin(angle)) * x
+    kind, strength = rng.integers(4), np.float32(rng.uniform(-40, 40))
+    if kind == 0:
+        return strength * (u % 1 < 0.12)
+    if kind == 1:
+        return strength * ((u % 1 < 0.1) | (v % 1 < 0.1))
+    if kind == 2:
+        return strength * (((u + 0.5 * (np.floor(2 * v) % 2)) % 1 < 0.08) | (2 * v % 1 < 0.12))
+    return 0.6 * strength * np.sin(6.3 * u)
+
+
+def _somewhere(canvas: Canvas, rng: np.random.Generator) -> Float[np.ndarray, " 4"]:
+    height, width = canvas.ids.shape
+    extent = np.exp(rng.uniform(np.log(0.08), np.log(0.45), 2)) * height
+    center = rng.uniform(0, 1, 2) * (width, height)
+    return np.concatenate([center - extent / 2, center + extent / 2])
+
+
+def _box(canvas: Canvas, rng: np.random.Generator, bbox: np.ndarray, owner: int) -> None:
+    """A crate, panel or table with a lit upper side."""
+    x1, y1, x2, y2 = bbox
+    color, lean = random_color(rng), rng.uniform(-0.12, 0.12) * (x2 - x1)
+    corners = np.array([[x1 + lean, y1], [x2 + lean, y1], [x2, y2], [x1, y2]])
+    painting.fill(canvas, corners, color, owner)
+    middle = corners.mean(0)
+    painting.fill(
+        canvas, middle + 0.8 * (corners - middle), shade(color, rng.uniform(0.7, 1.3)), owner
+    )
+
+
+def _bush(canvas: Canvas, rng: np.random.Generator, bbox: np.ndarray, owner: int) -> None:
+    """A heap of leaves of one hue."""
+    color = random_color(rng, (0.3, 0.9))
+    low, extent = bbox[:2], bbox[2:] - bbox[:2]
+    for _ in range(rng.integers(6, 16)):
+        center = low + rng.uniform(0.15, 0.85, 2) * extent
+        tip = center + rng.normal(0, 0.12, 2) * extent
+        radii = rng.uniform(0.04, 0.15, 2) * extent.min() + 1
+        leaf = painting.hull_of_discs(np.stack([center, tip]), radii)
+        painting.fill(canvas, leaf, shade(color, rng.uniform(0.6, 1.3)), owner)
+
+
+def _pole(canvas: Canvas, rng: np.random.Generator, bbox: np.ndarray, owner: int) -> None:
+    """A post, trunk or rail through the middle of the box, along its longer side."""
+    x1, y1, x2, y2 = bbox
+    middle = np.array([(x1 + x2) / 2, (y1 + y2) / 2])
+    along = np.array([0, (y2 - y1) / 2]) if y2 - y1 > x2 - x1 else np.array([(x2 - x1) / 2, 0])
+    radius = rng.uniform(0.12, 0.3) * min(x2 - x1, y2 - y1) + 1
+    centers = np.stack([middle - along, middle + along])
+    painting.fill_solid(canvas, centers, np.full(2, radius), random_color(rng, (0, 0.7)), owner)
+
+
+def _limb_like(canvas: Canvas, rng: np.random.Generator, bbox: np.ndarray, owner: int) -> None:
+    """A chain of two or three tapering pieces, as arms and legs are."""
+    low, extent = bbox[:2], bbox[2:] - bbox[:2]
+    color = random_color(rng, (0.2, 0.7))
+    places = low + rng.uniform(0, 1, (rng.integers(3, 5), 2)) * extent
+    radii = np.sort(rng.uniform(0.05, 0.14, len(places)))[::-1] * extent.mean() + 1
+    for index in range(len(places) - 1):
+        ends = slice(index, index + 2)
+        painting.fill_solid(canvas, places[ends], radii[ends], color, owner)
+
+
+def _ball(canvas: Canvas, rng: np.random.Generator, bbox: np.ndarray, owner: int) -> None:
+    center, radius = (bbox[:2] + bbox[2:]) / 2, 0.5 * min(bbox[2:] - bbox[:2])
+    painting.fill_solid(canvas, center[None], np.array([radius]), random_color(rng), owner)
+
+
+def _wires(canvas: Canvas, rng: np.random.Generator, bbox: np.ndarray, owner: int) -> None:
+    """Thin lines across the box."""
+    color, low, extent = random_color(rng), bbox[:2], bbox[2:] - bbox[:2]
+    for ends in low + rng.uniform(-0.5, 1.5, (rng.integers(1, 5), 2, 2)) * extent:
+        painting.fill(canvas, painting.hull_of_discs(ends, np.full(2, 0.9)), color, owner)

@@ -1,0 +1,137 @@
+"""Scenes as COCO's files: annotations, a detector's results, a folder of pictures.
+
+Boxes in COCO's files are (x, y, width, height); the id of a picture is its scene's seed.
+"""
+
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+
+import cv2
+import numpy as np
+
+from rmpe_jax import skeletons
+from rmpe_jax.data.synthetic.scene import MAX_PEOPLE, SIZE, Scene, scene
+from rmpe_jax.errors import UserError
+from rmpe_jax.geometry import xywh_from_xyxy
+
+_JPEG_QUALITY = 95
+
+
+def coco_annotations(seeds: Iterable[int], size: tuple[int, int] = SIZE) -> dict:
+    """Person keypoints of some scenes as COCO's annotation json."""
+    file = _empty_annotations()
+    for seed in seeds:
+        _add_annotations(file, seed, scene(seed, size))
+    return file
+
+
+def coco_detections(seeds: Iterable[int], size: tuple[int, int] = SIZE) -> list[dict]:
+    """The detector's boxes for some scenes as COCO's result list."""
+    return [entry for seed in seeds for entry in _detections_of(seed, scene(seed, size))]
+
+
+def write_coco_folder(
+    folder: str | os.PathLike,
+    seeds: Iterable[int],
+    size: tuple[int, int] = SIZE,
+    progress: Callable[[int], None] = lambda count: None,
+) -> None:
+    """Write `images/*.jpg`, `annotations/person_keypoints.json` and `detections.json`.
+
+    Every file appears whole or not at all; the annotations come last, so that a folder that has
+    them is complete.
+
+    Args:
+      folder: created with its parents if it is not there.
+      seeds: one scene each.
+      size: (height, width) of the pictures.
+      progress: called after each picture with the number written so far.
+
+    Raises:
+      UserError: the folder cannot be written.
+    """
+    folder = pathlib.Path(folder)
+    annotations, detections = _empty_annotations(), []
+    try:
+        for name in ("images", "annotations"):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+        for count, seed in enumerate(seeds, start=1):
+            drawn = scene(seed, size)
+            _write(folder / "images" / _file_name(seed), _jpeg(drawn.image))
+            _add_annotations(annotations, seed, drawn)
+            detections += _detections_of(seed, drawn)
+            progress(count)
+        _write(folder / "detections.json", json.dumps(detections).encode())
+        _write(folder / "annotations/person_keypoints.json", json.dumps(annotations).encode())
+    except OSError as error:
+        why = error.strerror or str(error)
+        raise UserError(f"cannot write scenes to {folder}: {why}; use another folder") from error
+
+
+def _file_name(seed: int) -> str:
+    return f"{seed:06d}.jpg"
+
+
+def _jpeg(image: np.ndarray) -> bytes:
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
+    return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
+
+
+def _write(path: pathlib.Path, content: bytes) -> None:
+    """Replace a file at once, so that no reader and no crash ever sees half of it."""
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        unfinished.write_bytes(content)
+        os.replace(unfinished, path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _empty_annotations() -> dict:
+    skeleton = skeletons.COCO
+    person = {
+        "id": 1,
+        "name": "person",
+        "supercategory": "person",
+        "keypoints": list(skeleton.joints),
+        "skeleton": (skeleton.limb_indices + 1).tolist(),
+    }
+    info = {"description": "scenes of people drawn from seeds"}
+    return {"info": info, "images": [], "annotations": [], "categories": [person]}
+
+
+def _add_annotations(file: dict, seed: int, drawn: Scene) -> None:
+    height, width = drawn.instances.shape
+    file["images"].append(
+        {"id": seed, "file_name": _file_name(seed), "height": height, "width": width}
+    )
+    labelled = np.concatenate([drawn.keypoints, drawn.visibility[..., None]], axis=-1)
+    boxes = xywh_from_xyxy(drawn.bboxes)
+    for index, (points, box, area) in enumerate(zip(labelled, boxes, drawn.area, strict=True)):
+        file["annotations"].append(
+            {
+                "id": seed * MAX_PEOPLE + index + 1,  # from 1: an id of 0 is "no match" to COCO
+                "image_id": seed,
+                "category_id": 1,
+                "iscrowd": 0,
+                "num_keypoints": int((points[:, 2] > 0).sum()),
+                "keypoints": [round(float(value), 3) for value in points.ravel()],
+                "bbox": box.tolist(),
+                "area": float(area),
+            }
+        )
+
+
+def _detections_of(seed: int, drawn: Scene) -> list[dict]:
+    boxes = xywh_from_xyxy(drawn.detections.bboxes)
+    return [
+        {
+            "image_id": seed,
+            "category_id": 1,
+            "bbox": [round(float(value), 2) for value in box],
+            "score": round(float(score), 4),
+        }
+        for box, score in zip(boxes, drawn.detections.scores, strict=True)
+    ]
