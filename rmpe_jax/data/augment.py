@@ -135,11 +135,33 @@ def crop(
     image_from_crop: Float[np.ndarray, "2 3"],
     input_size: tuple[int, int],
 ) -> UInt8[np.ndarray, "height width 3"]:
-    """Sample the crop bilinearly; black outside the picture."""
+    """Sample the crop bilinearly; black outside the picture.
+
+    Where a crop pixel spans two or more image pixels, the picture is first averaged over blocks of
+    that many, for bilinear sampling alone would skip pixels. (An incomplete last row or column of
+    blocks, less than a crop pixel, counts as outside.)
+    """
+    spanned = int(math.sqrt(abs(np.linalg.det(image_from_crop[:, :2]))))
+    if spanned > 1:
+        image, small_from_image = _averaged(image, spanned)
+        image_from_crop = geometry.compose(small_from_image, image_from_crop)
     height, width = input_size
     return cv2.warpAffine(
         image, image_from_crop, (width, height), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
     )
+
+
+def _averaged(
+    image: UInt8[np.ndarray, "h w 3"], block: int
+) -> tuple[UInt8[np.ndarray, "h w 3"], Float[np.ndarray, "2 3"]]:
+    """The means of blocks of `block`² pixels, and the affine small_from_image."""
+    height, width = image.shape[0] // block, image.shape[1] // block
+    if not height or not width:
+        return image, np.eye(2, 3, dtype=np.float32)
+    whole = image[: height * block, : width * block]
+    offset = (1 / block - 1) / 2  # of pixel centres
+    small_from_image = np.array([[1 / block, 0, offset], [0, 1 / block, offset]], np.float32)
+    return cv2.resize(whole, (width, height), interpolation=cv2.INTER_AREA), small_from_image
 
 
 def apply_color_gain(

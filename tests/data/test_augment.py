@@ -93,6 +93,38 @@ def test_crop_is_black_outside_the_picture():
     assert out[:, 20:].min() == 255
 
 
+@pytest.mark.parametrize("spanned", [1.3, 2.0, 2.7, 3.5, 7.2])
+def test_crop_of_a_ramp_shows_image_coordinates(spanned):
+    """At any reduction: a shift of half a pixel anywhere would show."""
+    image = np.zeros((255, 255, 3), np.uint8)
+    image[..., 0] = np.arange(255)
+    image[..., 1] = np.arange(255)[:, None]
+    cos, sin = spanned * np.cos(0.3), spanned * np.sin(0.3)
+    affine = np.array([[cos, -sin, 60], [sin, cos, 20]], np.float32)
+    height, width = (int(160 / spanned), int(120 / spanned))
+    out, reverse = (
+        augment.crop(i, affine, (height, width))[..., :2].astype(float)
+        for i in (image, 254 - image)
+    )
+    out = (out + 254 - reverse) / 2  # whichever way a half is rounded
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    points = geometry.transform_points(affine, np.stack([x, y], -1).reshape(-1, 2))
+    clear = ((points > 10) & (points < 244)).all(-1)
+    assert clear.mean() > 0.5
+    error = out.reshape(-1, 2)[clear] - points[clear]
+    assert np.abs(error).max() < 1
+    assert np.abs(error.mean(0)).max() < 0.1
+
+
+def test_strong_reduction_averages_instead_of_skipping_pixels():
+    image = np.random.default_rng(0).integers(0, 256, (201, 302, 3), np.uint8)
+    out = augment.crop(image, np.array([[3, 0, 1], [0, 3, 1]], np.float32), (67, 100))
+    expected = image[:201, :300].reshape(67, 3, 100, 3, 3).mean((1, 3))
+    np.testing.assert_allclose(out, expected, atol=1)
+    tiny = augment.crop(image[:2, :2], np.array([[9, 0, 0], [0, 9, 0]], np.float32), (4, 4))
+    np.testing.assert_array_equal(tiny[0, 0], image[0, 0])
+
+
 @pytest.mark.parametrize("seed", range(12))
 def test_keypoints_follow_the_picture(seed):
     """Dots drawn in the picture are found in the crop where the keypoints went."""
