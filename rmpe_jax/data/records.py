@@ -4,8 +4,9 @@ import dataclasses
 import pathlib
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 
+from rmpe_jax import geometry
 from rmpe_jax.skeletons import Skeleton
 
 
@@ -34,6 +35,26 @@ class Picture:
     iscrowd: Bool[np.ndarray, " n"]
     head_sizes: Float[np.ndarray, " n"]
     person_ids: np.ndarray
+
+
+def trainable(picture: Picture) -> Bool[np.ndarray, " n"]:
+    """Which people can be trained on: not a crowd, a joint labelled, and a box with area."""
+    labelled = (picture.visibility > 0).any(-1)
+    return labelled & ~picture.iscrowd & (geometry.box_area(picture.bboxes) > 0)
+
+
+def pick_joints(
+    keypoints: Float[np.ndarray, "*n k 2"],
+    visibility: UInt8[np.ndarray, "*n k"],
+    indices: Int[np.ndarray, " j"],
+) -> tuple[Float[np.ndarray, "*n j 2"], UInt8[np.ndarray, "*n j"]]:
+    """The joints at `indices`, which `Skeleton.indices_in` gives; not annotated where -1.
+
+    Joints that are not annotated are put at (0, 0).
+    """
+    picked = np.where(indices >= 0, visibility[..., indices], 0).astype(np.uint8)
+    points = np.where(picked[..., None] > 0, keypoints[..., indices, :], 0).astype(np.float32)
+    return points, picked
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,0 +1,34 @@
+"""Data sets by what a user writes on a command line or in a config: FORMAT:FOLDER:SPLIT."""
+
+from rmpe_jax.data.coco import read_coco
+from rmpe_jax.data.crowdpose import read_crowdpose
+from rmpe_jax.data.lsp import read_lsp
+from rmpe_jax.data.mpii import read_mpii
+from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.errors import UserError
+
+_FORMS = "coco:FOLDER[:SPLIT], mpii:FOLDER:SPLIT, lsp:FOLDER, crowdpose:FOLDER:SPLIT"
+
+
+def open_dataset(spec: str) -> PoseDataset:
+    """Read the data set that `spec` names.
+
+    Args:
+      spec: `coco:FOLDER:SPLIT` (`coco:FOLDER` for `annotations/person_keypoints.json` with
+        `images/`), `mpii:FOLDER:SPLIT`, `lsp:FOLDER` or `crowdpose:FOLDER:SPLIT`.
+
+    Raises:
+      UserError: `spec` is of no such form, or the annotations cannot be used.
+    """
+    match spec.split(":"):
+        case ["coco", folder] if folder:
+            return read_coco(folder)
+        case ["coco", folder, split] if folder:
+            return read_coco(folder, split)
+        case ["mpii", folder, split] if folder and split:
+            return read_mpii(folder, split)
+        case ["lsp", folder] if folder:
+            return read_lsp(folder)
+        case ["crowdpose", folder, split] if folder and split:
+            return read_crowdpose(folder, split)
+    raise UserError(f"{spec!r} names no data set: write {_FORMS}")
