@@ -3,15 +3,17 @@
 import contextlib
 import io
 import os
+import pathlib
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from rmpe_jax.data.annotations import read_json
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import PERSON, read_json
+from rmpe_jax.evaluation.results import PERSON
 
 Annotations = str | os.PathLike | dict
 
@@ -21,7 +23,10 @@ _NUM_COCO_KEYPOINTS = 17
 
 
 def coco_ap(
-    annotations: Annotations, results: list[dict], sigmas: Sequence[float] | None = None
+    annotations: Annotations,
+    results: list[dict],
+    sigmas: Sequence[float] | None = None,
+    image_ids: Sequence[int | str] | None = None,
 ) -> dict[str, float]:
     """Average precision and recall of poses by object keypoint similarity (OKS).
 
@@ -29,6 +34,7 @@ def coco_ap(
       annotations: COCO keypoint ground truth, a file or what it holds.
       results: records of COCO's result form, with `keypoints` (x, y, anything) * k and `score`.
       sigmas: per joint OKS sigmas (k,); COCO's 17 if not given.
+      image_ids: evaluate on these pictures only; on all of the ground truth if not given.
 
     Returns:
       `METRICS` as fractions; M and L are medium and large people. -1 where the ground truth has
@@ -43,7 +49,8 @@ def coco_ap(
     if not results:
         return dict.fromkeys(METRICS, 0.0)
     _check_results(results, ground_truth, "keypoints", 3 * num_keypoints)
-    return dict(zip(METRICS, _evaluate(ground_truth, results, "keypoints", sigmas), strict=True))
+    stats = _evaluate(ground_truth, results, "keypoints", sigmas, image_ids)
+    return dict(zip(METRICS, stats, strict=True))
 
 
 def box_ap(annotations: Annotations, detections: list[dict]) -> dict[str, float]:
@@ -61,7 +68,7 @@ def box_ap(annotations: Annotations, detections: list[dict]) -> dict[str, float]
     if not people:
         return {"AP": 0.0, "AP50": 0.0}
     _check_results(people, ground_truth, "bbox", 4)
-    stats = _evaluate(ground_truth, people, "bbox", None)
+    stats = _evaluate(ground_truth, people, "bbox")
     return {"AP": stats[0], "AP50": stats[1]}
 
 
@@ -69,18 +76,19 @@ def _evaluate(
     ground_truth: dict,
     results: list[dict],
     kind: Literal["keypoints", "bbox"],
-    sigmas: Sequence[float] | None,
+    sigmas: Sequence[float] | None = None,
+    image_ids: Sequence[int | str] | None = None,
 ) -> list[float]:
-    # pycocotools writes into the records: give it copies.
-    content: Any = {**ground_truth, "annotations": [dict(a) for a in ground_truth["annotations"]]}
-    copies: Any = [dict(result) for result in results]
+    copies: Any = [dict(result) for result in results]  # pycocotools writes into them
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        coco.dataset = content
+        coco.dataset = cast(Any, ground_truth)
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(copies), kind)
         params: Any = evaluation.params
         params.catIds = [PERSON]
+        if image_ids is not None:
+            params.imgIds = list(image_ids)
         if sigmas is not None:
             params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
         evaluation.evaluate()
@@ -90,27 +98,42 @@ def _evaluate(
 
 
 def _load(annotations: Annotations, num_keypoints: int | None) -> dict:
-    """Ground truth with everything that pycocotools takes for granted checked."""
+    """Ground truth of people, with everything there that pycocotools takes for granted.
+
+    The one place where readers are lenient is met here too: without an area, the box's is taken.
+    """
     is_dict = isinstance(annotations, dict)
     name = "the ground truth" if is_dict else f"annotation file {annotations}"
-    content = annotations if is_dict else read_json(annotations, "annotation file")
-    if not isinstance(content, dict) or not {"images", "annotations", "categories"} <= set(content):
-        raise UserError(f"{name} lacks images, annotations or categories: give COCO's form")
-    if PERSON not in {category.get("id") for category in content["categories"]}:
-        raise UserError(f"{name} has no category {PERSON}: people must be of category {PERSON}")
-    needed = {"id", "image_id", "category_id", "area", "bbox"}
-    if num_keypoints is not None:
-        needed |= {"keypoints", "num_keypoints"}
-    for annotation in content["annotations"]:
-        if missing := sorted(needed - annotation.keys()):
-            where = annotation.get("id", "without id")
-            raise UserError(f"{name}: annotation {where} has no {', '.join(missing)}: add them")
-        if num_keypoints is not None and len(annotation["keypoints"]) != 3 * num_keypoints:
-            raise UserError(
-                f"{name}: annotation {annotation['id']} has {len(annotation['keypoints'])} "
-                f"keypoint values instead of 3 x {num_keypoints}: mend it or give other sigmas"
-            )
-    return content
+    content = annotations if is_dict else read_json(pathlib.Path(annotations))
+    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
+        raise UserError(f"{name} lacks images or annotations: give COCO's form")
+    people = [_person(a, num_keypoints, name) for a in content["annotations"] if _is_person(a)]
+    categories = [{"id": PERSON, "name": "person"}]
+    return {"images": content["images"], "annotations": people, "categories": categories}
+
+
+def _is_person(annotation: dict) -> bool:
+    return annotation.get("category_id", PERSON) == PERSON
+
+
+def _person(annotation: dict, num_keypoints: int | None, name: str) -> dict:
+    where = f"{name}: annotation {annotation.get('id', 'without id')}"
+    needed = ("id", "image_id", "bbox") + (("keypoints",) if num_keypoints else ())
+    if missing := [key for key in needed if key not in annotation]:
+        raise UserError(f"{where} has no {', '.join(missing)}: add it")
+    visibility = annotation.get("keypoints", [])[2::3]
+    if num_keypoints and len(visibility) != num_keypoints:
+        raise UserError(
+            f"{where} has {len(visibility)} keypoints instead of {num_keypoints}: mend it or give "
+            "the sigmas of its joint set"
+        )
+    defaults = {
+        "category_id": PERSON,
+        "iscrowd": 0,
+        "area": annotation["bbox"][2] * annotation["bbox"][3],
+        "num_keypoints": sum(v > 0 for v in visibility),
+    }
+    return {**defaults, **annotation}
 
 
 def _check_results(results: list[dict], ground_truth: dict, field: str, length: int) -> None:

@@ -12,8 +12,9 @@ there the distance from head top to upper neck stands in, so its figures are our
 with MPII's.
 """
 
+import logging
+
 import numpy as np
-from absl import logging
 from jaxtyping import Bool, Float
 
 from rmpe_jax.skeletons import MPII, Skeleton
@@ -52,7 +53,8 @@ def pckh(
     """
     usable = head_sizes > 0
     if not usable.all():
-        logging.warning("PCKh: %d people without head size are left out", np.sum(~usable))
+        left_out = int(np.sum(~usable))
+        logging.getLogger(__name__).warning("PCKh: %d people have no head size", left_out)
     distances = np.linalg.norm(keypoints[usable] - gt_keypoints[usable], axis=-1)
     right = distances <= threshold * head_sizes[usable, None]
     joints = [[skeleton.index(joint) for joint in pair] for pair in COLUMNS.values()]

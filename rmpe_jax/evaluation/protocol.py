@@ -9,6 +9,7 @@ detector's boxes, every box of its file is a candidate.
 """
 
 import dataclasses
+import logging
 import os
 
 import numpy as np
@@ -71,12 +72,13 @@ def evaluate(
     boxes of annotated people.
 
     Args:
-      keypoints: image pixels, one pose per box, in `model_skeleton`.
+      keypoints: image pixels, one pose per box, in `model_skeleton`. A pose that is all NaN (its
+        picture could not be read) is none: it gives no result and its person counts as missed.
       keypoint_scores: 0 to 1.
       model_skeleton: the network's joint set; it must have the data set's joints, as the union has.
 
     Returns:
-      The metrics, fractions for COCO and percent for PCKh, and one result per box in the data
+      The metrics, fractions for COCO and percent for PCKh, and one result per pose in the data
       set's joint set.
 
     Raises:
@@ -85,15 +87,10 @@ def evaluate(
     """
     joints = model_joints(model_skeleton, dataset.skeleton)
     keypoints, keypoint_scores = keypoints[:, joints], keypoint_scores[:, joints]
-    results = coco_results(
-        [dataset.pictures[i].image_id for i in person_boxes.picture_index],
-        keypoints,
-        keypoint_scores,
-        person_scores(keypoint_scores, person_boxes.scores),
-        person_boxes.bboxes,
-    )
+    results = _results(dataset, person_boxes, keypoints, keypoint_scores)
     if dataset.skeleton.name == "coco":
-        return coco_ap(dataset.annotations, results), results
+        image_ids = [picture.image_id for picture in dataset.pictures]
+        return coco_ap(dataset.annotations, results, image_ids=image_ids), results
     if dataset.skeleton.name in ("mpii", "lsp"):
         return _pckh_of(dataset, person_boxes, keypoints), results
     raise UserError(
@@ -127,6 +124,26 @@ def _annotated_people(dataset: PoseDataset) -> PersonBoxes:
     bboxes = [dataset.pictures[i].bboxes[person] for i, person in people]
     bboxes = np.array(bboxes, np.float32).reshape(-1, 4)
     return PersonBoxes(picture_index, bboxes, np.ones(len(bboxes), np.float32), person_index)
+
+
+def _results(
+    dataset: PoseDataset,
+    person_boxes: PersonBoxes,
+    keypoints: np.ndarray,
+    keypoint_scores: np.ndarray,
+) -> list[dict]:
+    found = ~np.isnan(keypoints).all((1, 2))
+    if not found.all():
+        missed = int(np.sum(~found))
+        logging.getLogger(__name__).warning("%s: %d boxes have no pose", dataset.name, missed)
+    scores = person_scores(keypoint_scores, person_boxes.scores)
+    return coco_results(
+        [dataset.pictures[i].image_id for i in person_boxes.picture_index[found]],
+        keypoints[found],
+        keypoint_scores[found],
+        scores[found],
+        person_boxes.bboxes[found],
+    )
 
 
 def model_joints(model_skeleton: Skeleton, skeleton: Skeleton) -> Int[np.ndarray, " k"]:

@@ -8,13 +8,13 @@ AlphaPose's `--detfile` by a path or an id, and may add an `"idx"`, which is of 
 import collections
 import dataclasses
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from absl import logging
 from jaxtyping import Float, Int
 
 from rmpe_jax import geometry
@@ -41,23 +41,6 @@ class Detections:
     bboxes: Float[np.ndarray, "m 4"]
     scores: Float[np.ndarray, " m"]
     num_skipped: int
-
-
-def read_json(path: str | os.PathLike, what: str) -> Any:
-    """What a JSON file holds; `what` names the file in messages, such as "detections file".
-
-    Raises:
-      UserError: there is no such file, or it is not JSON.
-    """
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise UserError(
-            f"{what} {path} cannot be read ({error.strerror}): check the path"
-        ) from None
-    except ValueError as error:
-        raise UserError(f"{what} {path} is not JSON ({error}): give a whole, valid file") from None
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
@@ -138,15 +121,31 @@ def load_detections(
     sound = np.isfinite(bboxes_xywh).all(-1) & np.isfinite(scores)
     sound &= (bboxes_xywh[:, 2:] > 0).all(-1)
     if num_skipped := int((known & ~sound).sum()):
-        logging.warning("%s: %d boxes without area or with NaN are left out", path, num_skipped)
+        logging.getLogger(__name__).warning(
+            "%s: %d boxes without area or with NaN are left out", path, num_skipped
+        )
     chosen = np.flatnonzero(known & sound)
     chosen = chosen[np.argsort(index[chosen], kind="stable")]
     bboxes = geometry.xyxy_from_xywh(bboxes_xywh[chosen])
     return Detections(index[chosen], bboxes, scores[chosen], num_skipped)
 
 
+def _read_json(path: str | os.PathLike) -> Any:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return json.load(file)
+    except OSError as error:
+        raise UserError(
+            f"detections file {path} cannot be read ({error.strerror}): check the path"
+        ) from None
+    except ValueError as error:
+        raise UserError(
+            f"detections file {path} is not JSON ({error}): give a whole, valid file"
+        ) from None
+
+
 def _person_records(path: str | os.PathLike) -> list[dict]:
-    records = read_json(path, "detections file")
+    records = _read_json(path)
     if not isinstance(records, list):
         raise UserError(f"detections file {path} is not a list of boxes: give COCO's result form")
     for number, record in enumerate(records):
