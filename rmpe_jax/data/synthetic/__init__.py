@@ -2,7 +2,8 @@
 
 from rmpe_jax.data.synthetic.coco import coco_annotations, coco_detections, write_coco_folder
 from rmpe_jax.data.synthetic.detector import Detections
-from rmpe_jax.data.synthetic.scene import MAX_PEOPLE, SIZE, Scene, scene
+from rmpe_jax.data.synthetic.placement import MAX_PEOPLE
+from rmpe_jax.data.synthetic.scene import SIZE, Scene, scene
 
 __all__ = [
     "MAX_PEOPLE",

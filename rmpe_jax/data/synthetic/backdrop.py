@@ -2,7 +2,7 @@
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from rmpe_jax.data.synthetic import painting
 from rmpe_jax.data.synthetic.outfit import random_color
@@ -15,7 +15,7 @@ def paint_background(rng: np.random.Generator, size: tuple[int, int]) -> UInt8[n
     if rng.random() < 0.7:
         horizon = int(size[0] * rng.uniform(0.3, 0.75))
         picture[horizon:] = _surface(rng, (size[0] - horizon, size[1]))
-    return np.clip(picture, 0, 255).astype(np.uint8)
+    return picture
 
 
 def paint_clutter(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -36,29 +36,36 @@ def develop(
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Light, colour cast, focus and sensor noise."""
     height, width = picture.shape[:2]
-    gain = rng.uniform(0.65, 1.25) * rng.normal(1, 0.06, (1, 1, 3))
-    lights = rng.uniform(0.75, 1.25, (2, 2, 1)) * gain
-    field = cv2.resize(lights.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
-    out = picture * field
+    gain = rng.uniform(0.75, 1.25) * rng.normal(1, 0.06, 3)
+    light = (rng.uniform(0.75, 1.25, (2, 2, 1)) * gain).astype(np.float32)
+    field = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
+    lit = cv2.multiply(picture, field, dtype=cv2.CV_8U)
     if rng.random() < 0.5:
-        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.4, 1.1))
-    grain = rng.standard_normal((height, width), dtype=np.float32) * np.float32(rng.uniform(1, 9))
-    out += grain[..., None]
-    return np.clip(out + 0.5, 0, 255).astype(np.uint8)
+        lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.4, 0.9))
+    noise = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(1, 8))
+    return _add_to_channels(lit, noise)
 
 
-def _surface(rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray, "h w 3"]:
+def _add_to_channels(
+    picture: Float[np.ndarray, "h w 3"] | UInt8[np.ndarray, "h w 3"],
+    amount: Float[np.ndarray, "h w"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    return cv2.add(picture, cv2.merge([amount] * 3), dtype=cv2.CV_8U)  # rounds and saturates
+
+
+def _surface(rng: np.random.Generator, size: tuple[int, int]) -> UInt8[np.ndarray, "h w 3"]:
     height, width = size
-    base = np.array(random_color(rng, (0.0, 0.6)), np.float32)
-    corners = base + rng.normal(0, 25, (2, 3, 3)).astype(np.float32)
+    base = np.array(random_color(rng, (0.0, 0.45)))
+    corners = (base + rng.normal(0, 20, (2, 3, 3))).astype(np.float32)
     surface = cv2.resize(corners, (width, height), interpolation=cv2.INTER_LINEAR)
+    mottle = np.zeros((1, 1), np.float32)
     for cells, strength in ((6, 12.0), (24, 9.0), (80, 7.0)):
-        amount = rng.uniform(0, strength)
-        mottle = rng.normal(0, amount, (cells, cells)).astype(np.float32)
-        surface += cv2.resize(mottle, (width, height), interpolation=cv2.INTER_LINEAR)[..., None]
+        finer = rng.standard_normal((cells, cells), np.float32)
+        mottle = np.float32(rng.uniform(0, strength)) * finer + cv2.resize(mottle, (cells, cells))
+    relief = cv2.resize(mottle, (width, height), interpolation=cv2.INTER_LINEAR)
     if rng.random() < 0.45:
-        surface += _relief(rng, size)[..., None]
-    return surface
+        relief += _relief(rng, size)
+    return _add_to_channels(surface, relief)
 
 
 def _relief(rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray, "h w"]:
@@ -72,12 +79,18 @@ def _relief(rng: np.random.Generator, size: tuple[int, int]) -> Float[np.ndarray
     v = np.float32(np.cos(angle)) * y - np.float32(np.sin(angle)) * x
     kind, strength = rng.integers(4), np.float32(rng.uniform(-40, 40))
     if kind == 0:
-        return strength * (u % 1 < 0.12)
+        return strength * _narrow(u, 0.12)
     if kind == 1:
-        return strength * ((u % 1 < 0.1) | (v % 1 < 0.1))
+        return strength * (_narrow(u, 0.1) | _narrow(v, 0.1))
     if kind == 2:
-        return strength * (((u + 0.5 * (np.floor(2 * v) % 2)) % 1 < 0.08) | (2 * v % 1 < 0.12))
+        course = np.floor(2 * v)
+        return strength * (_narrow(u + 0.5 * course, 0.08) | _narrow(2 * v, 0.12))
     return 0.6 * strength * np.sin(6.3 * u)
+
+
+def _narrow(u: Float[np.ndarray, "h w"], share: float) -> Bool[np.ndarray, "h w"]:
+    """The first `share` of every period."""
+    return u - np.floor(u) < share
 
 
 def _somewhere(canvas: Canvas, rng: np.random.Generator) -> Float[np.ndarray, " 4"]:

@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from rmpe_jax import skeletons
-from rmpe_jax.data.synthetic.scene import MAX_PEOPLE, SIZE, Scene, scene
+from rmpe_jax.data.synthetic.placement import MAX_PEOPLE
+from rmpe_jax.data.synthetic.scene import SIZE, Scene, scene
 from rmpe_jax.errors import UserError
 from rmpe_jax.geometry import xywh_from_xyxy
 

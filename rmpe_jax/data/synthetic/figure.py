@@ -127,7 +127,7 @@ def _trunk_parts(figure: Figure) -> list[_Part]:
     trunk = np.stack([*shoulders, *flanks])
     pelvis = np.stack([*flanks, *hips])
     parts = [
-        _Part("head", neck, (0.034, 0.03), outfit.skin, None, 0.05),
+        _Part("head", neck, (0.034, 0.03), outfit.skin, None, 0.02),
         _Part(
             "trunk",
             trunk,
@@ -148,11 +148,8 @@ def _trunk_parts(figure: Figure) -> list[_Part]:
     if outfit.long_hair:
         back = points["head"] - 0.45 * build.head * figure.skeleton.head[2]
         down = back - outfit.long_hair * build.head * figure.skeleton.head[1]
-        parts.append(
-            _Part(
-                "head", np.stack([back, down]), (0.95 * build.head, 0.6 * build.head), outfit.hair
-            )
-        )
+        radii = (0.95 * build.head, 0.6 * build.head)
+        parts.append(_Part("head", np.stack([back, down]), radii, outfit.hair, None, 0.025))
     return parts
 
 

@@ -114,6 +114,6 @@ _CELLS = {  # along and across in periods -> where the print is
     "hoops": lambda u, v: _odd(u),
     "stripes": lambda u, v: _odd(v),
     "checks": lambda u, v: _odd(u) ^ _odd(v),
-    "dots": lambda u, v: (u % 1 - 0.5) ** 2 + (v % 1 - 0.5) ** 2 < 0.08,
+    "dots": lambda u, v: (u - np.rint(u)) ** 2 + (v - np.rint(v)) ** 2 < 0.08,
 }
 PATTERNS = tuple(_CELLS)
