@@ -16,6 +16,7 @@ import tensorflow_datasets as tfds
 from jaxtyping import Bool, Int
 
 from rmpe_jax.data import records
+from rmpe_jax.data.pictures import PictureError
 from rmpe_jax.data.records import Picture, PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import UNION
@@ -29,6 +30,7 @@ class RmpePictures(tfds.core.GeneratorBasedBuilder):
     """Writes pictures with people; `keyed_records` are pairs of a unique key and `make_record`."""
 
     VERSION = tfds.core.Version("1.0.0")
+    code_path = None  # to look it up, TFDS 4.9.10 needs a package that it does not require
 
     def __init__(self, keyed_records: Iterable[tuple[str, dict[str, Any]]] = (), **kwargs):
         self._keyed_records = keyed_records
@@ -96,14 +98,24 @@ class PreparedPictures:
     `UNION`.
     """
 
-    def __init__(self, source: Any):
-        self._source = source
+    def __init__(self, folder: str | os.PathLike):
+        """Use `open_prepared`, which checks the folder."""
+        self._folder = os.fspath(folder)
+        builder = tfds.builder_from_directory(folder)
+        raw = {"image": tfds.decode.SkipDecoding()}
+        self._source = builder.as_data_source(split=_SPLIT, decoders=raw)
+        self.shard_lengths = tuple(builder.info.splits[_SPLIT].shard_lengths)
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        record = dict(self._source[index])
+        """Raises a PictureError if the record's file is damaged there."""
+        try:
+            record = dict(self._source[index])
+        except RuntimeError as error:  # of the array_record reader
+            line = f"record {index} of {self._folder} cannot be read"
+            raise PictureError(f"{line}: write the folder anew with `rmpe prepare`") from error
         file_name = record.pop("file_name").decode()
         record["encoded"] = record.pop("image")
         record["image_id"] = json.loads(record["image_id"])
@@ -136,7 +148,14 @@ def open_prepared(folder: str | os.PathLike) -> PreparedPictures:
     folder = pathlib.Path(folder)
     if not (folder / _PEOPLE).is_file():
         raise UserError(f"{folder} is no complete prepared data: write it with `rmpe prepare`")
-    return _open_records(folder)
+    try:
+        pictures = PreparedPictures(folder)
+        for shard in range(len(pictures.shard_lengths)):  # the first record of each file
+            pictures[sum(pictures.shard_lengths[:shard])]
+    except Exception as error:  # TFDS raises many kinds for a damaged folder
+        line = f"{folder} is damaged or incomplete: write it anew with `rmpe prepare`"
+        raise UserError(line) from error
+    return pictures
 
 
 def read_people(folder: str | os.PathLike) -> People:
@@ -147,7 +166,7 @@ def read_people(folder: str | os.PathLike) -> People:
 
 def write_people(folder: str | os.PathLike) -> People:
     """Read all records that the builder has written to `folder` and complete it with the index."""
-    pictures = _open_records(pathlib.Path(folder))
+    pictures = PreparedPictures(folder)
     record, person, labelled = [], [], []
     for index in range(len(pictures)):
         picture = pictures[index]
@@ -158,9 +177,3 @@ def write_people(folder: str | os.PathLike) -> People:
     people = People(*(np.concatenate(column) for column in (record, person, labelled)))
     np.savez(pathlib.Path(folder) / _PEOPLE, **people._asdict())
     return people
-
-
-def _open_records(folder: pathlib.Path) -> PreparedPictures:
-    raw = {"image": tfds.decode.SkipDecoding()}
-    source = tfds.builder_from_directory(folder).as_data_source(split=_SPLIT, decoders=raw)
-    return PreparedPictures(source)

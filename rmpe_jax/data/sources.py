@@ -1,7 +1,6 @@
 """People to train on, one by one, from data sets as they come or from prepared ones.
 
-A source is a random-access sequence of people, picklable for worker processes. An element is a
-dict:
+A source is a random-access sequence, picklable for worker processes; each element is a dict:
 
   "encoded"     bytes of the picture's file
   "name"        the picture, for messages

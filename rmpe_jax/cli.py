@@ -1,0 +1,108 @@
+"""The `rmpe` command: one thin function for each subcommand, with its imports inside."""
+
+import argparse
+import logging
+import signal
+import sys
+import time
+from collections.abc import Sequence
+
+from rmpe_jax.errors import UserError
+
+_PREPARE_HELP = """\
+Write data sets as one prepared folder (TFDS, array_record), which is fast to read at random, also
+over a network.
+
+Every picture is decoded once. Those that cannot be read are left out and named at the end. The
+folder appears under its name only when it is complete.
+
+SPEC is coco:FOLDER:SPLIT, coco:FOLDER, mpii:FOLDER:SPLIT, lsp:FOLDER or crowdpose:FOLDER:SPLIT.
+"""
+_PREPARE_EXAMPLES = """\
+examples:
+  rmpe prepare prepared/coco coco:data/coco:train2017
+  rmpe prepare prepared/mixture coco:data/coco:train2017 mpii:data/mpii:train --shards 16
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one subcommand; 0 if all went well, 1 after a line on stderr that says what did not."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    args = _parser().parse_args(argv)
+    # Terminated, it unwinds like an interrupted one, so that what is half done is cleaned up.
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        args.run(args)
+    except UserError as error:
+        print(f"rmpe: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("rmpe: stopped", file=sys.stderr)
+        return 130
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="rmpe", description="RMPE pose estimation.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_prepare(commands)
+    return parser
+
+
+def _add_prepare(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "prepare",
+        help="write data sets in a form that is fast to train from",
+        description=_PREPARE_HELP,
+        epilog=_PREPARE_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("out", metavar="OUT", help="folder to be made")
+    parser.add_argument("specs", metavar="SPEC", nargs="+", help="a data set")
+    parser.add_argument("--shards", type=_positive, help="number of files (default: by size)")
+    parser.add_argument(
+        "--max-corrupt",
+        type=_share,
+        default=0.01,
+        metavar="SHARE",
+        help="share of pictures that may be unreadable (default: 0.01)",
+    )
+    parser.set_defaults(run=_prepare)
+
+
+def _prepare(args: argparse.Namespace) -> None:
+    from rmpe_jax.data.prepare import prepare
+
+    start = time.monotonic()
+    counts = prepare(args.out, args.specs, args.shards, args.max_corrupt)
+    for count in counts:
+        print(
+            f"{count.name}: {count.pictures:,} pictures, {count.people:,} people, "
+            f"{count.joints:,} joints; {count.nobody:,} pictures without anybody to train on"
+        )
+    unreadable = [line for count in counts for line in count.unreadable]
+    if unreadable:
+        print(f"left out {len(unreadable):,} pictures:", *unreadable, sep="\n  ")
+    print(f"wrote {args.out} in {time.monotonic() - start:.1f} s")
+
+
+def _positive(text: str) -> int:
+    if not text.isdigit() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
+    return share
+
+
+if __name__ == "__main__":
+    sys.exit(main())
