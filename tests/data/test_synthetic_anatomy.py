@@ -6,13 +6,13 @@ import cv2
 import numpy as np
 import pytest
 
-from rmpe_jax.data.synthetic import anatomy, painting
+from rmpe_jax.data.synthetic import anatomy, painting, sampling
 
 UPRIGHT = anatomy.Pose(
-    yaw=0, tilt=0, roll=0, trunk=(0, 0, 0), head=(0, 0, 0), hips=((0, 0), (0, 0)),
-    knees=(0, 0), shoulders=((0, 0), (0, 0)), elbows=((0, 0), (0, 0)),
+    yaw=0, tilt=0, roll=0, trunk=np.zeros(3), head=np.zeros(3), hips=np.zeros((2, 2)),
+    knees=np.zeros(2), shoulders=np.zeros((2, 2)), elbows=np.zeros((2, 2)),
 )  # fmt: skip
-BUILD = anatomy.sample_build(np.random.default_rng(0))
+BUILD = sampling.sample_build(np.random.default_rng(0))
 X, Y, Z = 0, 1, 2
 
 
@@ -23,7 +23,7 @@ def _points(**changes) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("seed", range(10))
 def test_bones_keep_their_lengths(seed):
     rng = np.random.default_rng(seed)
-    build, pose = anatomy.sample_build(rng), anatomy.sample_pose(rng)
+    build, pose = sampling.sample_build(rng), sampling.sample_pose(rng)
     body = anatomy.pose_body(build, pose)
     at = body.points
     for side in ("left", "right"):

@@ -37,22 +37,28 @@ class Build:
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """Joint angles in degrees; pairs are (left, right).
+    """Joint angles in degrees; where there are two rows, left comes before right.
 
-    Flexion swings a limb forward, abduction away from the middle. `roll` turns the whole body in
-    the picture, `tilt` is how far the camera looks down, `yaw` turns about the vertical: 0 faces
-    the camera, 90 turns the left side to it.
+    Attributes:
+      yaw: turn about the vertical: 0 faces the camera, 90 turns the left side to it.
+      tilt: how far the camera looks down.
+      roll: turn of the whole body in the picture, clockwise.
+      trunk: pitch forward, lean to the right, twist to the left.
+      head: the same against the trunk.
+      hips, shoulders: flexion (the limb swings forward) and abduction (away from the middle).
+      knees: flexion.
+      elbows: flexion, and turn of the forearm inwards.
     """
 
     yaw: float
     tilt: float
     roll: float
-    trunk: tuple[float, float, float]  # pitch forward, lean left, twist
-    head: tuple[float, float, float]
-    hips: tuple[tuple[float, float], tuple[float, float]]  # (flexion, abduction)
-    knees: tuple[float, float]
-    shoulders: tuple[tuple[float, float], tuple[float, float]]
-    elbows: tuple[tuple[float, float], tuple[float, float]]  # (flexion, turn inwards)
+    trunk: Vector
+    head: Vector
+    hips: Float[np.ndarray, "2 2"]
+    knees: Float[np.ndarray, " 2"]
+    shoulders: Float[np.ndarray, "2 2"]
+    elbows: Float[np.ndarray, "2 2"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +67,7 @@ class Skeleton3D:
 
     Attributes:
       points: camera-frame position of each named point: COCO's joints and the inner ones
-        (`pelvis`, `waist`, `chest`, `neck`, `head`, `chin`, and per side `hand`, `heel`, `toe`).
+        (`pelvis`, `waist`, `chest`, `head`, `mouth`, `chin`, and per side `hand`, `heel`, `toe`).
       trunk, head: the (left, up, forward) axes of chest and head as rows, in the camera frame.
       build: the proportions it was made with.
     """
@@ -70,79 +76,6 @@ class Skeleton3D:
     trunk: Matrix
     head: Matrix
     build: Build
-
-
-def sample_build(rng: np.random.Generator) -> Build:
-    """Adults of all shapes, and children (large head, short limbs)."""
-    child = rng.random() < 0.2
-    head = rng.uniform(0.083, 0.095) if child else rng.uniform(0.070, 0.082)
-    leg = rng.uniform(0.21, 0.23) if child else rng.uniform(0.225, 0.255)
-    arm = rng.uniform(0.145, 0.175)
-    return Build(
-        head=head,
-        neck=rng.uniform(0.035, 0.055),
-        shoulders=rng.uniform(0.095, 0.13),
-        hips=rng.uniform(0.055, 0.075),
-        trunk=rng.uniform(0.26, 0.30),
-        upper_arm=arm,
-        forearm=arm * rng.uniform(0.85, 0.98),
-        thigh=leg,
-        shin=leg * rng.uniform(0.92, 1.02),
-        girth=rng.uniform(0.85, 1.35),
-    )
-
-
-# Ranges in degrees for the legs and trunk of each family of poses: share, trunk pitch, hip flexion,
-# hip abduction, knee flexion, roll of the whole body. Two hip ranges make the legs differ.
-_FAMILIES = {
-    "stand": (0.30, (-8, 15), ((-12, 18), (-12, 18)), (1, 16), ((0, 15), (0, 15)), (-8, 8)),
-    "stride": (0.24, (0, 25), ((15, 60), (-35, -5)), (0, 12), ((5, 70), (0, 60)), (-8, 8)),
-    "sit": (0.14, (-15, 35), ((70, 105), (70, 105)), (2, 35), ((55, 110), (55, 110)), (-8, 8)),
-    "bend": (0.08, (45, 110), ((-5, 30), (-15, 30)), (2, 18), ((0, 40), (0, 40)), (-8, 8)),
-    "crouch": (0.06, (10, 55), ((90, 130), (80, 130)), (5, 40), ((95, 145), (95, 145)), (-8, 8)),
-    "kneel": (0.04, (-5, 35), ((70, 100), (-15, 20)), (2, 15), ((65, 100), (75, 110)), (-8, 8)),
-    "leap": (0.06, (-10, 25), ((-20, 60), (-20, 60)), (10, 50), ((0, 80), (0, 80)), (-35, 35)),
-    "lie": (0.07, (-10, 30), ((-10, 70), (-10, 70)), (0, 25), ((0, 90), (0, 90)), (60, 120)),
-    "handstand": (0.01, (-5, 10), ((-20, 40), (-20, 40)), (0, 40), ((0, 60), (0, 60)), (160, 200)),
-}
-_FAMILY_SHARES = np.array([f[0] for f in _FAMILIES.values()])
-
-# Shares and ranges for the arms: shoulder flexion and abduction, elbow flexion and inward turn.
-_ARMS = (
-    (0.32, (-20, 25), (2, 25), (0, 40), (0, 40)),  # hanging
-    (0.18, (35, 110), (0, 35), (0, 110), (-20, 70)),  # forward
-    (0.16, (120, 185), (-5, 40), (0, 80), (-40, 60)),  # raised
-    (0.12, (-15, 30), (55, 120), (0, 100), (-60, 60)),  # sideways
-    (0.10, (-45, -10), (25, 55), (70, 110), (60, 110)),  # hands on the hips
-    (0.12, (-40, 170), (0, 90), (0, 130), (-60, 90)),  # anything
-)
-_ARM_SHARES = np.array([a[0] for a in _ARMS])
-
-
-def sample_pose(rng: np.random.Generator) -> Pose:
-    """Draw joint angles from the ranges of one family of poses, and a point of view."""
-    family = list(_FAMILIES.values())[rng.choice(len(_FAMILIES), p=_FAMILY_SHARES)]
-    _, pitch, flexion, abduction, knees, roll = family
-    legs = [
-        (*_draw(rng, f, abduction), *_draw(rng, k)) for f, k in zip(flexion, knees, strict=True)
-    ]
-    if rng.random() < 0.5:
-        legs.reverse()
-    arms = _sample_arms(rng)
-    (whole_roll,) = _draw(rng, roll)
-    if roll[0] >= 60 and rng.random() < 0.5:
-        whole_roll = -whole_roll
-    return Pose(
-        yaw=_sample_yaw(rng),
-        tilt=rng.uniform(-5, 22),
-        roll=whole_roll,
-        trunk=_draw(rng, pitch, (-14, 14), (-25, 25)),
-        head=_draw(rng, (-25, 25), (-18, 18), (-45, 45)),
-        hips=tuple((flex, out) for flex, out, _ in legs),
-        knees=tuple(knee for _, _, knee in legs),
-        shoulders=tuple((flex, out) for flex, out, _, _ in arms),
-        elbows=tuple((flex, turn) for _, _, flex, turn in arms),
-    )
 
 
 def pose_body(build: Build, pose: Pose) -> Skeleton3D:
@@ -163,25 +96,6 @@ def pose_body(build: Build, pose: Pose) -> Skeleton3D:
     return Skeleton3D(
         dict(zip(points, moved, strict=True)), (camera @ trunk).T, (camera @ head).T, build
     )
-
-
-def _draw(rng: np.random.Generator, *ranges: tuple[float, float]) -> tuple[float, ...]:
-    return tuple(float(rng.uniform(low, high)) for low, high in ranges)
-
-
-def _sample_yaw(rng: np.random.Generator) -> float:
-    """Front, back and both side views, each with a spread that makes them meet."""
-    center, spread = ((0, 30), (180, 30), (90, 22), (-90, 22))[
-        rng.choice(4, p=(0.42, 0.26, 0.16, 0.16))
-    ]
-    return float(rng.normal(center, spread))
-
-
-def _sample_arms(rng: np.random.Generator) -> list[tuple[float, ...]]:
-    """Both arms of one kind in half of the draws, of two kinds otherwise."""
-    first, second = rng.choice(len(_ARMS), size=2, p=_ARM_SHARES)
-    kinds = (first, first if rng.random() < 0.5 else second)
-    return [_draw(rng, *_ARMS[kind][1:]) for kind in kinds]
 
 
 def _rotation(axis: int, degrees: float) -> Matrix:
@@ -238,7 +152,7 @@ def _face(build: Build, center: Vector, head: Matrix) -> dict[str, Vector]:
 
 
 def _leg(
-    build: Build, name: str, side: float, hip_angles: tuple[float, float], knee_flexion: float
+    build: Build, name: str, side: float, hip_angles: Float[np.ndarray, " 2"], knee_flexion: float
 ) -> dict[str, Vector]:
     flexion, abduction = hip_angles
     hip = np.array([side * build.hips, 0, 0])
@@ -262,8 +176,8 @@ def _arm(
     side: float,
     shoulder: Vector,
     trunk: Matrix,
-    shoulder_angles: tuple[float, float],
-    elbow_angles: tuple[float, float],
+    shoulder_angles: Float[np.ndarray, " 2"],
+    elbow_angles: Float[np.ndarray, " 2"],
 ) -> dict[str, Vector]:
     upper = _swing(side, *shoulder_angles)
     flexion, turn = np.deg2rad(elbow_angles)

@@ -65,8 +65,9 @@ _HAIRS = (
 
 def random_color(rng: np.random.Generator, saturation: tuple[float, float] = (0.1, 0.9)) -> Color:
     """Any hue, from nearly grey to vivid, from dark to bright."""
-    rgb = colorsys.hsv_to_rgb(rng.random(), rng.uniform(*saturation), rng.uniform(0.2, 1.0))
-    return tuple(255 * channel for channel in rgb)
+    hue, value = rng.random(), rng.uniform(0.2, 1.0)
+    red, green, blue = colorsys.hsv_to_rgb(hue, rng.uniform(*saturation), value)
+    return 255 * red, 255 * green, 255 * blue
 
 
 def sample_outfit(rng: np.random.Generator) -> Outfit:
@@ -89,7 +90,7 @@ def sample_outfit(rng: np.random.Generator) -> Outfit:
         skirt=rng.uniform(0.5, 1.1) if dress or rng.random() < 0.1 else 0.0,
         shoes=random_color(rng, (0.0, 0.8)),
         badge=random_color(rng, (0.3, 1.0)) if rng.random() < 0.6 else None,
-        open_collar=bool(rng.random() < 0.6),
+        open_collar=rng.random() < 0.6,
     )
 
 

@@ -40,7 +40,8 @@ class Pattern:
 
 def shade(color: Color, factor: float) -> Color:
     """A lighter (factor above 1) or darker tone of a colour."""
-    return tuple(min(255.0, max(0.0, channel * factor)) for channel in color)
+    red, green, blue = (min(255.0, channel * factor) for channel in color)
+    return red, green, blue
 
 
 def hull_of_discs(
@@ -103,7 +104,8 @@ def _print(
     y = np.arange(y1, y2, dtype=np.float32)[:, None] - np.float32(origin[1])
     u = np.float32(along[0]) * x + np.float32(along[1]) * y
     v = np.float32(along[0]) * y - np.float32(along[1]) * x
-    canvas.image[y1:y2, x1:x2][_CELLS[pattern.kind](u, v) & (inside > 0)] = np.uint8(pattern.color)
+    printed = _CELLS[pattern.kind](u, v) & (inside > 0)
+    canvas.image[y1:y2, x1:x2][printed] = pattern.color
 
 
 def _odd(u: np.ndarray) -> np.ndarray:

@@ -5,9 +5,10 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from rmpe_jax.data.synthetic.anatomy import pose_body, sample_build, sample_pose
+from rmpe_jax.data.synthetic.anatomy import pose_body
 from rmpe_jax.data.synthetic.figure import Figure
 from rmpe_jax.data.synthetic.outfit import sample_outfit
+from rmpe_jax.data.synthetic.sampling import sample_build, sample_pose
 from rmpe_jax.geometry import box_area, box_iou
 
 MAX_PEOPLE = 6
@@ -40,7 +41,7 @@ def place_people(rng: np.random.Generator, size: tuple[int, int]) -> list[Figure
       rng: source of all randomness.
       size: (height, width) of the picture.
     """
-    wanted = 1 + int(rng.choice(MAX_PEOPLE, p=_PEOPLE_SHARES))
+    wanted = 1 + rng.choice(MAX_PEOPLE, p=_PEOPLE_SHARES)
     figures, boxes = [], np.zeros((0, 4))
     for _ in range(5 * wanted):
         if len(figures) == wanted:
