@@ -149,7 +149,9 @@ def _trunk_parts(figure: Figure) -> list[_Part]:
         back = points["head"] - 0.45 * build.head * figure.skeleton.head[2]
         down = back - outfit.long_hair * build.head * figure.skeleton.head[1]
         radii = (0.95 * build.head, 0.6 * build.head)
-        parts.append(_Part("head", np.stack([back, down]), radii, outfit.hair, None, 0.025))
+        # A face that is seen has its hair behind the whole person.
+        bias = 0.3 if figure.skeleton.head[2, 2] < 0 else 0.025
+        parts.append(_Part("head", np.stack([back, down]), radii, outfit.hair, None, bias))
     return parts
 
 
