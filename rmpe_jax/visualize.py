@@ -66,7 +66,7 @@ def draw_poses(
         width = _line_width(extents[i], image)
         if bboxes is not None:
             low, high = np.round(bboxes[i]).astype(int).reshape(2, 2)
-            cv2.rectangle(image, low, high, BOX, max(1, width // 3), cv2.LINE_AA)
+            cv2.rectangle(image, low, high, BOX, max(1, round(width / 2)), cv2.LINE_AA)
         _draw_pose(image, keypoints[i], shown[i], skeleton, width)
     return image
 

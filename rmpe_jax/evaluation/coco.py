@@ -98,9 +98,9 @@ def _evaluate(
 
 
 def _load(annotations: Annotations, num_keypoints: int | None) -> dict:
-    """Ground truth of people, with everything there that pycocotools takes for granted.
+    """The people of the ground truth, with all that pycocotools takes for granted.
 
-    The one place where readers are lenient is met here too: without an area, the box's is taken.
+    What `data.coco` reads without is filled in as it does there: the box's area, say.
     """
     is_dict = isinstance(annotations, dict)
     name = "the ground truth" if is_dict else f"annotation file {annotations}"

@@ -6,6 +6,7 @@ AlphaPose's `--detfile` by a path or an id, and may add an `"idx"`, which is of 
 """
 
 import collections
+import contextlib
 import dataclasses
 import json
 import logging
@@ -52,15 +53,18 @@ def write_json(path: str | os.PathLike, content: Any) -> None:
     path = pathlib.Path(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
+        text = json.dumps(content, allow_nan=False)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, allow_nan=False), encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): free or change it") from None
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise UserError(
+            f"{path} cannot be written ({error.strerror}): make room or choose another place"
+        ) from None
     except ValueError:
         raise UserError(f"{path} is not written: a result is not a finite number") from None
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def coco_results(

@@ -1,0 +1,55 @@
+"""Each annotated person's best pose."""
+
+import numpy as np
+import pytest
+
+from rmpe_jax.evaluation.per_person import score_people
+from rmpe_jax.evaluation.protocol import PersonBoxes, boxes_of
+from rmpe_jax.skeletons import COCO
+
+
+@pytest.fixture
+def dataset(make_dataset):
+    """Two people in the first picture, none in the second, one in the third."""
+    rng = np.random.default_rng(0)
+    people = rng.uniform(0, 100, (3, 17, 2))
+    return make_dataset(COCO, [people[:2], people[:0], people[2:]])
+
+
+def poses_of(dataset):
+    return np.concatenate([p.keypoints for p in dataset.pictures]).astype(np.float64)
+
+
+def detections(picture_index):
+    n = len(picture_index)
+    nobody = np.full(n, -1)
+    return PersonBoxes(np.array(picture_index), np.zeros((n, 4)), np.ones(n), nobody)
+
+
+def test_own_box_counts_with_ground_truth_boxes(dataset):
+    boxes = boxes_of(dataset, "gt")
+    poses = poses_of(dataset)
+    people = score_people(dataset, boxes, poses, COCO)
+    np.testing.assert_allclose(people.oks, 1)
+    np.testing.assert_array_equal(people.box_index, [0, 1, 2])
+    np.testing.assert_array_equal(people.picture_index, [0, 0, 2])
+    np.testing.assert_array_equal(people.person_index, [0, 1, 0])
+    swapped = score_people(dataset, boxes, poses[[1, 0, 2]], COCO)
+    assert (swapped.oks[:2] < 0.5).all()
+    np.testing.assert_array_equal(swapped.box_index, [0, 1, 2])
+
+
+def test_most_similar_pose_counts_with_a_detector(dataset):
+    poses = poses_of(dataset)
+    offered = np.stack([poses[2], poses[1], poses[0] + 3, poses[0] + 1])
+    people = score_people(dataset, detections([0, 0, 0, 0]), offered, COCO)
+    np.testing.assert_array_equal(people.box_index, [3, 1, -1])
+    assert people.oks[0] < people.oks[1] == pytest.approx(1)
+    assert people.oks[2] == 0
+
+
+def test_nan_is_no_match(dataset):
+    poses = poses_of(dataset)
+    poses[1] = np.nan
+    people = score_people(dataset, boxes_of(dataset, "gt"), poses, COCO)
+    np.testing.assert_allclose(people.oks, [1, 0, 1])

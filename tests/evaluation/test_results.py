@@ -1,0 +1,171 @@
+"""Result files written whole, detection files of both forms read, bad ones refused."""
+
+import json
+import os
+
+import numpy as np
+import pytest
+
+from rmpe_jax.data.mpii import read_mpii
+from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.results import coco_results, load_detections, write_json
+from rmpe_jax.skeletons import COCO, MPII
+
+
+def box(image_id, x=1.0, score=0.5, **more):
+    return {"image_id": image_id, "category_id": 1, "bbox": [x, 2, 30, 40], "score": score, **more}
+
+
+@pytest.fixture
+def dataset(make_dataset):
+    """Three pictures with COCO's ids and file names."""
+    people = [np.zeros((1, 17, 2))] * 3
+    data = make_dataset(COCO, people, image_ids=[7, 8, 9])
+    for picture, number in zip(data.pictures, (7, 8, 9), strict=True):
+        object.__setattr__(picture, "path", picture.path.with_name(f"{number:012d}.jpg"))
+    return data
+
+
+def test_coco_form(dataset, write):
+    path = write([box(9, x=5, score=0.25), box(7), box(9, x=6)])
+    found = load_detections(path, dataset)
+    np.testing.assert_array_equal(found.picture_index, [0, 2, 2])
+    np.testing.assert_array_equal(found.bboxes, [[1, 2, 31, 42], [5, 2, 35, 42], [6, 2, 36, 42]])
+    np.testing.assert_array_equal(found.scores, np.float32([0.5, 0.25, 0.5]))
+    assert found.bboxes.dtype == found.scores.dtype == np.float32
+    assert found.num_skipped == 0
+
+
+@pytest.mark.parametrize(
+    "image_id",
+    ["000000000008.jpg", "/data/val2017/000000000008.png", "C:\\val\\000000000008.jpg", 8],
+)
+def test_alphapose_form(dataset, write, image_id):
+    found = load_detections(write([box(image_id, idx=3)]), dataset)
+    np.testing.assert_array_equal(found.picture_index, [1])
+
+
+def test_other_categories_are_dropped_and_none_means_person(dataset, write):
+    records = [box(7), {**box(7), "category_id": 18}, box(8)]
+    del records[2]["category_id"]
+    assert load_detections(write(records), dataset).picture_index.tolist() == [0, 1]
+
+
+def test_unusable_boxes_are_skipped_and_counted(dataset, write, caplog):
+    flat = [[1, 2, 0, 5], [1, 2, 5, -1], [float("nan"), 2, 3, 4], [1, 2, float("inf"), 4]]
+    records = [{**box(7), "bbox": b} for b in flat]
+    records += [box(8, score=float("nan")), box(9)]
+    found = load_detections(write(records), dataset)
+    assert found.picture_index.tolist() == [2]
+    assert found.num_skipped == 5
+    assert "5 boxes" in caplog.text
+
+
+def test_empty_file(dataset, write):
+    found = load_detections(write([]), dataset)
+    assert found.bboxes.shape == (0, 4)
+    assert found.picture_index.shape == found.scores.shape == (0,)
+
+
+def test_unknown_pictures(dataset, write):
+    path = write([box(7), *(box(i) for i in (100, 101, 102, 103, 103))])
+    with pytest.raises(UserError) as error:
+        load_detections(path, dataset)
+    line = str(error.value)
+    assert "\n" not in line
+    assert "4 of its pictures are not in test/set (100, 101, 102, ...): give" in line
+    assert load_detections(path, dataset, skip_unknown=True).picture_index.tolist() == [0]
+
+
+def test_one_stem_in_two_folders_is_no_name(make_dataset, write):
+    data = make_dataset(COCO, [np.zeros((1, 17, 2))] * 3, ["a/1.jpg", "b/1.jpg", "b/2.jpg"])
+    assert load_detections(write([box("b/1.jpg"), box("2")]), data).picture_index.tolist() == [1, 2]
+    with pytest.raises(UserError, match="1 of its pictures"):
+        load_detections(write([box("1.jpg")]), data)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[{", "is not JSON"),
+        ({"annotations": []}, "is not a list of boxes"),
+        ([3], "entry 0 needs image_id, bbox and score"),
+        ([{"image_id": 7, "score": 1}], "entry 0 needs image_id, bbox and score"),
+        ([box(None)], "image_id of entry 0 is neither"),
+        ([box(7), {**box(7), "bbox": [1, 2, 3]}], "every bbox must be"),
+        ([{**box(7), "bbox": [1, 2]}, {**box(7), "bbox": [1, 2]}], "every bbox must be"),
+        ([{**box(7), "bbox": None}], "every bbox must be"),
+        ([{**box(7), "bbox": ["a", 2, 3, 4]}], "every bbox must be"),
+        ([box(7, score="high")], "every score"),
+        ([box(7, score=None), box(7, score=[1, 2])], "every score"),
+    ],
+)
+def test_bad_files(dataset, write, content, message):
+    with pytest.raises(UserError, match=message) as error:
+        load_detections(write(content), dataset)
+    assert str(error.value).startswith("detections file ")
+    assert "\n" not in str(error.value)
+
+
+def test_missing_file(dataset, tmp_path):
+    with pytest.raises(UserError, match="No such file"):
+        load_detections(tmp_path / "none.json", dataset)
+
+
+@pytest.mark.parametrize(("detector", "count"), [("fastestdet", 3795), ("centernet", 2038)])
+def test_real_coco_detections(shared_data, coco_val, detector, count):
+    path = shared_data / f"coco/detections/person_detections_val2017_{detector}.json"
+    found = load_detections(path, coco_val)
+    assert (len(found.bboxes), found.num_skipped) == (count, 0)
+    assert (np.diff(found.picture_index) >= 0).all()
+    first = json.loads(path.read_text())[0]
+    assert coco_val.pictures[found.picture_index[0]].image_id == first["image_id"]
+
+
+@pytest.mark.parametrize(("detector", "count"), [("fastestdet", 8121), ("centernet", 4051)])
+def test_real_mpii_detections_of_all_splits(shared_data, detector, count):
+    dataset = read_mpii(shared_data / "mpii", "valid")
+    path = shared_data / f"mpii/detections/person_detections_{detector}.json"
+    assert dataset.skeleton is MPII
+    assert len(load_detections(path, dataset, skip_unknown=True).bboxes) == count
+    with pytest.raises(UserError, match="1241 of its pictures are not in mpii/valid"):
+        load_detections(path, dataset)
+
+
+def test_results_round_trip(tmp_path):
+    rng = np.random.default_rng(0)
+    keypoints = rng.uniform(0, 500, (2, 17, 2)).astype(np.float32)
+    scores = rng.uniform(size=(2, 17)).astype(np.float32)
+    bboxes = np.float32([[10, 20, 40, 60], [0, 0, 5, 5]])
+    results = coco_results([5, "a.jpg"], keypoints, scores, np.float32([0.9, 0.1]), bboxes)
+    write_json(tmp_path / "new" / "results.json", results)
+    loaded = json.loads((tmp_path / "new" / "results.json").read_text())
+    assert loaded == results
+    assert [r["image_id"] for r in loaded] == [5, "a.jpg"]
+    assert loaded[0]["bbox"] == [10, 20, 30, 40]
+    assert loaded[0]["score"] == 0.9
+    poses = np.array([r["keypoints"] for r in loaded]).reshape(2, 17, 3)
+    np.testing.assert_allclose(poses[..., :2], keypoints, atol=5.1e-4)
+    np.testing.assert_allclose(poses[..., 2], scores, atol=6e-7)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"AP": 0.5})
+    with pytest.raises(UserError, match="not a finite number"):
+        write_json(path, {"AP": float("nan")})
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match=r"metrics\.json cannot be written \(No space left"):
+        write_json(path, {"AP": 0.6})
+    assert json.loads(path.read_text()) == {"AP": 0.5}
+    assert os.listdir(tmp_path) == ["metrics.json"]
+
+
+def test_a_file_in_the_way(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot be written"):
+        write_json(tmp_path / "file" / "results.json", [])
