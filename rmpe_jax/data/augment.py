@@ -196,4 +196,4 @@ def inside(
 ) -> Bool[np.ndarray, " k"]:
     """Which keypoints lie on a pixel of the crop."""
     limit = np.array([input_size[1], input_size[0]], np.float32) - 0.5
-    return ((keypoints >= -0.5) & (keypoints < limit)).all(-1)
+    return np.all((keypoints >= -0.5) & (keypoints < limit), axis=-1)

@@ -9,8 +9,11 @@ moving one changes every crop of a run. Nothing here imports JAX.
 import dataclasses
 import functools
 import logging
+import multiprocessing
+import os
+import threading
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import grain
@@ -20,27 +23,15 @@ from absl import flags
 from rmpe_jax.data import augment
 from rmpe_jax.data.augment import Augmentation
 from rmpe_jax.data.pictures import PictureError, decode_picture
+from rmpe_jax.data.sources import Source
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import Skeleton
 
 MAX_CORRUPT_IN_A_ROW = 100
 
 
-class PersonSource(Protocol):
-    """Random access to people; picklable, because worker processes get a copy.
-
-    An element is a dict of "encoded" (the picture file's bytes), "name" (for messages), "keypoints"
-    (k, 2) float32 image pixels, "visibility" (k,) uint8 0/1/2, "bbox" (4,) float32 xyxy and
-    "person_id". Reading an element may raise `PictureError`.
-    """
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-
 def train_dataset(
-    source: PersonSource,
+    source: Source,
     *,
     skeleton: Skeleton,
     input_size: tuple[int, int],
@@ -82,7 +73,7 @@ def train_dataset(
 
     Raises:
       UserError: an empty source, a batch size that `process_count` does not divide; while reading,
-        `MAX_CORRUPT_IN_A_ROW` unreadable pictures, or one if `strict`.
+        `MAX_CORRUPT_IN_A_ROW` people whose pictures cannot be read, or one if `strict`.
     """
     if len(source) == 0:
         raise UserError("no people to train on: the data set is empty")
@@ -117,15 +108,16 @@ def iterate(
       num_threads: threads that make batches, in each process.
       num_workers: processes beside this one; 0 makes batches in this process. On up to four cores
         threads are faster. Scripts that use them need the `if __name__ == "__main__"` guard.
-      prefetch: batches kept ready in each process.
+      prefetch: batches kept ready by all worker processes together, at least one in each.
     """
     if num_workers and not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # outside of absl's app.run; Grain hands them to its workers
-    _init_worker()
-    read = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=prefetch)
-    options = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=prefetch)
+    cv2.setNumThreads(0)  # each thread has a batch of its own to make
+    ready = max(1, prefetch // max(1, num_workers))
+    read = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=ready)
+    workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=ready)
     batches = dataset[start_step:].to_iter_dataset(read)
-    iterator = iter(batches.mp_prefetch(options, worker_init_fn=_init_worker))
+    iterator = iter(batches.mp_prefetch(workers, worker_init_fn=_init_worker))
     try:
         yield from iterator
     finally:
@@ -133,21 +125,30 @@ def iterate(
 
 
 def _init_worker(*_: int) -> None:
-    cv2.setNumThreads(0)  # each thread has a batch of its own to make
+    """In each worker process, before it makes batches."""
+    cv2.setNumThreads(0)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """Without this a killed run would leave its workers waiting for ever."""
+    if parent := multiprocessing.parent_process():
+        parent.join()
+        os._exit(1)
 
 
 @dataclasses.dataclass(frozen=True)
-class _LoadPerson(grain.transforms.RandomMap):
+class _LoadPerson:
     """Index of a person in the source -> one element of a batch."""
 
-    source: PersonSource
+    source: Source
     skeleton: Skeleton
     input_size: tuple[int, int]
     augmentation: Augmentation
     padding: float
     strict: bool
 
-    def random_map(self, index: int, rng: np.random.Generator) -> dict[str, np.ndarray]:
+    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         person, image, corrupt = self._read(index)
         plan = augment.augment(
             rng,
@@ -176,16 +177,19 @@ class _LoadPerson(grain.transforms.RandomMap):
 
     def _read(self, index: int) -> tuple[dict[str, Any], np.ndarray, bool]:
         """Person and picture at `index`, or of the next index that can be read."""
-        for tries in range(min(len(self.source), MAX_CORRUPT_IN_A_ROW)):
+        limit = min(len(self.source), MAX_CORRUPT_IN_A_ROW)
+        for tries in range(limit):
             try:
                 person = self.source[(index + tries) % len(self.source)]
                 return person, decode_picture(person["encoded"], person["name"]), tries > 0
             except PictureError as error:
                 if self.strict:
                     raise
-                message = str(error)
-                _warn_once(message)
-        raise UserError(f"{tries + 1} pictures in a row cannot be read, the last one: {message}")
+                _warn_once(str(error))
+        raise UserError(
+            f"{limit} people in a row have pictures that cannot be read, which the log names: "
+            "check the data set's folder"
+        )
 
 
 @functools.cache

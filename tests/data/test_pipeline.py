@@ -1,17 +1,20 @@
 import contextlib
 import itertools
 import logging
+import os
+import pathlib
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 from fake_source import FakeSource, picture
-from rmpe_jax.data.pictures import PictureError
 
 from rmpe_jax import geometry
 from rmpe_jax.data import augment, pipeline
 from rmpe_jax.data.augment import NO_AUGMENTATION, Augmentation
+from rmpe_jax.data.pictures import PictureError
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import COCO
 
@@ -160,10 +163,12 @@ def test_strict_fails_on_the_first_corrupt_picture():
         dataset[0]
     with pytest.raises(PictureError, match=r"2\.png"):
         take(dataset, 1)
+    with pytest.raises(PictureError, match=r"2\.png"):
+        take(dataset, 1, num_workers=1, num_threads=1, prefetch=1)
 
 
 def test_nothing_but_corrupt_pictures_ends_the_run():
-    with pytest.raises(UserError, match="3 pictures in a row"):
+    with pytest.raises(UserError, match="3 people in a row"):
         stream(FakeSource(3, corrupt=(0, 1, 2)))[0]
 
 
@@ -182,6 +187,54 @@ def test_closing_before_and_during_the_iteration():
     batches.close()
     with pytest.raises(StopIteration):
         next(batches)
+
+
+_RUN_WITH_WORKERS = """
+import multiprocessing, sys, time
+sys.path.insert(0, sys.argv[1])
+import fake_source
+from rmpe_jax.data import augment, pipeline
+from rmpe_jax.skeletons import COCO
+
+if __name__ == "__main__":
+    dataset = pipeline.train_dataset(
+        fake_source.FakeSource(5), skeleton=COCO, input_size=(32, 24), padding=1.25,
+        augmentation=augment.NO_AUGMENTATION, batch_size=2, seed=0,
+    )
+    batches = pipeline.iterate(dataset, num_workers=1, num_threads=1, prefetch=2)
+    next(batches)
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/stat").exists(), reason="needs /proc")
+def test_a_killed_run_leaves_no_worker_behind(tmp_path):
+    script = tmp_path / "run.py"
+    script.write_text(_RUN_WITH_WORKERS)
+    here = pathlib.Path(__file__)
+    run = subprocess.Popen(
+        [sys.executable, script, here.parent],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(here.parents[2])},
+    )
+    workers = [int(pid) for pid in run.stdout.readline().split()]
+    assert len(workers) == 1
+    run.kill()
+    run.communicate()
+    for _ in range(300):
+        if not any(map(_is_running, workers)):
+            return
+        time.sleep(0.1)
+    pytest.fail("worker processes outlive their parent")
+
+
+def _is_running(pid: int) -> bool:
+    """Whether there is such a process, other than a dead one that nobody has collected."""
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
 
 
 def test_works_where_jax_cannot_be_imported():
