@@ -54,7 +54,9 @@ def pckh(
     usable = head_sizes > 0
     if not usable.all():
         left_out = int(np.sum(~usable))
-        logging.getLogger(__name__).warning("PCKh: %d people have no head size", left_out)
+        logging.getLogger(__name__).warning(
+            "PCKh: %d people have no head size and are left out", left_out
+        )
     distances = np.linalg.norm(keypoints[usable] - gt_keypoints[usable], axis=-1)
     right = distances <= threshold * head_sizes[usable, None]
     joints = [[skeleton.index(joint) for joint in pair] for pair in COLUMNS.values()]
