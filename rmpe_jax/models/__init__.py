@@ -12,6 +12,7 @@ from rmpe_jax.models.fastpose import FastPose, FastPoseDuc
 from rmpe_jax.models.hourglass import StackedHourglass
 from rmpe_jax.models.hrnet import HRNet
 from rmpe_jax.models.simplepose import SimplePose
+from rmpe_jax.models.small import SMALL_MODELS
 
 _MODELS = {
     "fastpose_res18": partial(FastPose, depth=18, duc_features=(512, 512)),
@@ -29,6 +30,7 @@ _MODELS = {
     "hourglass_2": partial(StackedHourglass, num_stacks=2),
     "hourglass_4": partial(StackedHourglass, num_stacks=4),
     "hourglass_8": partial(StackedHourglass, num_stacks=8),
+    **SMALL_MODELS,
 }
 SPPE_NAMES = tuple(_MODELS)
 

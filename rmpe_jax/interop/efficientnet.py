@@ -1,0 +1,53 @@
+"""ImageNet weights of EfficientNet-Lite0 from the common PyTorch port, for `litepose_effnet0`."""
+
+import re
+
+import numpy as np
+
+from rmpe_jax.errors import UserError
+
+_BATCH_NORM = {
+    "weight": ("params", "scale"),
+    "bias": ("params", "bias"),
+    "running_mean": ("batch_stats", "mean"),
+    "running_var": ("batch_stats", "var"),
+}
+# Batch norms are numbered in the order of a block; the first block has no expansion.
+_BLOCK_NORM = {"_bn0": "expand_bn", "_bn1": "depthwise_bn", "_bn2": "project_bn"}
+
+
+def efficientnet_variables(state_dict: dict[str, np.ndarray]) -> dict[str, dict]:
+    """The variables of `models.efficientnet.EfficientNetLite0`, as {"params", "batch_stats"}.
+
+    Args:
+      state_dict: names and arrays of the port (`_blocks.3._expand_conv.weight`), as `read_pth`
+        gives them. The classifier and its 1x1 convolution are left out.
+
+    Raises:
+      UserError: a name that does not belong to the network.
+    """
+    variables: dict[str, dict] = {"params": {}, "batch_stats": {}}
+    for key, value in state_dict.items():
+        if key.startswith(("_conv_head", "_bn1", "_fc")) or key.endswith("num_batches_tracked"):
+            continue
+        path, array = _convert(key, np.asarray(value, np.float32))
+        node = variables
+        for part in path[:-1]:
+            node = node.setdefault(part, {})
+        node[path[-1]] = array
+    return variables
+
+
+def _convert(key: str, value: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+    match = re.fullmatch(r"(?:_blocks\.(\d+)\.)?_(\w+)\.(\w+)", key)
+    if match is None:
+        raise UserError(f"weights: {key!r} is no parameter of EfficientNet-Lite0; use its own file")
+    block, module, kind = match.groups()
+    if module.startswith("bn"):
+        name = "stem_bn" if block is None else f"block{block}_{_BLOCK_NORM['_' + module]}"
+        collection, leaf = _BATCH_NORM[kind]
+        return (collection, name, leaf), value
+    if module == "depthwise_conv":  # (c, 1, s, s) to (s, s, c)
+        return ("params", f"block{block}_depthwise"), value[:, 0].transpose(1, 2, 0)
+    name = "stem" if block is None else f"block{block}_{module.removesuffix('_conv')}"
+    return ("params", name, "kernel"), value.transpose(2, 3, 1, 0)

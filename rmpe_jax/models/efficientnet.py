@@ -1,0 +1,145 @@
+"""EfficientNet-Lite0, a backbone for CPUs with public ImageNet weights.
+
+The network of Tan & Le, ICML 2019, in its "lite" form: no squeeze-and-excite, ReLU6 throughout.
+Submodule names follow the common PyTorch port's (`_blocks.3._expand_conv` is `block3_expand`), so
+that weights convert by name, see `rmpe_jax.interop.efficientnet`.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.typing import DTypeLike
+from jaxtyping import Array, Float
+
+from rmpe_jax.models.layers import conv
+
+# (kernel, stride, expansion, channels) of the 16 inverted residual blocks, Table 1 of the paper.
+BLOCKS = (
+    (3, 1, 1, 16),
+    *((3, 2, 6, 24), (3, 1, 6, 24)),
+    *((5, 2, 6, 40), (5, 1, 6, 40)),
+    *((3, 2, 6, 80), (3, 1, 6, 80), (3, 1, 6, 80)),
+    *((5, 1, 6, 112), (5, 1, 6, 112), (5, 1, 6, 112)),
+    *((5, 2, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192)),
+    (3, 1, 6, 320),
+)
+# Blocks whose outputs are the pyramid: strides 4, 8, 16 and 32.
+PYRAMID = (2, 4, 10, 15)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def depthwise(
+    x: Float[Array, "b h w c"], kernel: Float[Array, "s s c"], stride: int
+) -> Float[Array, "b h2 w2 c"]:
+    """Depthwise convolution, padded by s // 2, as a sum of shifted products.
+
+    XLA's grouped convolution on a CPU takes many times as long (`benchmarks/depthwise.py`), and so
+    does the derivative it finds for the sum; hence the gradients written out below.
+    """
+    size = kernel.shape[0]
+    height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
+    padded = _pad(x, size // 2, size // 2, dilation=1)
+    return sum(tap * kernel[i, j] for i, j, tap in _taps(padded, size, height, width, stride))
+
+
+def _pad(x: Float[Array, "b h w c"], low: int, high: int, dilation: int) -> Array:
+    """Zeros around the picture and between its pixels, in a buffer of its own.
+
+    Without the barrier XLA folds the padding into each of the taps and computes it s * s times.
+    """
+    edges = (low, high, dilation - 1)
+    zero = jnp.zeros((), x.dtype)
+    return jax.lax.optimization_barrier(jax.lax.pad(x, zero, ((0, 0, 0), edges, edges, (0, 0, 0))))
+
+
+def _taps(padded: Array, size: int, height: int, width: int, stride: int):
+    for i in range(size):
+        for j in range(size):
+            rows = slice(i, i + stride * (height - 1) + 1, stride)
+            columns = slice(j, j + stride * (width - 1) + 1, stride)
+            yield i, j, padded[:, rows, columns]
+
+
+def _depthwise_forward(x: Array, kernel: Array, stride: int):
+    return depthwise(x, kernel, stride), (x, kernel)
+
+
+def _depthwise_backward(stride: int, residual: tuple[Array, Array], grad: Array):
+    x, kernel = residual
+    size, pad = kernel.shape[0], kernel.shape[0] // 2
+    (_, height, width, _), (_, out_height, out_width, _) = x.shape, grad.shape
+    # Output pixel o saw input pixels stride * o - pad + i, so each input pixel gathers the
+    # output's gradient, spread out by the stride, through the mirrored kernel.
+    spread = _pad(grad, size - 1 - pad, size, dilation=stride)
+    grad_x = sum(
+        tap * kernel[size - 1 - i, size - 1 - j]
+        for i, j, tap in _taps(spread, size, height, width, 1)
+    )
+    padded = _pad(x, pad, pad, dilation=1)
+    taps = _taps(padded, size, out_height, out_width, stride)
+    grad_kernel = jnp.stack([(tap * grad).sum((0, 1, 2)) for _, _, tap in taps])
+    return grad_x, grad_kernel.reshape(kernel.shape)
+
+
+depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+class FrozenBatchNorm(nn.Module):
+    """Batch norm that keeps its statistics and learns scale and bias: y = (x - mean) * a + bias.
+
+    Small batches of crops would spoil ImageNet's statistics, and an affine map is cheaper.
+    """
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        shape = (x.shape[-1],)
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        var = self.variable("batch_stats", "var", jnp.ones, shape)
+        factor = scale * jax.lax.rsqrt(var.value + 1e-3)  # epsilon of the port
+        return x * factor.astype(self.dtype) + (bias - mean.value * factor).astype(self.dtype)
+
+
+class EfficientNetLite0(nn.Module):
+    """(b, H, W, 3) -> features at strides 4, 8, 16, 32 with 24, 40, 112, 320 channels.
+
+    Batch statistics never move: start from ImageNet weights. The gradient of the depthwise kernels
+    (under 3 % of the weights) is the dearest operation of a training step on a CPU: freeze them
+    there (`config.optim.frozen`).
+    """
+
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "b h w 3"]) -> list[Float[Array, "b h2 w2 c"]]:
+        x = x.astype(self.dtype)
+        x = conv(32, 3, stride=2, dtype=self.dtype, name="stem")(x)
+        x = nn.relu6(FrozenBatchNorm(self.dtype, name="stem_bn")(x))
+        pyramid = []
+        for index, (size, stride, expansion, features) in enumerate(BLOCKS):
+            x = self._block(x, f"block{index}", size, stride, expansion, features)
+            if index in PYRAMID:
+                pyramid.append(x)
+        return pyramid
+
+    def _block(
+        self, x: Array, name: str, size: int, stride: int, expansion: int, features: int
+    ) -> Array:
+        shortcut = x
+        channels = expansion * x.shape[-1]
+        if expansion > 1:
+            x = conv(channels, 1, dtype=self.dtype, name=f"{name}_expand")(x)
+            x = nn.relu6(FrozenBatchNorm(self.dtype, name=f"{name}_expand_bn")(x))
+        kernel = self.param(
+            f"{name}_depthwise", nn.initializers.normal(1 / size), (size, size, channels)
+        )
+        x = depthwise(x, kernel.astype(self.dtype), stride)
+        x = nn.relu6(FrozenBatchNorm(self.dtype, name=f"{name}_depthwise_bn")(x))
+        x = conv(features, 1, dtype=self.dtype, name=f"{name}_project")(x)
+        x = FrozenBatchNorm(self.dtype, name=f"{name}_project_bn")(x)
+        return x + shortcut if x.shape == shortcut.shape else x
