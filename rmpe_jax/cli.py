@@ -80,11 +80,12 @@ def _prepare(args: argparse.Namespace) -> None:
     for count in counts:
         print(
             f"{count.name}: {count.pictures:,} pictures, {count.people:,} people, "
-            f"{count.joints:,} joints; {count.nobody:,} pictures without anybody to train on"
+            f"{count.joints:,} joints; left out: {count.nobody:,} without people to train on, "
+            f"{len(count.unreadable):,} unreadable"
         )
     unreadable = [line for count in counts for line in count.unreadable]
     if unreadable:
-        print(f"left out {len(unreadable):,} pictures:", *unreadable, sep="\n  ")
+        print("unreadable:", *unreadable, sep="\n  ")
     print(f"wrote {args.out} in {time.monotonic() - start:.1f} s")
 
 

@@ -126,7 +126,7 @@ def make_dataset(
     dropped = [p.person_id for i in paths for p in people[i] if geometry.box_area(p.bbox) <= 0]
     if dropped:
         logging.getLogger(__name__).warning(
-            "%s: left out %d people whose box has no area (the first is annotation %s)",
+            "%s: people left out because their box has no area: %d (the first: annotation %s)",
             name,
             len(dropped),
             dropped[0],

@@ -45,14 +45,15 @@ def read_lsp(folder: str | os.PathLike) -> PoseDataset:
 
 def _read_joints(annotations: pathlib.Path) -> tuple[Float[np.ndarray, "n 14 3"], bool]:
     """x, y, flag of every joint of every person, and whether it is LSP Extended."""
+    if not annotations.exists():
+        raise UserError(f"no annotation file {annotations}: check the folder")
     try:
-        joints = scipy.io.loadmat(annotations)["joints"]
-    except FileNotFoundError:
-        raise UserError(f"no annotation file {annotations}: check the folder") from None
-    except KeyError:
-        raise UserError(f"{annotations} has no 'joints': use the file of the data set") from None
-    except (OSError, ValueError, TypeError, NotImplementedError):
-        raise UserError(f"{annotations} is not a MATLAB 5 file: fetch it again") from None
+        content = scipy.io.loadmat(annotations)
+    except Exception as error:  # SciPy raises many kinds
+        raise UserError(f"{annotations} is not a MATLAB 5 file: fetch it again") from error
+    if "joints" not in content:
+        raise UserError(f"{annotations} has no 'joints': use the file of the data set")
+    joints = content["joints"]
     if joints.ndim == 3 and joints.shape[:2] == (3, LSP.num_keypoints):
         return joints.transpose(2, 1, 0).astype(np.float32), False
     if joints.ndim == 3 and joints.shape[:2] == (LSP.num_keypoints, 3):

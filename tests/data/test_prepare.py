@@ -1,0 +1,214 @@
+import errno
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from tiny_sets import write_coco, write_lsp, write_mpii
+
+from rmpe_jax import cli
+from rmpe_jax.data import prepared
+from rmpe_jax.data.prepare import prepare
+from rmpe_jax.data.prepared import open_prepared
+from rmpe_jax.data.sources import open_source
+from rmpe_jax.errors import UserError
+from rmpe_jax.skeletons import UNION
+
+PEOPLE = 60  # of one LSP set
+
+
+@pytest.fixture
+def spec(tmp_path):
+    write_lsp(tmp_path / "lsp", people=PEOPLE)
+    return f"lsp:{tmp_path}/lsp"
+
+
+def spoil(tmp_path: pathlib.Path) -> None:
+    """Make three of the pictures unreadable."""
+    images = tmp_path / "lsp" / "images"
+    (images / "im00002.jpg").unlink()
+    (images / "im00011.jpg").write_bytes((images / "im00011.jpg").read_bytes()[:-9])
+    (images / "im00012.jpg").write_bytes(b"no picture")
+
+
+def assert_only_the_sources_are_left(tmp_path: pathlib.Path) -> None:
+    assert [path.name for path in tmp_path.iterdir()] == ["lsp"]
+
+
+def test_a_mixture_is_counted(tmp_path, capsys):
+    write_coco(tmp_path / "coco")
+    write_mpii(tmp_path / "mpii")
+    specs = (f"coco:{tmp_path}/coco:mini", f"mpii:{tmp_path}/mpii:mini")
+    coco, mpii = prepare(tmp_path / "deep" / "out", specs)
+    assert (coco.name, coco.pictures, coco.nobody, coco.people) == ("coco/mini", 2, 1, 2)
+    assert coco.joints == 2 * 17
+    assert (mpii.name, mpii.pictures, mpii.nobody, mpii.people) == ("mpii/mini", 2, 0, 3)
+    assert mpii.joints == 3 * 16
+    assert len(open_source((f"prepared:{tmp_path}/deep/out",), UNION)) == 5
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err.startswith("4/4 pictures, ")
+
+
+def test_unreadable_pictures_are_left_out_and_named(tmp_path, spec):
+    spoil(tmp_path)
+    (count,) = prepare(tmp_path / "out", [spec], max_corrupt=0.05)
+    assert count.pictures == count.people == PEOPLE - 3
+    images = tmp_path / "lsp" / "images"
+    missing, truncated, other = count.unreadable
+    assert missing.startswith(f"picture {images / 'im00002.jpg'} is missing")
+    assert truncated.startswith(f"picture {images / 'im00011.jpg'} is truncated")
+    assert other.startswith(f"picture {images / 'im00012.jpg'} is not a picture")
+    assert len(open_prepared(tmp_path / "out")) == PEOPLE - 3
+
+
+def test_too_many_unreadable_pictures_fail(tmp_path, spec):
+    spoil(tmp_path)
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path / "out", [spec], max_corrupt=0.04)
+    assert str(error.value) == (
+        "more than 4.00% of 60 pictures cannot be read: mend them or allow a larger share; the "
+        f"first: picture {tmp_path}/lsp/images/im00002.jpg is missing: put it there or remove it "
+        "from the annotations"
+    )
+    assert_only_the_sources_are_left(tmp_path)
+
+
+def test_an_existing_folder_is_not_touched(tmp_path, spec):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine").write_text("keep")
+    with pytest.raises(UserError, match=r"out exists: remove it or name another folder$"):
+        prepare(tmp_path / "out", [spec])
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
+
+
+def test_a_place_that_cannot_be_written(tmp_path, spec):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path / "file" / "out", [spec])
+    assert str(error.value) == (
+        f"cannot write {tmp_path}/file/out (Not a directory: check the place and its permissions); "
+        "nothing is left of it"
+    )
+
+
+# What the array_record writer says, and what the system says to Python's own writing.
+DISK_FULL = {
+    "records": RuntimeError(
+        'Failed to finalize writing of split "train": write() failed: No space left on device; '
+        "writing somewhere; at byte 5242880; Failed to close chunk_writer"
+    ),
+    "index": OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
+}
+
+
+@pytest.mark.parametrize("place", DISK_FULL)
+def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, spec, monkeypatch, place):
+    def fail(folder):
+        raise DISK_FULL[place]
+
+    monkeypatch.setattr(prepared, "write_people", fail)
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path / "out", [spec])
+    assert str(error.value) == (
+        f"cannot write {tmp_path}/out (No space left on device: free some space); "
+        "nothing is left of it"
+    )
+    assert_only_the_sources_are_left(tmp_path)
+
+
+def test_other_errors_stay_what_they_are(tmp_path, spec, monkeypatch):
+    def fail(folder):
+        raise RuntimeError("a mistake of ours")
+
+    monkeypatch.setattr(prepared, "write_people", fail)
+    with pytest.raises(RuntimeError, match="a mistake of ours"):
+        prepare(tmp_path / "out", [spec])
+    assert_only_the_sources_are_left(tmp_path)
+
+
+def test_the_command_tells_what_is_in_the_folder(tmp_path, capsys):
+    write_coco(tmp_path / "coco")
+    write_lsp(tmp_path / "lsp", people=40)
+    (tmp_path / "lsp" / "images" / "im00007.jpg").write_bytes(b"")
+    specs = [f"coco:{tmp_path}/coco:mini", f"lsp:{tmp_path}/lsp"]
+    options = ["--shards", "2", "--max-corrupt", "0.1"]
+    assert cli.main(["prepare", str(tmp_path / "out"), *specs, *options]) == 0
+    assert len(list((tmp_path / "out").glob("*array_record*"))) == 2
+    coco, lsp, unreadable, name, wrote = capsys.readouterr().out.splitlines()
+    assert coco == (
+        "coco/mini: 2 pictures, 2 people, 34 joints; left out: 1 without people to train on, "
+        "0 unreadable"
+    )
+    assert lsp.startswith("lsp/lsp: 39 pictures, 39 people, ")
+    assert lsp.endswith("; left out: 0 without people to train on, 1 unreadable")
+    assert unreadable == "unreadable:"
+    assert name == f"  picture {tmp_path}/lsp/images/im00007.jpg is empty (0 bytes): fetch it again"
+    assert wrote.startswith(f"wrote {tmp_path}/out in ")
+
+
+def start(tmp_path: pathlib.Path, spec: str, *setup: str) -> subprocess.Popen:
+    """`rmpe prepare tmp_path/out spec` in a process, after some lines of Python."""
+    lines = (
+        "import sys, time, resource",
+        "from rmpe_jax import cli",
+        "from rmpe_jax.data import prepare, prepared",
+        *setup,
+        f"sys.exit(cli.main(['prepare', {str(tmp_path / 'out')!r}, {spec!r}]))",
+    )
+    command = [sys.executable, "-c", "\n".join(lines)]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, **pipes)
+
+
+def test_a_write_that_really_fails_is_one_clear_line(tmp_path, spec):
+    limit = "resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))"
+    process = start(tmp_path, spec, limit)
+    out, err = process.communicate()
+    assert process.returncode == 1
+    assert out == ""
+    assert err.splitlines()[-1] == (
+        f"rmpe: cannot write {tmp_path}/out (File too large: check the place and its permissions); "
+        "nothing is left of it"
+    )
+    assert "Traceback" not in err
+    assert_only_the_sources_are_left(tmp_path)
+
+
+# Where to stop: after some pictures were read, and after all records were written.
+MOMENTS = {
+    "reading": "prepared.make_record = lambda *_: time.sleep(60)",
+    "index": "prepared.write_people = lambda *_: time.sleep(60)",
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM], ids=["SIGKILL", "SIGTERM"])
+def test_stopped_on_the_way_nothing_is_there_to_be_read(tmp_path, spec, moment, how):
+    process = start(tmp_path, spec, MOMENTS[moment])
+    incomplete = tmp_path / "out.incomplete"
+    wanted = "*/1.0.0/dataset_info.json" if moment == "index" else "*/*1.0.0"
+    deadline = time.monotonic() + 60
+    while not list(incomplete.glob(wanted)) and time.monotonic() < deadline:
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+    process.send_signal(how)
+    _, err = process.communicate()
+    assert not (tmp_path / "out").exists()
+    if how == signal.SIGTERM:
+        assert process.returncode == 130
+        assert err.splitlines()[-1] == "rmpe: stopped"
+        assert_only_the_sources_are_left(tmp_path)
+        return
+    assert process.returncode == -signal.SIGKILL
+    assert incomplete.exists()
+    for folder in (incomplete, *incomplete.rglob("*/")):
+        with pytest.raises(UserError, match="write it with `rmpe prepare`"):
+            open_prepared(folder)
+    prepare(tmp_path / "out", [spec])  # the next one cleans up
+    assert len(open_prepared(tmp_path / "out")) == PEOPLE
+    assert not incomplete.exists()
