@@ -111,8 +111,8 @@ def make_dataset(
     name: str,
     skeleton: Skeleton,
     annotations: pathlib.Path,
-    paths: Mapping[int | str, pathlib.Path],
-    people: Mapping[int | str, list[Person]],
+    paths: Mapping[Any, pathlib.Path],
+    people: Mapping[Any, list[Person]],
 ) -> PoseDataset:
     """Bring people and pictures together, both by image id.
 

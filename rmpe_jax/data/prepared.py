@@ -102,8 +102,8 @@ class PreparedPictures:
         """Use `open_prepared`, which checks the folder."""
         self._folder = os.fspath(folder)
         builder = tfds.builder_from_directory(folder)
-        raw = {"image": tfds.decode.SkipDecoding()}
-        self._source = builder.as_data_source(split=_SPLIT, decoders=raw)
+        raw: Any = {"image": tfds.decode.SkipDecoding()}
+        self._source: Any = builder.as_data_source(split=_SPLIT, decoders=raw)
         self.shard_lengths = tuple(builder.info.splits[_SPLIT].shard_lengths)
 
     def __len__(self) -> int:
