@@ -272,13 +272,20 @@ def test_the_quarter_offset_stops_at_the_border(x, y, moves):
     np.testing.assert_array_equal(decode(maps, "quarter")[0], expected)
 
 
-def test_dark_takes_no_step_where_the_map_has_no_curvature():
-    flat = np.full((*SIZE, 1), 0.5, np.float32)
-    ramp = flat + np.linspace(0, 1, SIZE[1], dtype=np.float32)[:, None]
-    ramp[9, 6] = 3
-    for maps in (flat, ramp):
-        decoded, _ = decode(maps, "dark")
-        assert np.abs(decoded - decode(maps, "argmax")[0]).max() <= 1
+def test_dark_takes_no_step_where_the_smoothed_map_has_no_maximum():
+    x, y = np.meshgrid(np.arange(SIZE[1]), np.arange(SIZE[0]))
+    flat = np.full(SIZE, 0.5)
+    bowl = 1 + (x - 6.5) ** 2 + (y - 8.5) ** 2
+    saddle = (x - 6.5) ** 2 - (y - 8.5) ** 2
+    maps = np.stack([flat, bowl, 150 + saddle, 150 - saddle], -1).astype(np.float32)
+    maps[9, 6] = 1.2 * maps.max((0, 1))  # a peak that smoothing wears away
+    np.testing.assert_array_equal(decode(maps, "dark")[0], [[6, 9]] * 4)
+
+
+def test_dark_steps_by_a_pixel_at_most():
+    maps, _ = encode(np.array([[6, 9]], np.float32), np.ones(1), SIZE, 2.0)
+    maps = maps.at[7, 4].set(1.1)
+    np.testing.assert_array_equal(decode(maps, "dark")[0], [[5, 8]])
 
 
 def test_integral_after_a_sigmoid_is_the_two_step_normalisation(rng):

@@ -131,6 +131,15 @@ def test_symmetric_integral_changes_the_gradient_and_not_the_value(batch):
     assert (product[weights > 0] > 0).all()
 
 
+def test_symmetric_integral_counts_the_mean_itself_as_after():
+    def loss(logits):
+        return losses.symmetric_integral(logits, jnp.zeros((1, 1, 2)), jnp.ones((1, 1)), 1.0)
+
+    # Three pixels in a row: p = 1/3, mean 1, dL/dp = (-1, 1, 1) / 3, dp/dlogits = p (δ - p) / 2.
+    grad = jax.grad(loss)(jnp.zeros((1, 1, 3, 1)))
+    np.testing.assert_allclose(grad.ravel(), np.array([-2, 1, 1]) / 27, rtol=1e-5)
+
+
 def test_symmetric_integral_is_finite_for_extreme_logits(batch):
     logits, _, keypoints, weights = batch
     function = jax.jit(jax.value_and_grad(losses.symmetric_integral))
