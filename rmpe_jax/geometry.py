@@ -1,7 +1,7 @@
 """Box formats, and 2x3 affines between the frames image, crop and heatmap.
 
 Coordinates are (x, y) pixels with pixel centres at integers; sizes are (height, width). Box edges
-are pixel edges counted from 0 (COCO's sense: the whole picture is (0, 0, width, height)), so a box's
+are pixel edges counted from 0 (COCO: the whole picture is (0, 0, width, height)), so a box's
 centre lies half a pixel less in pixel-centre coordinates. Affines map (x, y, 1) columns and are
 named by what they map: `image_from_crop` takes crop pixels to image pixels. What takes arrays here
 works on NumPy and JAX arrays alike.

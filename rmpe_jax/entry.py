@@ -1,0 +1,58 @@
+"""What `train.py` and `eval.py` share: flags that fail in one line, errors that do too."""
+
+import os
+import pathlib
+import sys
+from collections.abc import Callable, Sequence
+
+from absl import flags
+
+from rmpe_jax.errors import UserError
+
+
+def parse_flags(argv: Sequence[str]) -> list[str]:
+    """Parses absl flags; a wrong flag or config key ends the program with one line.
+
+    For `absl.app.run(main, flags_parser=parse_flags)`.
+    """
+    try:
+        return flags.FLAGS(list(argv))
+    except flags.Error as error:
+        _fail(f"{error}; {argv[0]} --help shows the flags")
+    except UserError as error:
+        _fail(str(error))
+    except (AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
+        # What ml_collections raises for a config file or an override that cannot be used.
+        lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines()]
+        _fail(f"config: {' '.join(line for line in lines if line)}")
+    raise AssertionError  # `_fail` does not return
+
+
+def _fail(line: str) -> None:
+    print(" ".join(line.split()), file=sys.stderr)
+    sys.exit(1)
+
+
+def use_compilation_cache() -> None:
+    """Keeps compiled programs on disk, so that the next run starts without compiling.
+
+    In `$JAX_COMPILATION_CACHE_DIR`, or in the user's cache folder.
+    """
+    import jax
+
+    cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
+    folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "rmpe_jax"))
+    jax.config.update("jax_compilation_cache_dir", folder)
+
+
+def run(main: Callable[[], None]) -> int:
+    """Runs `main`; a `UserError` becomes one line on stderr and the exit status 1."""
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
+    return 0

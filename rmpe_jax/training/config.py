@@ -1,0 +1,133 @@
+"""What a run can be told, with defaults; files in `configs/` change some of it.
+
+`default_config` is the one list of keys. `validate` looks at a config once, before anything is
+built, and says in one line what is wrong with it.
+"""
+
+import difflib
+from typing import Any
+
+import ml_collections
+
+from rmpe_jax.codec import DECODERS, LOSSES
+from rmpe_jax.errors import UserError
+from rmpe_jax.models import SPPE_NAMES
+from rmpe_jax.skeletons import SKELETONS
+
+OPTIMIZERS = ("adam", "adamw", "rmsprop")
+SCHEDULES = ("constant", "cosine", "step")
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """All keys. Lists are tuples, which the command line can change."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.total_steps = 1000
+    config.batch_size = 32  # of all devices and processes together
+    config.grad_accumulation = 1  # parts that a batch is worked through in, one after the other
+    config.log_every = 50
+    config.checkpoint_every = 500
+    config.evaluate_every = 500  # and at the end; 0: only at the end
+
+    config.model = ml_collections.ConfigDict()
+    config.model.name = "tinypose_s"
+    config.model.skeleton = "coco"
+    config.model.input_size = (256, 192)  # height, width
+    config.model.dtype = "float32"  # of the arithmetic; parameters are float32
+    config.model.mean = (0.485, 0.456, 0.406)  # of RGB in 0..1, ImageNet's
+    config.model.std = (0.229, 0.224, 0.225)
+    config.model.backbone_weights = ""  # a .pth file to start from
+
+    config.codec = ml_collections.ConfigDict()
+    config.codec.loss = "mse"
+    config.codec.sigma = 2.0  # heatmap pixels
+    config.codec.integer_centre = False
+    config.codec.decode = "dark"
+
+    config.data = ml_collections.ConfigDict()
+    config.data.train = ()  # specs such as "coco:FOLDER:SPLIT", see docs/data.md
+    config.data.repeats = ()  # how often each of them comes in an epoch; empty: once
+    config.data.evaluate = ()
+    config.data.padding = 1.25
+    config.data.strict = False  # fail on the first picture that cannot be read
+    config.data.num_threads = 2
+    config.data.num_workers = 0  # processes beside the threads
+    config.data.prefetch = 8
+
+    config.augmentation = ml_collections.ConfigDict()
+    config.augmentation.flip_prob = 0.5
+    config.augmentation.rotation_degrees = 40.0
+    config.augmentation.rotation_prob = 0.6
+    config.augmentation.scale = 0.3
+    config.augmentation.translation = 0.0
+    config.augmentation.half_body_prob = 0.0
+    config.augmentation.half_body_min_joints = 9
+    config.augmentation.color_gain = (1.0, 1.0)
+
+    config.optim = ml_collections.ConfigDict()
+    config.optim.name = "adam"
+    config.optim.learning_rate = 1e-3
+    config.optim.schedule = "cosine"
+    config.optim.warmup_steps = 0
+    config.optim.milestones = ()  # steps at which the "step" schedule divides the rate by ten
+    config.optim.weight_decay = 0.0  # adamw
+    config.optim.clip_norm = 0.0  # of the gradient; 0: none
+    config.optim.backbone_factor = 1.0  # on the learning rate of the submodule "backbone"
+    config.optim.frozen = ""  # parameters whose path this regular expression finds stay as they are
+    config.optim.ema_decay = 0.0  # of the averaged parameters that are evaluated; 0: none
+    return config.lock()
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError that names the first key whose value cannot be."""
+    _known("model.name", config.model.name, SPPE_NAMES)
+    _known("model.skeleton", config.model.skeleton, tuple(SKELETONS))
+    _known("model.dtype", config.model.dtype, ("float32", "bfloat16"))
+    _known("codec.loss", config.codec.loss, LOSSES)
+    _known("codec.decode", config.codec.decode, DECODERS)
+    _known("optim.name", config.optim.name, OPTIMIZERS)
+    _known("optim.schedule", config.optim.schedule, SCHEDULES)
+    for key in ("batch_size", "grad_accumulation", "log_every", "checkpoint_every"):
+        _require(config[key] >= 1, key, config[key], "at least 1")
+    for key in ("total_steps", "evaluate_every"):
+        _require(config[key] >= 0, key, config[key], "0 or more")
+    _require(
+        config.batch_size % config.grad_accumulation == 0,
+        "grad_accumulation",
+        config.grad_accumulation,
+        f"a divisor of batch_size, {config.batch_size}",
+    )
+    size = config.model.input_size
+    _require(len(size) == 2 and min(size) > 0, "model.input_size", size, "(height, width)")
+    for key in ("mean", "std"):
+        value = config.model[key]
+        _require(len(value) == 3, f"model.{key}", value, "three numbers, for R, G and B")
+    _require(config.codec.sigma > 0, "codec.sigma", config.codec.sigma, "more than 0")
+    _require(config.data.padding > 0, "data.padding", config.data.padding, "more than 0")
+    rate = config.optim.learning_rate
+    _require(rate > 0, "optim.learning_rate", rate, "more than 0")
+    decay = config.optim.ema_decay
+    _require(0 <= decay < 1, "optim.ema_decay", decay, "at least 0 and less than 1")
+    repeats = config.data.repeats
+    _require(
+        len(repeats) in (0, len(config.data.train)) and all(count >= 1 for count in repeats),
+        "data.repeats",
+        repeats,
+        "empty, or a whole number for each of data.train",
+    )
+    gain = config.augmentation.color_gain
+    _require(
+        len(gain) == 2 and 0 <= gain[0] <= gain[1], "augmentation.color_gain", gain, "(low, high)"
+    )
+
+
+def _known(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"config.{key}={value!r} is unknown: {hint}use {', '.join(choices)}")
+
+
+def _require(right: bool, key: str, value: Any, wanted: str) -> None:
+    if not right:
+        raise UserError(f"config.{key}={value!r} cannot be: it must be {wanted}")

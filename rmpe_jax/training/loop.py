@@ -1,0 +1,355 @@
+"""The training loop, to be read from top to bottom."""
+
+import contextlib
+import logging
+import math
+import pathlib
+import signal
+import sys
+import time
+from typing import Any
+
+import jax
+import ml_collections
+import numpy as np
+
+import rmpe_jax
+from rmpe_jax.data.augment import Augmentation
+from rmpe_jax.data.datasets import open_dataset
+from rmpe_jax.data.pipeline import iterate, train_dataset
+from rmpe_jax.data.sources import open_source
+from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.protocol import boxes_of, evaluate
+from rmpe_jax.inference.top_down import make_predict, predict_boxes
+from rmpe_jax.progress import duration
+from rmpe_jax.skeletons import get_skeleton
+from rmpe_jax.training import mesh as meshes
+from rmpe_jax.training.checkpoints import Checkpoints, check_same_model
+from rmpe_jax.training.config import validate
+from rmpe_jax.training.metrics import MetricWriter
+from rmpe_jax.training.optimizers import build_optimizer, learning_rate
+from rmpe_jax.training.state import TrainState, build_network, init_state
+from rmpe_jax.training.step import make_train_step
+
+TERMINATED = 128 + signal.SIGTERM  # exit status after a SIGTERM
+
+
+def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dict[str, float]:
+    """Trains until `config.total_steps`, from the last checkpoint of `workdir` if there is one.
+
+    Leaves in `workdir`: `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/` (the last
+    two) and `best/`. On SIGTERM it saves and exits with status 143; the same command goes on.
+
+    Args:
+      config: of `default_config`, changed.
+      workdir: the run's folder, made if need be.
+
+    Returns:
+      The metrics of the last evaluation; empty if nothing was to be evaluated.
+
+    Raises:
+      UserError: bad config, data, checkpoint or workdir; a loss that is not finite; a full disk.
+    """
+    validate(config)
+    workdir = _prepare_workdir(workdir, config)
+    mesh = meshes.device_mesh()
+    _require_divisible(config, mesh)
+
+    # ---- network and optimiser -----------------------------------------------------------------
+    model, codec = build_network(config)
+    optimizer = build_optimizer(config)
+    replicated = meshes.replicated(mesh)
+    state = jax.device_put(init_state(config, model, optimizer), replicated)
+    train_step = jax.jit(make_train_step(config, model, codec, optimizer), donate_argnums=0)
+    schedule = learning_rate(config)
+
+    # ---- data ----------------------------------------------------------------------------------
+    skeleton = get_skeleton(config.model.skeleton)
+    source = open_source(tuple(config.data.train), skeleton, tuple(config.data.repeats))
+    dataset = train_dataset(
+        source,
+        skeleton=skeleton,
+        input_size=codec.input_size,
+        augmentation=Augmentation(**config.augmentation),
+        padding=config.data.padding,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+        strict=config.data.strict,
+    )
+    evaluations = [open_dataset(spec) for spec in config.data.evaluate]
+    predict = make_predict(model, codec, skeleton)
+
+    with contextlib.ExitStack() as stack:
+        # ---- resume ----------------------------------------------------------------------------
+        checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
+        best = stack.enter_context(Checkpoints(workdir / "best", keep=1))
+        restored = _restore(checkpoints, state, config, workdir)
+        scores: dict[str, float] = {}
+        if restored:
+            state, meta = restored
+            scores = meta["scores"]
+        best_score = _best_score(best)
+        start = int(state.step)
+        writer = _writer(workdir, start)
+        stack.callback(writer.close) if writer else None
+        stopping = stack.enter_context(_sigterm())
+        _say(f"{config.model.name}, {_count(state.params):,} parameters, {len(source):,} people, ")
+        _say(f"steps {start} to {config.total_steps} of {config.batch_size}\n")
+
+        # ---- the loop --------------------------------------------------------------------------
+        batches = stack.enter_context(contextlib.closing(_batches(dataset, start, config)))
+        sharding = meshes.batch_sharded(mesh)
+        log = _Log(start, config)
+        for step in range(start + 1, config.total_steps + 1):
+            with log.waiting():
+                batch = meshes.put_batch(_needed(next(batches)), sharding)
+            state, metrics = train_step(state, batch)
+            log.add(metrics)
+            last = step == config.total_steps
+            if step % config.log_every == 0 or last or stopping:
+                values = log.flush(step) | {"train/learning_rate": float(schedule(step - 1))}
+                if writer:
+                    writer.write(step, values)
+            evaluating = last or (config.evaluate_every and step % config.evaluate_every == 0)
+            if evaluations and evaluating and not stopping:
+                with log.paused():
+                    scores = _evaluate(config, state, predict, codec, evaluations)
+                _say(f"step {step}: " + _table(scores) + "\n")
+                if writer:
+                    writer.write(step, scores)
+                score = next(iter(scores.values()))
+                if best_score is None or score > best_score:
+                    best_score = score
+                    _save(best, state, config, scores, log, step, wait=True)
+            if step % config.checkpoint_every == 0 or last or stopping:
+                _save(checkpoints, state, config, scores, log, step, wait=last or bool(stopping))
+            if stopping:
+                _say(f"SIGTERM: saved step {step}; the same command goes on from there\n")
+                sys.exit(TERMINATED)
+        if start >= config.total_steps:
+            _say(f"nothing left to do: the run is at step {start}\n")
+        checkpoints.wait()
+    return scores
+
+
+def _prepare_workdir(workdir: pathlib.Path | str, config: ml_collections.ConfigDict):
+    workdir = pathlib.Path(workdir).absolute()
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        if jax.process_index() == 0:
+            (workdir / "config.json").write_text(config.to_json(indent=2) + "\n")
+    except OSError as error:
+        line = f"{workdir}: cannot be written to, {error.strerror}; choose another workdir"
+        raise UserError(line) from error
+    return workdir
+
+
+def _require_divisible(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
+    shares = mesh.size * config.grad_accumulation
+    if config.batch_size % shares:
+        raise UserError(
+            f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices and "
+            f"{config.grad_accumulation} parts: make it a multiple of {shares}"
+        )
+
+
+def _restore(
+    checkpoints: Checkpoints,
+    state: TrainState,
+    config: ml_collections.ConfigDict,
+    workdir: pathlib.Path,
+) -> tuple[TrainState, dict[str, Any]] | None:
+    steps = checkpoints.steps()
+    if steps:
+        check_same_model(workdir, checkpoints.meta(steps[0]), config)
+    return checkpoints.restore(state)
+
+
+def _best_score(best: Checkpoints) -> float | None:
+    """The score of the best checkpoint so far; it is the first of its `scores`."""
+    for step in best.steps():
+        return best.meta(step)["best_score"]
+    return None
+
+
+def _writer(workdir: pathlib.Path, start: int) -> MetricWriter | None:
+    return MetricWriter(workdir, start) if jax.process_index() == 0 else None
+
+
+@contextlib.contextmanager
+def _sigterm():
+    """A list that is empty until SIGTERM comes; the loop looks at it between steps."""
+    received: list[int] = []
+    try:
+        previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
+    except ValueError:  # not in the main thread: whoever runs us there handles signals
+        yield received
+        return
+    try:
+        yield received
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _batches(dataset: Any, start: int, config: ml_collections.ConfigDict):
+    data = config.data
+    return iterate(
+        dataset,
+        start,
+        num_threads=data.num_threads,
+        num_workers=data.num_workers,
+        prefetch=data.prefetch,
+    )
+
+
+def _needed(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """What a step uses; the rest stays on the host."""
+    return {name: batch[name] for name in ("image", "keypoints", "weights", "corrupt")}
+
+
+def _save(
+    checkpoints: Checkpoints,
+    state: TrainState,
+    config: ml_collections.ConfigDict,
+    scores: dict[str, float],
+    log: "_Log",
+    step: int,
+    wait: bool,
+) -> None:
+    """Saves `state`, unless the loss has gone bad since the last look."""
+    log.require_finite(step)
+    meta = {
+        "config": config.to_dict(),
+        "scores": scores,
+        "best_score": next(iter(scores.values()), None),
+        "version": rmpe_jax.__version__,
+    }
+    with log.paused():
+        checkpoints.save(state, meta, wait=wait)
+
+
+def _evaluate(config, state, predict, codec, datasets) -> dict[str, float]:
+    """Metrics on the ground-truth boxes of each data set, named `eval/<data set>/<metric>`."""
+    scores = {}
+    skeleton = get_skeleton(config.model.skeleton)
+    for dataset in datasets:
+        boxes = boxes_of(dataset, "gt")
+        found = predict_boxes(
+            predict,
+            state.variables,
+            dataset,
+            boxes,
+            num_keypoints=skeleton.num_keypoints,
+            input_size=codec.input_size,
+            padding=config.data.padding,
+            batch_size=config.batch_size,
+            num_threads=config.data.num_threads,
+        )
+        metrics, _ = evaluate(dataset, boxes, *found, skeleton)
+        main = "AP" if "AP" in metrics else "PCKh"
+        rest = {name: value for name, value in metrics.items() if name != main}
+        for name, value in {main: metrics[main], **rest}.items():
+            scores[f"eval/{dataset.name}/{name}"] = float(value)
+    return scores
+
+
+class _Log:
+    """Sums metrics on the device, and reads them only when a line is due."""
+
+    def __init__(self, start: int, config: ml_collections.ConfigDict):
+        self._config = config
+        self._sums: list[dict[str, jax.Array]] = []
+        self._since = start
+        self._corrupt = 0
+        self._begin = self._run_begin = time.monotonic()
+        self._run_start = start
+        self._waited = 0.0
+        self._compiled = False
+
+    @contextlib.contextmanager
+    def waiting(self):
+        """Time in here is time that the data pipeline owes us."""
+        begin = time.monotonic()
+        yield
+        self._waited += time.monotonic() - begin
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Time in here does not count as training."""
+        jax.block_until_ready([metrics["loss"] for metrics in self._sums[-1:]])
+        begin = time.monotonic()
+        yield
+        spent = time.monotonic() - begin
+        self._begin += spent
+        self._run_begin += spent
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        self._sums.append(metrics)
+        if not self._compiled:
+            # The first step compiles; rates and the time left are those of the steps after it.
+            jax.block_until_ready(metrics["loss"])
+            self._compiled = True
+            self._begin = self._run_begin = time.monotonic()
+            self._run_start += 1
+            self._waited = 0.0
+
+    def require_finite(self, step: int) -> None:
+        losses = [float(metrics["loss"]) for metrics in self._sums]
+        if not all(math.isfinite(loss) for loss in losses):
+            raise UserError(
+                f"the loss is not finite between steps {self._since + 1} and {step}: stopped, "
+                "nothing of it was saved; lower config.optim.learning_rate or set "
+                "config.optim.clip_norm, and run the same command to go on from the checkpoint"
+            )
+
+    def flush(self, step: int) -> dict[str, float]:
+        """Prints the progress line of the steps since the last one, and returns its numbers."""
+        self.require_finite(step)
+        sums = jax.device_get(self._sums)
+        now = time.monotonic()
+        seconds = max(now - self._begin, 1e-9)
+        done = step - max(self._since, self._run_start)
+        rate = done / seconds
+        self._corrupt += int(sum(m["corrupt"] for m in sums))
+        joints = sum(m["joints"] for m in sums)
+        values = {
+            "train/loss": float(np.mean([m["loss"] for m in sums])),
+            "train/accuracy": float(sum(m["right"] for m in sums) / max(joints, 1)),
+            "train/samples_per_second": rate * self._config.batch_size,
+            "train/data_wait": min(self._waited / seconds, 1.0),
+            "train/corrupt": float(self._corrupt),
+        }
+        overall = (step - self._run_start) / max(now - self._run_begin, 1e-9)
+        left = round((self._config.total_steps - step) / overall) if overall else 0
+        corrupt = f"  {self._corrupt} unreadable" if self._corrupt else ""
+        _say(
+            f"step {step}/{self._config.total_steps}  loss {values['train/loss']:.4g}  "
+            f"accuracy {values['train/accuracy']:.3f}  "
+            f"{values['train/samples_per_second']:.0f} samples/s  "
+            f"data wait {values['train/data_wait']:.0%}{corrupt}  {duration(left)} left\n"
+        )
+        self._sums, self._since, self._waited, self._begin = [], step, 0.0, now
+        return values
+
+
+def _say(text: str) -> None:
+    if jax.process_index() == 0:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _table(scores: dict[str, float]) -> str:
+    return "  ".join(
+        f"{name.removeprefix('eval/')} {value:.4g}"
+        for name, value in scores.items()
+        if name.endswith(("/AP", "/AP50", "/PCKh"))
+    )
+
+
+def _count(params: Any) -> int:
+    return sum(leaf.size for leaf in jax.tree.leaves(params))
+
+
+logging.getLogger("absl").setLevel(logging.WARNING)

@@ -1,0 +1,76 @@
+"""Optax optimisers and learning-rate schedules from a config."""
+
+import re
+
+import ml_collections
+import optax
+from flax import traverse_util
+
+Params = dict
+
+
+def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
+    """The schedule over steps: warm-up from 0, then constant, cosine to 1 %, or steps of ten."""
+    optim = config.optim
+    peak, warmup = optim.learning_rate, optim.warmup_steps
+    after = max(config.total_steps - warmup, 1)
+    match optim.schedule:
+        case "constant":
+            schedule = optax.constant_schedule(peak)
+        case "cosine":
+            schedule = optax.cosine_decay_schedule(peak, after, alpha=0.01)
+        case _:
+            drops = {step - warmup: 0.1 for step in optim.milestones}
+            schedule = optax.piecewise_constant_schedule(peak, drops)
+    if not warmup:
+        return schedule
+    return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
+
+
+def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
+    """The optimiser of the trainable parameters, a flat dict by path (see `split_frozen`)."""
+    optim = config.optim
+    schedule = learning_rate(config)
+    match optim.name:
+        case "adam":
+            update = optax.scale_by_adam()
+        case "adamw":
+            decay = optax.add_decayed_weights(optim.weight_decay, mask=_is_matrix)
+            update = optax.chain(optax.scale_by_adam(), decay)
+        case _:
+            # Torch7's RMSprop of the RMPE code: alpha 0.99, epsilon 1e-8, no momentum.
+            update = optax.scale_by_rms(decay=0.99, eps=1e-8, eps_in_sqrt=False)
+    parts = [update, optax.scale_by_learning_rate(schedule)]
+    if optim.clip_norm:
+        parts.insert(0, optax.clip_by_global_norm(optim.clip_norm))
+    if optim.backbone_factor != 1:
+        slower = optax.masked(optax.scale(optim.backbone_factor), _is_backbone)
+        parts.append(slower)
+    return optax.chain(*parts)
+
+
+def _is_matrix(params: Params) -> dict[str, bool]:
+    """Biases and the scales of batch norms do not decay."""
+    return {path: value.ndim > 1 for path, value in params.items()}
+
+
+def _is_backbone(params: Params) -> dict[str, bool]:
+    return {path: path.startswith("backbone/") for path in params}
+
+
+def split_frozen(params: Params, frozen: str) -> tuple[Params, Params]:
+    """(trainable, frozen) parameters, as flat dicts keyed by path, such as `head/conv_out/kernel`.
+
+    Args:
+      params: the nested tree.
+      frozen: a regular expression, searched in each path; empty freezes nothing.
+    """
+    flat = traverse_util.flatten_dict(params, sep="/")
+    kept = {path for path in flat if frozen and re.search(frozen, path)}
+    trainable = {path: value for path, value in flat.items() if path not in kept}
+    return trainable, {path: flat[path] for path in flat if path in kept}
+
+
+def join_frozen(trainable: Params, frozen: Params) -> Params:
+    """The nested tree of `split_frozen`'s two parts."""
+    return traverse_util.unflatten_dict({**trainable, **frozen}, sep="/")

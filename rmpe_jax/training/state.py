@@ -1,0 +1,113 @@
+"""Everything a training step changes, and how it starts."""
+
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from jaxtyping import Array, Int
+
+from rmpe_jax.codec import Codec
+from rmpe_jax.errors import UserError
+from rmpe_jax.models import build_sppe
+from rmpe_jax.skeletons import get_skeleton
+from rmpe_jax.training.optimizers import split_frozen
+
+
+class TrainState(flax.struct.PyTreeNode):
+    """The state of a run.
+
+    Attributes:
+      step: how many optimiser steps have been done.
+      params: the network's parameters.
+      batch_stats: running statistics of the batch norms.
+      ema_params: their moving average, or None.
+      opt_state: of the trainable parameters.
+    """
+
+    step: Int[Array, ""]
+    params: Any
+    batch_stats: Any
+    ema_params: Any
+    opt_state: Any
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """What is evaluated: averaged parameters where there are any."""
+        params = self.params if self.ema_params is None else self.ema_params
+        return {"params": params, "batch_stats": self.batch_stats}
+
+
+def build_network(config: ml_collections.ConfigDict) -> tuple[nn.Module, Codec]:
+    """The network of a config, and the codec that fits its output.
+
+    Raises:
+      UserError: the network cannot work at this input size.
+    """
+    model = build_sppe(
+        config.model.name,
+        get_skeleton(config.model.skeleton).num_keypoints,
+        dtype=jnp.dtype(config.model.dtype),
+    )
+    shapes = jax.eval_shape(model.init, jax.random.key(0), _crops(config))
+    output = jax.eval_shape(model.apply, shapes, _crops(config))
+    last = output[-1] if isinstance(output, list) else output
+    codec = Codec(
+        loss=config.codec.loss,
+        input_size=tuple(config.model.input_size),
+        heatmap_size=tuple(last.shape[1:3]),
+        sigma=config.codec.sigma,
+        integer_centre=config.codec.integer_centre,
+        decode=config.codec.decode,
+        mean=tuple(config.model.mean),
+        std=tuple(config.model.std),
+    )
+    return model, codec
+
+
+def init_state(
+    config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+) -> TrainState:
+    """The state at step 0, a pure function of the config's seed and backbone weights."""
+    variables = jax.jit(model.init)(jax.random.key(config.seed), _crops(config))
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    if config.model.backbone_weights:
+        params, batch_stats = _with_backbone(config, params, batch_stats)
+    trainable, _ = split_frozen(params, config.optim.frozen)
+    if not trainable:
+        raise UserError(f"config.optim.frozen={config.optim.frozen!r} freezes all parameters")
+    ema_params = jax.tree.map(jnp.copy, params) if config.optim.ema_decay else None
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        params=params,
+        batch_stats=batch_stats,
+        ema_params=ema_params,
+        opt_state=optimizer.init(trainable),
+    )
+
+
+def _crops(config: ml_collections.ConfigDict) -> jax.Array:
+    return jnp.zeros((1, *config.model.input_size, 3), jnp.float32)
+
+
+def _with_backbone(config: ml_collections.ConfigDict, params: dict, batch_stats: dict):
+    """`params` and `batch_stats` with the backbone's replaced by those of the config's file."""
+    from rmpe_jax.interop.efficientnet import efficientnet_variables
+    from rmpe_jax.interop.pth import read_pth
+
+    path = config.model.backbone_weights
+    if config.model.name != "litepose_effnet0":
+        raise UserError(
+            f"config.model.backbone_weights: there is no reader for the backbone of "
+            f"{config.model.name}; use litepose_effnet0, or leave it empty"
+        )
+    loaded = efficientnet_variables(read_pth(path))
+    for ours, theirs in ((params, loaded["params"]), (batch_stats, loaded["batch_stats"])):
+        expected = jax.tree.map(jnp.shape, ours["backbone"])
+        if jax.tree.map(jnp.shape, theirs) != expected:
+            raise UserError(f"{path}: not the weights of EfficientNet-Lite0; use its own file")
+        ours["backbone"] = jax.tree.map(jnp.array, theirs)
+    return params, batch_stats

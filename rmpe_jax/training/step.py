@@ -1,0 +1,97 @@
+"""One training step as a pure function: gradient, update, average."""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import ml_collections
+import optax
+from jaxtyping import Array
+
+from rmpe_jax.codec import Codec
+from rmpe_jax.losses import heatmap_accuracy
+from rmpe_jax.training.optimizers import join_frozen, split_frozen
+from rmpe_jax.training.state import TrainState
+
+Batch = dict[str, Array]
+Metrics = dict[str, Array]
+
+
+def make_train_step(
+    config: ml_collections.ConfigDict,
+    model: nn.Module,
+    codec: Codec,
+    optimizer: optax.GradientTransformation,
+) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
+    """(state, batch) -> (state, sums of metrics); to be compiled with the state donated.
+
+    Only trainable parameters are differentiated, so frozen ones cost no backward pass. With
+    `grad_accumulation` the batch is worked through in parts whose gradients are averaged, and batch
+    norms see one part at a time.
+    """
+
+    def loss_fn(trainable, frozen, batch_stats, batch):
+        variables = {"params": join_frozen(trainable, frozen), "batch_stats": batch_stats}
+        inputs = codec.inputs(batch["image"])
+        outputs, moved = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
+        loss = codec.loss_of(outputs, batch["keypoints"], batch["weights"])
+        return loss, (moved.get("batch_stats", {}), outputs)
+
+    def part(trainable, frozen, batch_stats, batch):
+        grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+        (loss, (batch_stats, outputs)), grads = grad_fn(trainable, frozen, batch_stats, batch)
+        predicted, _ = codec.keypoints(codec.heatmaps(outputs))
+        right, counted = heatmap_accuracy(
+            predicted, batch["keypoints"], batch["weights"], codec.input_size
+        )
+        return grads, batch_stats, {"loss": loss, "right": right, "joints": counted}
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
+        trainable, frozen = split_frozen(state.params, config.optim.frozen)
+        parts = config.grad_accumulation
+        if parts == 1:
+            grads, batch_stats, metrics = part(trainable, frozen, state.batch_stats, batch)
+        else:
+            grads, batch_stats, metrics = _accumulate(
+                lambda stats, piece: part(trainable, frozen, stats, piece),
+                state.batch_stats,
+                batch,
+                parts,
+            )
+        updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
+        params = join_frozen(optax.apply_updates(trainable, updates), frozen)
+        new_state = TrainState(
+            step=state.step + 1,
+            params=params,
+            batch_stats=batch_stats,
+            ema_params=_average(state, params, config.optim.ema_decay),
+            opt_state=opt_state,
+        )
+        return new_state, metrics | {"corrupt": batch["corrupt"].sum(dtype=jnp.float32)}
+
+    return train_step
+
+
+def _accumulate(part: Callable, batch_stats: Any, batch: Batch, parts: int):
+    """Mean gradient and loss over `parts` pieces of the batch, in sequence."""
+    # Piece j takes rows j, j + parts, ...: each device's share of the batch stays on the device.
+    pieces = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
+
+    def body(batch_stats, piece):
+        grads, batch_stats, metrics = part(batch_stats, piece)
+        return batch_stats, (grads, metrics)
+
+    batch_stats, (grads, metrics) = jax.lax.scan(body, batch_stats, pieces)
+    grads = jax.tree.map(lambda g: g.mean(0), grads)
+    metrics = {name: values.sum(0) for name, values in metrics.items()}
+    return grads, batch_stats, metrics | {"loss": metrics["loss"] / parts}
+
+
+def _average(state: TrainState, params: Any, decay: float) -> Any:
+    """The moving average; it forgets faster at first, so that the start does not linger."""
+    if state.ema_params is None:
+        return None
+    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    return jax.tree.map(lambda ema, new: decay * ema + (1 - decay) * new, state.ema_params, params)
