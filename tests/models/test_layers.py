@@ -1,0 +1,139 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.models import layers
+
+jitted = pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def nchw(x):
+    return x.transpose(0, 3, 1, 2)
+
+
+@jitted
+@pytest.mark.parametrize("name", ["pixel_shuffle", "pixel_unshuffle"])
+def test_shuffles(ops, jit, name):
+    x = draw(2, 4, 6, 8)
+    actual = jit(getattr(layers, name))(x)
+    np.testing.assert_array_equal(nchw(actual), getattr(ops, name)(nchw(x)))
+
+
+def test_pixel_shuffle_from_its_formula():
+    x = draw(3, 2, 8)
+    y = layers.pixel_shuffle(x)
+    for row, column, c, i, j in np.ndindex(3, 2, 2, 2, 2):
+        assert y[2 * row + i, 2 * column + j, c] == x[row, column, 4 * c + 2 * i + j]
+
+
+@settings(max_examples=8, deadline=None)
+@given(st.lists(st.integers(1, 3), min_size=0, max_size=2), *[st.integers(1, 4)] * 3)
+def test_shuffles_undo_each_other(batch, height, width, channels):
+    x = draw(*batch, 2 * height, 2 * width, channels)
+    y = layers.pixel_unshuffle(x)
+    assert y.shape == (*batch, height, width, 4 * channels)
+    np.testing.assert_array_equal(layers.pixel_shuffle(y), x)
+
+
+@jitted
+@pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 1)])
+def test_max_pool(ops, jit, size):
+    x = draw(2, *size, 3) - 5  # below zero: zero padding would show
+    actual = jit(layers.max_pool_3x3)(x)
+    np.testing.assert_array_equal(nchw(actual), ops.max_pool2d(nchw(x), 3, 2, 1))
+
+
+@pytest.mark.parametrize("factor", [1, 2, 4])
+def test_upsample_nearest(ops, factor):
+    x = draw(2, 3, 4, 5)
+    actual = layers.upsample_nearest(x, factor)
+    np.testing.assert_array_equal(nchw(actual), ops.upsample(nchw(x), factor))
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+@pytest.mark.parametrize("size", [(8, 6), (7, 9)])
+def test_conv_pads_both_sides(ops, kernel, stride, size):
+    x = draw(2, *size, 3)
+    net = layers.conv(4, kernel, stride=stride, bias=True, name=None)
+    weight, bias = draw(kernel, kernel, 3, 4, seed=1), draw(4, seed=2)
+    actual = net.apply({"params": {"kernel": weight, "bias": bias}}, x)
+    expected = ops.conv2d(nchw(x), weight.transpose(3, 2, 0, 1), bias, stride, kernel // 2)
+    np.testing.assert_allclose(nchw(actual), expected, atol=1e-4)
+
+
+def test_deconv(ops):
+    x, weight = draw(2, 3, 5, 4), draw(4, 6, 4, 4, seed=1)
+    kernel = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
+    actual = layers.deconv_4x4(6, name=None).apply({"params": {"kernel": kernel}}, x)
+    assert actual.shape == (2, 6, 10, 6)
+    expected = ops.conv_transpose2d(nchw(x), weight, None, 2, 1)
+    np.testing.assert_allclose(nchw(actual), expected, atol=1e-4)
+
+
+def train_batch_norm(x, dtype=jnp.float32):
+    net = layers.batch_norm(train=True, dtype=dtype, name=None)
+    variables = net.init(jax.random.key(0), x)
+    y, updates = net.apply(variables, x, mutable=["batch_stats"])
+    return y, updates["batch_stats"]
+
+
+def test_batch_norm_training_step():
+    x = 3 * draw(4, 5, 6, 2) + 1
+    y, stats = train_batch_norm(x)
+    mean, var = x.mean((0, 1, 2)), x.var((0, 1, 2))
+    np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-5)
+    np.testing.assert_allclose(stats["mean"], 0.1 * mean, atol=1e-6)
+    np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * var, atol=1e-5)
+
+
+def test_batch_norm_against_torch():
+    torch = pytest.importorskip("torch")
+    x = 3 * draw(2, 3, 4, 2) + 1
+    y, stats = train_batch_norm(x)
+    net = torch.nn.BatchNorm2d(2)
+    expected = net(torch.from_numpy(nchw(x).copy())).detach().numpy()
+    np.testing.assert_allclose(nchw(y), expected, atol=1e-5)
+    np.testing.assert_allclose(stats["mean"], net.running_mean, atol=1e-6)
+    # torch keeps the unbiased variance, n / (n - 1) times ours, from the same output.
+    count = x[..., 0].size
+    unbiased = 0.9 + (stats["var"] - 0.9) * count / (count - 1)
+    np.testing.assert_allclose(unbiased, net.running_var, atol=1e-5)
+
+
+def test_batch_norm_statistics_stay_float32():
+    x = draw(8, 32, 32, 2) + 100
+    y, stats = train_batch_norm(x.astype(jnp.bfloat16), jnp.bfloat16)
+    assert y.dtype == jnp.bfloat16
+    assert stats["mean"].dtype == stats["var"].dtype == jnp.float32
+    np.testing.assert_allclose(stats["mean"], 10, rtol=1e-2)
+
+
+def test_heatmap_conv_starts_near_zero_and_is_float32():
+    x = draw(1, 4, 4, 512).astype(jnp.bfloat16)
+    net = layers.heatmap_conv(17, 3, name=None)
+    y, variables = net.init_with_output(jax.random.key(0), x)
+    kernel = variables["params"]["kernel"]
+    np.testing.assert_allclose(kernel.std(), 0.001, rtol=0.02)
+    assert not variables["params"]["bias"].any()
+    assert y.dtype == jnp.float32
+    assert (y.astype(jnp.bfloat16) != y).mean() > 0.9  # not rounded on the way either
+
+
+def test_conv_starts_he_normal():
+    variables = layers.conv(64, 3, name=None).init(jax.random.key(0), draw(1, 4, 4, 32))
+    np.testing.assert_allclose(variables["params"]["kernel"].var(), 2 / (32 * 9), rtol=0.05)
+
+
+def test_check_size():
+    layers.check_size(np.zeros((2, 64, 96, 3)), 32, "net")
+    with pytest.raises(UserError, match=r"net: input of 64x80 pixels.*multiples of 32"):
+        layers.check_size(np.zeros((2, 64, 80, 3)), 32, "net")
