@@ -4,6 +4,7 @@ Arrays of the reference side are NCHW and float64. A network is written down onc
 file, as a function of a `Twin`; the fixture `make_twin` runs it with both kinds of arithmetic.
 """
 
+import functools
 import re
 import types
 
@@ -190,15 +191,21 @@ def random_variables(module, x, seed=0):
     return jax.tree.map_with_path(draw, shapes)
 
 
+@functools.cache
+def run(module, size, channels):
+    """Input, variables and output of a module, once for both kinds of reference."""
+    x = np.random.default_rng(1).standard_normal((2, *size, channels)).astype(np.float32)
+    variables = random_variables(module, x)
+    return x, variables, module.apply(variables, x)
+
+
 @pytest.fixture
 def assert_twins(ops):
     """assert_twins(module, size, channels, function): module equals function(twin, x NCHW)."""
 
     def check(module, size, channels, function):
-        x = np.random.default_rng(1).standard_normal((2, *size, channels)).astype(np.float32)
-        variables = random_variables(module, x)
+        x, variables, actual = run(module, size, channels)
         expected = function(Twin(ops, variables), x.transpose(0, 3, 1, 2).astype(np.float64))
-        actual = module.apply(variables, x)
         for ours, theirs in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
             theirs = theirs.transpose(0, 2, 3, 1)
             assert ours.dtype == np.float32
