@@ -1,0 +1,38 @@
+"""The demo: a small network on scenes of people that the program draws itself.
+
+  make demo
+  python train.py --config=configs/synthetic.py --workdir=demo/run    (once the scenes are there)
+
+The part after a colon is the folder of the scenes: `--config=configs/synthetic.py:demo`.
+"""
+
+import ml_collections
+
+from rmpe_jax.training.config import default_config
+
+
+def get_config(folder: str = "demo") -> ml_collections.ConfigDict:
+    config = default_config()
+    config.total_steps = 1100
+    config.batch_size = 32
+    config.log_every = 50
+    config.checkpoint_every = 550
+    config.evaluate_every = 275
+
+    config.model.name = "tinypose_s"
+    config.model.input_size = (128, 96)
+    config.codec.loss = "cross_entropy"
+    config.codec.sigma = 1.5
+
+    config.data.train = (f"coco:{folder}/train",)
+    config.data.evaluate = (f"coco:{folder}/val",)
+
+    config.augmentation.rotation_degrees = 30.0
+    config.augmentation.scale = 0.2
+    config.augmentation.translation = 0.03
+
+    config.optim.learning_rate = 3e-3
+    config.optim.warmup_steps = 100
+    config.optim.clip_norm = 5.0
+    config.optim.ema_decay = 0.99
+    return config

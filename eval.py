@@ -1,0 +1,77 @@
+"""Score a trained pose estimator.
+
+  python eval.py --config=configs/synthetic.py --workdir=demo/run --boxes=gt --flip_test
+  python eval.py --config=configs/synthetic.py --workdir=demo/run --boxes=demo/val/detections.json
+
+Writes metrics.json, results.json (COCO's result form) and people.png (best, median and worst
+people) to WORKDIR/eval/, one folder for each data set and kind of boxes, and prints the metrics.
+"""
+
+import pathlib
+
+from absl import app, flags
+from ml_collections import config_flags
+
+from rmpe_jax.entry import parse_flags, run, use_compilation_cache
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, as given to train.py.")
+_BOXES = flags.DEFINE_string(
+    "boxes", "gt", "gt, or a file of detections in COCO's or AlphaPose's form."
+)
+_DATA = flags.DEFINE_string(
+    "data", None, "Data set, such as coco:FOLDER:val2017; by default all of config.data.evaluate."
+)
+_CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which checkpoint.")
+_FLIP_TEST = flags.DEFINE_bool("flip_test", False, "Average with the mirrored crop.")
+_FLIP_SHIFT = flags.DEFINE_bool(
+    "flip_shift", False, "Move the mirrored heatmaps by a pixel, for networks aligned like that."
+)
+_SKIP_UNKNOWN = flags.DEFINE_bool(
+    "skip_unknown", False, "Leave out detections of pictures that the data set does not have."
+)
+_OUT = flags.DEFINE_string("out", None, "Folder for the files, by default WORKDIR/eval.")
+config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
+flags.mark_flags_as_required(["config", "workdir"])
+
+
+def main(argv: list[str]) -> int:
+    del argv
+    return run(evaluate)
+
+
+def evaluate() -> None:
+    from rmpe_jax.errors import UserError
+    from rmpe_jax.experiments.evaluate import evaluate_run, metrics_table
+    from rmpe_jax.training.checkpoints import check_same_model, load_variables
+    from rmpe_jax.training.config import validate
+
+    use_compilation_cache()
+    config = flags.FLAGS.config
+    validate(config)
+    workdir = pathlib.Path(_WORKDIR.value)
+    folder = workdir / ("checkpoints" if _CHECKPOINT.value == "last" else "best")
+    variables, meta = load_variables(folder)
+    check_same_model(folder, meta, config)
+    specs = (_DATA.value,) if _DATA.value else tuple(config.data.evaluate)
+    if not specs:
+        raise UserError("no data set to evaluate on: give --data, or config.data.evaluate")
+    for spec in specs:
+        boxes = _BOXES.value
+        name = f"{spec.replace(':', '-').replace('/', '_')}-{pathlib.Path(boxes).stem}"
+        out = pathlib.Path(_OUT.value or workdir / "eval") / name
+        metrics = evaluate_run(
+            config,
+            variables,
+            spec,
+            boxes,
+            out,
+            flip_test=_FLIP_TEST.value,
+            flip_shift=_FLIP_SHIFT.value,
+            skip_unknown=_SKIP_UNKNOWN.value,
+        )
+        print(metrics_table({f"{spec}, boxes {boxes}, step {meta['step']}": metrics}))
+        print(f"files: {out}")
+
+
+if __name__ == "__main__":
+    app.run(main, flags_parser=parse_flags)

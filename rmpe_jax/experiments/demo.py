@@ -1,0 +1,81 @@
+"""The whole way in a few minutes: draw scenes, train, evaluate, show.
+
+python -m rmpe_jax.experiments.demo --out demo
+"""
+
+import argparse
+import pathlib
+import runpy
+import sys
+import time
+
+import ml_collections
+
+from rmpe_jax.data import synthetic
+from rmpe_jax.entry import run, use_compilation_cache
+from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.results import write_json
+from rmpe_jax.experiments.evaluate import evaluate_run, metrics_table
+from rmpe_jax.progress import duration, progress
+
+TRAIN_SEEDS = range(0, 2500)
+VAL_SEEDS = range(1_000_000, 1_000_200)  # scenes that training never sees
+CONFIG = pathlib.Path(__file__).parents[2] / "configs/synthetic.py"
+
+
+def demo(out: pathlib.Path) -> None:
+    """Leaves in `out`: ap.json, learning_curves.png, people.png, and all that led to them.
+
+    Run again it goes on where it was stopped.
+    """
+    from rmpe_jax.training.checkpoints import load_variables
+    from rmpe_jax.training.loop import train
+    from rmpe_jax.visualize import learning_curves
+
+    begin = time.monotonic()
+    _draw(out / "train", TRAIN_SEEDS)
+    _draw(out / "val", VAL_SEEDS)
+    config = _get_config(out)
+    train(config, out / "run")
+    learning_curves(out / "run/metrics.jsonl", out / "learning_curves.png")
+
+    variables, _ = load_variables(out / "run/checkpoints")
+    rows = {}
+    boxes = {"ground-truth boxes": "gt", "imperfect boxes": str(out / "val/detections.json")}
+    for title, source in boxes.items():
+        folder = out / "eval" / title.replace(" ", "_")
+        spec = f"coco:{out / 'val'}"
+        rows[title] = evaluate_run(config, variables, spec, source, folder, flip_test=True)
+    (out / "eval/ground-truth_boxes/people.png").replace(out / "people.png")
+    write_json(out / "ap.json", rows)
+    print(f"\nOKS AP on {len(VAL_SEEDS)} unseen scenes\n\n{metrics_table(rows)}\n")
+    print(f"{duration(round(time.monotonic() - begin))} in all. Look at:")
+    for name in ("ap.json", "learning_curves.png", "people.png"):
+        print(f"  {out / name}")
+
+
+def _draw(folder: pathlib.Path, seeds: range) -> None:
+    if (folder / "annotations/person_keypoints.json").exists():
+        return
+    counted = progress(iter(range(len(seeds))), len(seeds), f"scenes drawn to {folder}")
+    synthetic.write_coco_folder(folder, seeds, progress=lambda _: next(counted, None))
+    next(counted, None)
+
+
+def _get_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
+    """What `configs/synthetic.py` says for scenes in `folder`; `configs/` is no package."""
+    if not CONFIG.is_file():
+        raise UserError(f"{CONFIG}: not there; run the demo from a checkout of the project")
+    return runpy.run_path(str(CONFIG))["get_config"](str(folder))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("demo"))
+    args = parser.parse_args()
+    use_compilation_cache()
+    return run(lambda: demo(args.out))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
