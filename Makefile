@@ -1,0 +1,78 @@
+# make install | demo | test | test-slow | lint | bench | clean; `make` alone lists them.
+# Everything runs in .venv beside this file; each target makes what it needs.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+UV := $(shell command -v uv 2>/dev/null)
+export PYTHONUNBUFFERED := 1
+
+# uv can fetch a Python of its own; without it the one on this machine must do.
+ifdef UV
+  MAKE_VENV := test -x $(PY) || uv venv --quiet --python '>=3.11' .venv
+  PIP_INSTALL := uv pip install --quiet --python $(PY)
+  PIP_UNINSTALL := uv pip uninstall --quiet --python $(PY)
+else
+  MAKE_VENV := $(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv .venv || { \
+    echo "error: '$(PYTHON) -m venv' failed: install python3-venv (Debian, Ubuntu) or uv"; exit 1; }
+  PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
+  PIP_UNINSTALL := $(PY) -m pip uninstall --quiet --yes
+endif
+# opencv-python needs libGL, which machines without a display lack; the headless build does not.
+# The two share a folder, so that one must go before the other comes.
+WITHOUT_DISPLAY := { echo "no libGL here: taking opencv-python-headless"; \
+  $(PIP_UNINSTALL) opencv-python && $(PIP_INSTALL) --no-deps --force-reinstall opencv-python-headless; }
+define install_with
+  @$(PIP_INSTALL) -e '.[$(1)]'
+  @$(PY) -c 'import cv2' 2>/dev/null || $(WITHOUT_DISPLAY)
+  @touch $@
+endef
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+
+.PHONY: install
+install: .venv/.installed  ## make .venv and install the package with what demo and tests need
+
+.PHONY: demo
+demo: install  ## train on synthetic scenes and evaluate, some minutes on 2 cores; results in demo/
+	$(PY) -m rmpe_jax.experiments.demo --out demo
+
+.PHONY: test
+test: install  ## run the tests
+	$(PY) -m pytest -q
+
+.PHONY: test-slow
+test-slow: install  ## run the tests that take long
+	$(PY) -m pytest -q -m slow
+
+.PHONY: lint
+lint: .venv/.installed-dev  ## check style, format and types
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/pyrefly check
+
+.PHONY: bench
+bench: install  ## measure speed, as JSON lines; DATA=coco:FOLDER:SPLIT adds the loader
+	@set -e; for file in $(filter-out benchmarks/loader.py,$(wildcard benchmarks/*.py)); do \
+	  $(PY) $$file; done
+ifdef DATA
+	$(PY) benchmarks/loader.py --data $(DATA)
+endif
+
+.PHONY: clean
+clean:  ## remove caches and build outputs; .venv, demo/ and runs/ stay
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.venv/.installed: pyproject.toml
+	@$(if $(UV),:,$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null) || { \
+	  echo "error: needs Python 3.11 or newer, '$(PYTHON)' is $$($(PYTHON) -V 2>/dev/null || echo missing):" \
+	    "install one and name it, as in 'make PYTHON=python3.12', or install uv"; exit 1; }
+	@echo "installing into .venv (1.3 GB, a minute or more)"
+	@$(MAKE_VENV)
+	$(call install_with,test)
+
+.venv/.installed-dev: .venv/.installed
+	@echo "installing what lint needs"
+	$(call install_with,dev)
