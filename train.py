@@ -8,6 +8,7 @@ Run the same command again to go on after an interruption.
 
 from absl import app, flags
 from ml_collections import config_flags
+
 from rmpe_jax.entry import parse_flags, run, use_compilation_cache
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run: checkpoints and metrics.")
