@@ -94,4 +94,5 @@ def _average(state: TrainState, params: Any, decay: float) -> Any:
     if state.ema_params is None:
         return None
     decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    return jax.tree.map(lambda ema, new: decay * ema + (1 - decay) * new, state.ema_params, params)
+    # In this form a parameter that stays as it is has itself as its average, to the last bit.
+    return jax.tree.map(lambda ema, new: ema + (1 - decay) * (new - ema), state.ema_params, params)
