@@ -1,9 +1,13 @@
 """Where numbers of a run go: `metrics.jsonl` always, TensorBoard where `tensorboardX` is there."""
 
+import contextlib
 import json
 import math
 import pathlib
+import time
 from typing import Any
+
+from rmpe_jax.errors import UserError
 
 
 class MetricWriter:
@@ -13,23 +17,38 @@ class MetricWriter:
     """
 
     def __init__(self, folder: pathlib.Path, start_step: int):
+        """Raises a UserError if the folder cannot be written to."""
         self._path = folder / "metrics.jsonl"
-        _cut_after(self._path, start_step)
-        self._file = self._path.open("a", buffering=1)
-        self._board = _tensorboard(folder, start_step)
+        with self._clear_errors():
+            _cut_after(self._path, start_step)
+            self._file = self._path.open("a", buffering=1)
+            self._board = _tensorboard(folder / "tensorboard", start_step)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Values that are not finite are written as null."""
+        """Values that are not finite are written as null. Raises a UserError on a full disk."""
         finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
-        self._file.write(json.dumps({"step": step, **finite}) + "\n")
-        for name, value in values.items():
+        with self._clear_errors():
+            self._file.write(json.dumps({"step": step, **finite}) + "\n")
             if self._board:
-                self._board.add_scalar(name, value, step)
+                self._board.write(step, values)
 
     def close(self) -> None:
-        self._file.close()
-        if self._board:
-            self._board.close()
+        # All lines have been flushed; what a full disk refused is refused again here.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        with contextlib.suppress(OSError):
+            if self._board:
+                self._board.close()
+
+    @contextlib.contextmanager
+    def _clear_errors(self):
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self._path.parent}: metrics cannot be written, {error.strerror}; "
+                "make room and run the same command again"
+            ) from error
 
 
 def _cut_after(path: pathlib.Path, step: int) -> None:
@@ -48,9 +67,37 @@ def _cut_after(path: pathlib.Path, step: int) -> None:
     partial.replace(path)
 
 
-def _tensorboard(folder: pathlib.Path, start_step: int) -> Any:
+class _TensorBoard:
+    """An event file, written in the caller's thread.
+
+    tensorboardX's own writer has a thread, which a full disk ends, and then waits for it for ever.
+    """
+
+    def __init__(self, folder: pathlib.Path, start_step: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        folder.mkdir(exist_ok=True)
+        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._file = EventsWriter(str(folder / "events"))
+        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+        # TensorBoard then forgets the steps of an earlier run from here on.
+        self._add(start_step + 1, session_log=start)
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        tags = [self._summary.Value(tag=name, simple_value=v) for name, v in values.items()]
+        self._add(step, summary=self._summary(value=tags))
+
+    def _add(self, step: int, **content: Any) -> None:
+        self._file.write_event(self._event(wall_time=time.time(), step=step, **content))
+        self._file.flush()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def _tensorboard(folder: pathlib.Path, start_step: int) -> _TensorBoard | None:
     try:
-        from tensorboardX import SummaryWriter
+        return _TensorBoard(folder, start_step)
     except ImportError:
         return None
-    return SummaryWriter(str(folder / "tensorboard"), purge_step=start_step + 1)
