@@ -1,9 +1,11 @@
 """What `train.py` and `eval.py` share: flags that fail in one line, errors that do too."""
 
+import logging
 import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 
@@ -45,8 +47,22 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", folder)
 
 
+def _quiet_libraries() -> None:
+    """What matters of all this comes back as an exception too, which is said in one line."""
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax, Grain
+    logging.getLogger("jax").setLevel(logging.WARNING)  # else it names each backend it lacks
+
+    def unraisable(found: Any) -> None:
+        # Once a write of Orbax has failed, the other ones of that save find their loop closed.
+        if str(found.exc_value) != "Event loop is closed":
+            sys.__unraisablehook__(found)
+
+    sys.unraisablehook = unraisable
+
+
 def run(main: Callable[[], None]) -> int:
     """Runs `main`; a `UserError` becomes one line on stderr and the exit status 1."""
+    _quiet_libraries()
     try:
         main()
     except UserError as error:

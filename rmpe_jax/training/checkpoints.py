@@ -22,17 +22,22 @@ _POLICY = ocp.checkpoint_managers.preservation_policy
 
 
 class Checkpoints:
-    """The checkpoints in one folder; use as a context manager."""
+    """The checkpoints in one folder; use as a context manager.
 
-    def __init__(self, folder: pathlib.Path | str, keep: int = 2):
+    With `read_only` nothing in the folder changes, so that a run may be writing to it meanwhile.
+    """
+
+    def __init__(self, folder: pathlib.Path | str, keep: int = 2, *, read_only: bool = False):
         self._folder = epath.Path(folder).absolute()
+        writing = {
+            "preservation_policy": _POLICY.LatestN(keep),
+            "cleanup_tmp_directories": True,
+        }
+        options = {"read_only": True} if read_only else writing
         try:
             self._manager = ocp.CheckpointManager(
                 self._folder,
-                options=ocp.CheckpointManagerOptions(
-                    preservation_policy=_POLICY.LatestN(keep),
-                    cleanup_tmp_directories=True,
-                ),
+                options=ocp.CheckpointManagerOptions(**options),
                 item_handlers={
                     "model": ocp.StandardCheckpointHandler(),
                     "optimizer": ocp.StandardCheckpointHandler(),
@@ -47,8 +52,12 @@ class Checkpoints:
     def __enter__(self) -> "Checkpoints":
         return self
 
-    def __exit__(self, *_: Any) -> None:
-        self._manager.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        try:
+            self._manager.close()
+        except Exception as error:
+            if kind is None:  # else it has been said
+                raise self._save_failed(None, error) from error
 
     def steps(self) -> list[int]:
         """Complete steps, newest first."""
@@ -56,6 +65,8 @@ class Checkpoints:
 
     def save(self, state: TrainState, meta: dict[str, Any], *, wait: bool = False) -> None:
         """Begins to write `state`; returns once it has been copied, or with `wait` once written.
+
+        A checkpoint of the same step, as a damaged one leaves behind, gives way to it.
 
         Raises:
           UserError: this save or the one before it did not fit on the disk. Complete checkpoints
@@ -67,7 +78,10 @@ class Checkpoints:
             optimizer=ocp.args.StandardSave({"opt_state": state.opt_state}),
             meta=ocp.args.JsonSave({"step": step, **meta}),
         )
+        self.wait()
         try:
+            if step in self.steps():
+                self._manager.delete(step)
             self._manager.save(step, args=items, force=True)
             if wait:
                 self._manager.wait_until_finished()
@@ -98,33 +112,33 @@ class Checkpoints:
             "meta"
         ]
 
-    def restore(self, template: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
+    def restore(
+        self, template: TrainState, config: ml_collections.ConfigDict
+    ) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest state that can be read, with its meta data, or None if there is none.
 
         Args:
           template: a state of the right structure and sharding; its values do not matter.
+          config: of the run.
 
         Raises:
           UserError: all steps are damaged, or belong to another network.
         """
+        wanted = ocp.args.Composite(
+            model=ocp.args.StandardRestore(_abstract(_model_item(template))),
+            optimizer=ocp.args.StandardRestore(_abstract({"opt_state": template.opt_state})),
+        )
         failures = []
         for step in self.steps():
             try:
                 meta = self.meta(step)
-                found = self._manager.restore(
-                    step,
-                    args=ocp.args.Composite(
-                        model=ocp.args.StandardRestore(_abstract(_model_item(template))),
-                        optimizer=ocp.args.StandardRestore(
-                            _abstract({"opt_state": template.opt_state})
-                        ),
-                    ),
-                )
+                check_same_model(self._folder, meta, config)
+                found = self._manager.restore(step, args=wanted)
+            except UserError:
+                raise
             except Exception as error:  # whatever a damaged file makes Orbax raise
                 failures.append(f"step {step}: {_one_line(error)}")
-                logging.warning(
-                    "%s: step %d cannot be read, trying the one before", self._folder, step
-                )
+                logging.warning("%s: step %d cannot be read", self._folder, step)
                 continue
             return _state_of(step, found["model"], found["optimizer"], template), meta
         if failures:
@@ -133,6 +147,27 @@ class Checkpoints:
                 "if the config has changed go back to it, else start in another workdir"
             )
         return None
+
+    def best_score(self) -> float | None:
+        """The score of the newest checkpoint that can be read, or None if there is none."""
+        for step in self.steps():
+            try:
+                return self.meta(step)["best_score"]
+            except Exception as error:
+                logging.warning("%s: step %d: %s", self._folder, step, _one_line(error))
+        return None
+
+    def variables(self, step: int) -> dict[str, Any]:
+        """The model item of `step` on this process's first device, wherever it was trained."""
+        here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+        leaves = self._manager.item_metadata(step)["model"].tree
+        abstract = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), leaves
+        )
+        args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract))
+        model = self._manager.restore(step, args=args)["model"]
+        params = model.get("ema_params") or model["params"]
+        return {"params": params, "batch_stats": model.get("batch_stats") or {}}
 
 
 def load_variables(folder: pathlib.Path | str) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -143,17 +178,12 @@ def load_variables(folder: pathlib.Path | str) -> tuple[dict[str, Any], dict[str
     """
     if not epath.Path(folder).is_dir():
         raise UserError(f"{folder}: no checkpoints there; train first, or name another workdir")
-    with Checkpoints(folder) as checkpoints:
+    with Checkpoints(folder, read_only=True) as checkpoints:
         for step in checkpoints.steps():
             try:
-                meta = checkpoints.meta(step)
-                args = ocp.args.Composite(model=ocp.args.StandardRestore())
-                model = checkpoints._manager.restore(step, args=args)["model"]
+                return checkpoints.variables(step), checkpoints.meta(step)
             except Exception as error:
                 logging.warning("%s: step %d: %s", folder, step, _one_line(error))
-                continue
-            params = model.get("ema_params") or model["params"]
-            return {"params": params, "batch_stats": model.get("batch_stats") or {}}, meta
     raise UserError(f"{folder}: no checkpoint there can be read; train first, or name another")
 
 
@@ -161,11 +191,11 @@ def check_same_model(
     folder: pathlib.Path | str, meta: dict[str, Any], config: ml_collections.ConfigDict
 ) -> None:
     """Raises a UserError if the checkpoint was made by a network that differs from the config's."""
-    for key in ("name", "skeleton"):
-        theirs, ours = meta["config"]["model"][key], config.model[key]
+    for part, key in (("model", "name"), ("model", "skeleton"), ("codec", "loss")):
+        theirs, ours = meta["config"][part][key], config[part][key]
         if theirs != ours:
             raise UserError(
-                f"{folder}: the checkpoint is of config.model.{key}={theirs!r}, the config says "
+                f"{folder}: the checkpoint is of config.{part}.{key}={theirs!r}, the config says "
                 f"{ours!r}; use the config it was trained with, or another workdir"
             )
 

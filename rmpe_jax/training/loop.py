@@ -1,7 +1,6 @@
 """The training loop, to be read from top to bottom."""
 
 import contextlib
-import logging
 import math
 import pathlib
 import signal
@@ -10,8 +9,11 @@ import time
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from jax.experimental import multihost_utils
+from jaxtyping import Array, Bool
 
 import rmpe_jax
 from rmpe_jax.data.augment import Augmentation
@@ -24,7 +26,7 @@ from rmpe_jax.inference.top_down import make_predict, predict_boxes
 from rmpe_jax.progress import duration
 from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training import mesh as meshes
-from rmpe_jax.training.checkpoints import Checkpoints, check_same_model
+from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.config import validate
 from rmpe_jax.training.metrics import MetricWriter
 from rmpe_jax.training.optimizers import build_optimizer, learning_rate
@@ -85,16 +87,17 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
         # ---- resume ----------------------------------------------------------------------------
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
         best = stack.enter_context(Checkpoints(workdir / "best", keep=1))
-        restored = _restore(checkpoints, state, config, workdir)
+        restored = checkpoints.restore(state, config)
         scores: dict[str, float] = {}
         if restored:
             state, meta = restored
             scores = meta["scores"]
-        best_score = _best_score(best)
+        best_score = best.best_score()
         start = int(state.step)
         writer = _writer(workdir, start)
-        stack.callback(writer.close) if writer else None
-        stopping = stack.enter_context(_sigterm())
+        if writer:
+            stack.callback(writer.close)
+        must_stop = stack.enter_context(_sigterm())
         _say(f"{config.model.name}, {_count(state.params):,} parameters, {len(source):,} people, ")
         _say(f"steps {start} to {config.total_steps} of {config.batch_size}\n")
 
@@ -107,13 +110,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
                 batch = meshes.put_batch(_needed(next(batches)), sharding)
             state, metrics = train_step(state, batch)
             log.add(metrics)
-            last = step == config.total_steps
-            if step % config.log_every == 0 or last or stopping:
+            last, stopping = step == config.total_steps, must_stop(step)
+            if last or stopping or _due(step, config.log_every):
                 values = log.flush(step) | {"train/learning_rate": float(schedule(step - 1))}
                 if writer:
                     writer.write(step, values)
-            evaluating = last or (config.evaluate_every and step % config.evaluate_every == 0)
-            if evaluations and evaluating and not stopping:
+            evaluating = evaluations and (last or _due(step, config.evaluate_every))
+            saving = last or stopping or _due(step, config.checkpoint_every)
+            if evaluating or saving:
+                log.require_finite(step, state)
+            if evaluating:
                 with log.paused():
                     scores = _evaluate(config, state, predict, codec, evaluations)
                 _say(f"step {step}: " + _table(scores) + "\n")
@@ -122,9 +128,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
                 score = next(iter(scores.values()))
                 if best_score is None or score > best_score:
                     best_score = score
-                    _save(best, state, config, scores, log, step, wait=True)
-            if step % config.checkpoint_every == 0 or last or stopping:
-                _save(checkpoints, state, config, scores, log, step, wait=last or bool(stopping))
+                    _save(best, state, config, scores, log, wait=True)
+            if saving:
+                _save(checkpoints, state, config, scores, log, wait=last or stopping)
             if stopping:
                 _say(f"SIGTERM: saved step {step}; the same command goes on from there\n")
                 sys.exit(TERMINATED)
@@ -155,40 +161,25 @@ def _require_divisible(config: ml_collections.ConfigDict, mesh: jax.sharding.Mes
         )
 
 
-def _restore(
-    checkpoints: Checkpoints,
-    state: TrainState,
-    config: ml_collections.ConfigDict,
-    workdir: pathlib.Path,
-) -> tuple[TrainState, dict[str, Any]] | None:
-    steps = checkpoints.steps()
-    if steps:
-        check_same_model(workdir, checkpoints.meta(steps[0]), config)
-    return checkpoints.restore(state)
-
-
-def _best_score(best: Checkpoints) -> float | None:
-    """The score of the best checkpoint so far; it is the first of its `scores`."""
-    for step in best.steps():
-        return best.meta(step)["best_score"]
-    return None
-
-
 def _writer(workdir: pathlib.Path, start: int) -> MetricWriter | None:
     return MetricWriter(workdir, start) if jax.process_index() == 0 else None
 
 
 @contextlib.contextmanager
 def _sigterm():
-    """A list that is empty until SIGTERM comes; the loop looks at it between steps."""
+    """A function of the step, to be asked once in each: has SIGTERM come, to any process?"""
+    if jax.process_count() > 1:
+        # JAX's own handler sees to it that all processes stop at the same step.
+        yield multihost_utils.reached_preemption_sync_point
+        return
     received: list[int] = []
     try:
         previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
     except ValueError:  # not in the main thread: whoever runs us there handles signals
-        yield received
+        yield lambda step: False
         return
     try:
-        yield received
+        yield lambda step: bool(received)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -204,6 +195,11 @@ def _batches(dataset: Any, start: int, config: ml_collections.ConfigDict):
     )
 
 
+def _due(step: int, every: int) -> bool:
+    """Is `step` one of every so many? 0 is never."""
+    return every > 0 and step % every == 0
+
+
 def _needed(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """What a step uses; the rest stays on the host."""
     return {name: batch[name] for name in ("image", "keypoints", "weights", "corrupt")}
@@ -215,11 +211,8 @@ def _save(
     config: ml_collections.ConfigDict,
     scores: dict[str, float],
     log: "_Log",
-    step: int,
     wait: bool,
 ) -> None:
-    """Saves `state`, unless the loss has gone bad since the last look."""
-    log.require_finite(step)
     meta = {
         "config": config.to_dict(),
         "scores": scores,
@@ -295,14 +288,19 @@ class _Log:
             self._run_start += 1
             self._waited = 0.0
 
-    def require_finite(self, step: int) -> None:
+    def require_finite(self, step: int, state: TrainState | None = None) -> None:
+        """Raises a UserError if a loss since the last line, or anything in `state`, is not."""
         losses = [float(metrics["loss"]) for metrics in self._sums]
-        if not all(math.isfinite(loss) for loss in losses):
-            raise UserError(
-                f"the loss is not finite between steps {self._since + 1} and {step}: stopped, "
-                "nothing of it was saved; lower config.optim.learning_rate or set "
-                "config.optim.clip_norm, and run the same command to go on from the checkpoint"
-            )
+        if not all(map(math.isfinite, losses)):
+            bad = f"the loss is not finite between steps {self._since + 1} and {step}"
+        elif state is not None and not _all_finite(state):
+            bad = f"the network is not finite after step {step}"
+        else:
+            return
+        raise UserError(
+            f"{bad}: stopped, nothing of it was saved; lower config.optim.learning_rate or set "
+            "config.optim.clip_norm, and run the same command to go on from the checkpoint"
+        )
 
     def flush(self, step: int) -> dict[str, float]:
         """Prints the progress line of the steps since the last one, and returns its numbers."""
@@ -334,6 +332,11 @@ class _Log:
         return values
 
 
+@jax.jit
+def _all_finite(state: TrainState) -> Bool[Array, ""]:
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
+
+
 def _say(text: str) -> None:
     if jax.process_index() == 0:
         sys.stderr.write(text)
@@ -350,6 +353,3 @@ def _table(scores: dict[str, float]) -> str:
 
 def _count(params: Any) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
-
-
-logging.getLogger("absl").setLevel(logging.WARNING)
