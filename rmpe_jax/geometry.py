@@ -8,33 +8,34 @@ works on NumPy and JAX arrays alike.
 """
 
 import math
+from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
+AnyArray = TypeVar("AnyArray", bound=Any)  # NumPy's or JAX's, the same throughout a call
 
-def xyxy_from_xywh(bboxes_xywh: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+
+def xyxy_from_xywh(bboxes_xywh: Float[AnyArray, "*n 4"]) -> Float[AnyArray, "*n 4"]:
     """COCO's (x, y, width, height) to (x1, y1, x2, y2); x2 = x + width."""
     xp = bboxes_xywh.__array_namespace__()
     return xp.concatenate([bboxes_xywh[..., :2], bboxes_xywh[..., :2] + bboxes_xywh[..., 2:]], -1)
 
 
-def xywh_from_xyxy(bboxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+def xywh_from_xyxy(bboxes: Float[AnyArray, "*n 4"]) -> Float[AnyArray, "*n 4"]:
     """(x1, y1, x2, y2) to COCO's (x, y, width, height)."""
     xp = bboxes.__array_namespace__()
     return xp.concatenate([bboxes[..., :2], bboxes[..., 2:] - bboxes[..., :2]], -1)
 
 
-def box_area(bboxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n"]:
+def box_area(bboxes: Float[AnyArray, "*n 4"]) -> Float[AnyArray, "*n"]:
     """Area in square pixels; 0 for boxes turned inside out."""
     xp = bboxes.__array_namespace__()
     size = xp.maximum(bboxes[..., 2:] - bboxes[..., :2], 0)
     return size[..., 0] * size[..., 1]
 
 
-def box_iou(
-    a: Float[np.ndarray, "*n 4"], b: Float[np.ndarray, "*m 4"]
-) -> Float[np.ndarray, "*n m"]:
+def box_iou(a: Float[AnyArray, "*n 4"], b: Float[AnyArray, "*m 4"]) -> Float[AnyArray, "*n m"]:
     """Intersection over union of every box of `a` (…, n, 4) with every box of `b` (…, m, 4)."""
     xp = a.__array_namespace__()
     corners = xp.concatenate(
@@ -49,9 +50,7 @@ def box_iou(
     return inter / xp.maximum(union, 1e-12)
 
 
-def clip_boxes(
-    bboxes: Float[np.ndarray, "*n 4"], size: tuple[int, int]
-) -> Float[np.ndarray, "*n 4"]:
+def clip_boxes(bboxes: Float[AnyArray, "*n 4"], size: tuple[int, int]) -> Float[AnyArray, "*n 4"]:
     """The part of each box inside a picture of `size` (height, width)."""
     xp = bboxes.__array_namespace__()
     limit = xp.asarray([size[1], size[0], size[1], size[0]], dtype=bboxes.dtype)
@@ -111,8 +110,8 @@ def heatmap_from_crop(
 
 
 def compose(
-    outer: Float[np.ndarray, "*n 2 3"], inner: Float[np.ndarray, "*n 2 3"]
-) -> Float[np.ndarray, "*n 2 3"]:
+    outer: Float[AnyArray, "*n 2 3"], inner: Float[AnyArray, "*n 2 3"]
+) -> Float[AnyArray, "*n 2 3"]:
     """The affine that applies `inner` first: `compose(c_from_b, b_from_a)` is c_from_a."""
     xp = outer.__array_namespace__()
     linear = outer[..., :2] @ inner[..., :2]
@@ -120,7 +119,7 @@ def compose(
     return xp.concatenate([linear, offset], -1)
 
 
-def invert(affine: Float[np.ndarray, "*n 2 3"]) -> Float[np.ndarray, "*n 2 3"]:
+def invert(affine: Float[AnyArray, "*n 2 3"]) -> Float[AnyArray, "*n 2 3"]:
     """The inverse affine, b_from_a of a_from_b."""
     xp = affine.__array_namespace__()
     a, b, c, d = affine[..., 0, 0], affine[..., 0, 1], affine[..., 1, 0], affine[..., 1, 1]
@@ -130,8 +129,8 @@ def invert(affine: Float[np.ndarray, "*n 2 3"]) -> Float[np.ndarray, "*n 2 3"]:
 
 
 def transform_points(
-    affine: Float[np.ndarray, "*n 2 3"], points: Float[np.ndarray, "*n k 2"]
-) -> Float[np.ndarray, "*n k 2"]:
+    affine: Float[AnyArray, "*n 2 3"], points: Float[AnyArray, "*n k 2"]
+) -> Float[AnyArray, "*n k 2"]:
     """Apply an affine to points (…, k, 2): frame a in, frame b out, for b_from_a."""
     xp = affine.__array_namespace__()
     return points @ xp.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]

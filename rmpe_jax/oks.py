@@ -10,16 +10,17 @@ import numpy as np
 from jaxtyping import Float, Num
 
 from rmpe_jax import geometry
+from rmpe_jax.geometry import AnyArray
 
 
 def oks(
-    keypoints: Float[np.ndarray, "*b n k 2"],
-    gt_keypoints: Float[np.ndarray, "*b m k 2"],
-    gt_visibility: Num[np.ndarray, "*b m k"],
-    gt_area: Float[np.ndarray, "*b m"],
+    keypoints: Float[AnyArray, "*b n k 2"],
+    gt_keypoints: Float[AnyArray, "*b m k 2"],
+    gt_visibility: Num[AnyArray, "*b m k"],
+    gt_area: Float[AnyArray, "*b m"],
     sigmas: Float[np.ndarray, " k"],
-    gt_bboxes: Float[np.ndarray, "*b m 4"] | None = None,
-) -> Float[np.ndarray, "*b n m"]:
+    gt_bboxes: Float[AnyArray, "*b m 4"] | None = None,
+) -> Float[AnyArray, "*b n m"]:
     """OKS of every pose of `keypoints` with every annotated one.
 
     Args:
@@ -49,8 +50,8 @@ def oks(
 
 
 def _distance_outside(
-    keypoints: Float[np.ndarray, "*b n k 2"], bboxes: Float[np.ndarray, "*b m 4"]
-) -> Float[np.ndarray, "*b n m k 2"]:
+    keypoints: Float[AnyArray, "*b n k 2"], bboxes: Float[AnyArray, "*b m 4"]
+) -> Float[AnyArray, "*b n m k 2"]:
     """How far each joint lies outside each box grown by its own size on each side."""
     xp = keypoints.__array_namespace__()
     size = geometry.xywh_from_xyxy(bboxes)[..., 2:]
