@@ -14,7 +14,9 @@ from ml_collections import config_flags
 
 from rmpe_jax.entry import parse_flags, run, use_compilation_cache
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the run, as given to train.py.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run, as given to train.py.", required=True
+)
 _BOXES = flags.DEFINE_string(
     "boxes", "gt", "gt, or a file of detections in COCO's or AlphaPose's form."
 )
@@ -31,7 +33,7 @@ _SKIP_UNKNOWN = flags.DEFINE_bool(
 )
 _OUT = flags.DEFINE_string("out", None, "Folder for the files, by default WORKDIR/eval.")
 config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
-flags.mark_flags_as_required(["config", "workdir"])
+flags.mark_flag_as_required("config")
 
 
 def main(argv: list[str]) -> int:

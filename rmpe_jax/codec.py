@@ -6,6 +6,8 @@ integral. A `Codec` holds that choice, so that training and inference cannot dis
 """
 
 import dataclasses
+import functools
+import operator
 
 import jax
 import jax.numpy as jnp
@@ -60,13 +62,12 @@ class Codec:
         weights = weights * drawn
         match self.loss:
             case "mse":
-                return sum(losses.mse(output, targets, weights) for output in stacks)
+                terms = [losses.mse(output, targets, weights) for output in stacks]
             case "cross_entropy":
-                return sum(losses.cross_entropy(output, targets, weights) for output in stacks)
+                terms = [losses.cross_entropy(output, targets, weights) for output in stacks]
             case _:
-                return sum(
-                    losses.symmetric_integral(output, keypoints, weights) for output in stacks
-                )
+                terms = [losses.symmetric_integral(output, keypoints, weights) for output in stacks]
+        return functools.reduce(operator.add, terms)
 
     def heatmaps(
         self, outputs: Float[Array, "b h w k"] | list[Float[Array, "b h w k"]]

@@ -38,7 +38,8 @@ def make_predict(
     """
 
     def maps(variables: Any, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w k"]:
-        return codec.heatmaps(model.apply(variables, codec.inputs(image)))
+        outputs: Any = model.apply(variables, codec.inputs(image))
+        return codec.heatmaps(outputs)
 
     @jax.jit
     def predict(variables, image, image_from_crop):

@@ -1,6 +1,7 @@
 """ImageNet weights of EfficientNet-Lite0 from the common PyTorch port, for `litepose_effnet0`."""
 
 import re
+from typing import Any
 
 import numpy as np
 
@@ -26,7 +27,7 @@ def efficientnet_variables(state_dict: dict[str, np.ndarray]) -> dict[str, dict]
     Raises:
       UserError: a name that does not belong to the network.
     """
-    variables: dict[str, dict] = {"params": {}, "batch_stats": {}}
+    variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
     for key, value in state_dict.items():
         if key.startswith(("_conv_head", "_bn1", "_fc")) or key.endswith("num_batches_tracked"):
             continue

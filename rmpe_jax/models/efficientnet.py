@@ -6,6 +6,7 @@ that weights convert by name, see `rmpe_jax.interop.efficientnet`.
 """
 
 import functools
+import operator
 
 import flax.linen as nn
 import jax
@@ -41,7 +42,8 @@ def depthwise(
     size = kernel.shape[0]
     height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
     padded = _pad(x, size // 2, size // 2, dilation=1)
-    return sum(tap * kernel[i, j] for i, j, tap in _taps(padded, size, height, width, stride))
+    taps = _taps(padded, size, height, width, stride)
+    return functools.reduce(operator.add, (tap * kernel[i, j] for i, j, tap in taps))
 
 
 def _pad(x: Float[Array, "b h w c"], low: int, high: int, dilation: int) -> Array:

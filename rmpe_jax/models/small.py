@@ -69,7 +69,7 @@ class TopDownHead(nn.Module):
     def __call__(
         self, pyramid: list[Float[Array, "b h2 w2 c"]], train: bool = False
     ) -> Float[Array, "b h w k"]:
-        x = None
+        x: Array | None = None
         for level, (features, width) in enumerate(zip(pyramid[::-1], self.widths, strict=True)):
             lateral = conv(width, 1, bias=True, dtype=self.dtype, name=f"lateral{level}")(features)
             if x is None:
@@ -80,6 +80,7 @@ class TopDownHead(nn.Module):
             x = nn.relu(batch_norm(train=train, dtype=self.dtype, name=f"sum_bn{level}")(x))
             names = (f"smooth{level}", f"smooth_bn{level}")
             x = nn.relu(conv_bn(x, width, 3, train=train, dtype=self.dtype, names=names))
+        assert x is not None  # there are four levels
         return heatmap_conv(self.num_keypoints, 1, name="conv_out")(x.astype(jnp.float32))
 
 

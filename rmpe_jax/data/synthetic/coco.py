@@ -37,7 +37,7 @@ def write_coco_folder(
     folder: str | os.PathLike,
     seeds: Iterable[int],
     size: tuple[int, int] = SIZE,
-    progress: Callable[[int], None] = lambda count: None,
+    progress: Callable[[int], object] = lambda count: None,
 ) -> None:
     """Write `images/*.jpg`, `annotations/person_keypoints.json` and `detections.json`.
 
