@@ -5,6 +5,7 @@ built, and says in one line what is wrong with it.
 """
 
 import difflib
+import re
 from typing import Any
 
 import ml_collections
@@ -80,45 +81,99 @@ def default_config() -> ml_collections.ConfigDict:
 
 def validate(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError that names the first key whose value cannot be."""
-    _known("model.name", config.model.name, SPPE_NAMES)
-    _known("model.skeleton", config.model.skeleton, tuple(SKELETONS))
-    _known("model.dtype", config.model.dtype, ("float32", "bfloat16"))
-    _known("codec.loss", config.codec.loss, LOSSES)
-    _known("codec.decode", config.codec.decode, DECODERS)
-    _known("optim.name", config.optim.name, OPTIMIZERS)
-    _known("optim.schedule", config.optim.schedule, SCHEDULES)
     for key in ("batch_size", "grad_accumulation", "log_every", "checkpoint_every"):
         _require(config[key] >= 1, key, config[key], "at least 1")
     for key in ("total_steps", "evaluate_every"):
         _require(config[key] >= 0, key, config[key], "0 or more")
+    _require(0 <= config.seed < 2**32, "seed", config.seed, "0 to 2**32 - 1")
     _require(
         config.batch_size % config.grad_accumulation == 0,
         "grad_accumulation",
         config.grad_accumulation,
         f"a divisor of batch_size, {config.batch_size}",
     )
-    size = config.model.input_size
-    _require(len(size) == 2 and min(size) > 0, "model.input_size", size, "(height, width)")
-    for key in ("mean", "std"):
-        value = config.model[key]
-        _require(len(value) == 3, f"model.{key}", value, "three numbers, for R, G and B")
-    _require(config.codec.sigma > 0, "codec.sigma", config.codec.sigma, "more than 0")
-    _require(config.data.padding > 0, "data.padding", config.data.padding, "more than 0")
-    rate = config.optim.learning_rate
-    _require(rate > 0, "optim.learning_rate", rate, "more than 0")
-    decay = config.optim.ema_decay
-    _require(0 <= decay < 1, "optim.ema_decay", decay, "at least 0 and less than 1")
-    repeats = config.data.repeats
+    _validate_model(config.model, config.codec)
+    _validate_data(config.data, config.augmentation)
+    _validate_optim(config.optim)
+
+
+def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.ConfigDict) -> None:
+    _known("model.name", model.name, SPPE_NAMES)
+    _known("model.skeleton", model.skeleton, tuple(SKELETONS))
+    _known("model.dtype", model.dtype, ("float32", "bfloat16"))
+    _known("codec.loss", codec.loss, LOSSES)
+    _known("codec.decode", codec.decode, DECODERS)
+    size = model.input_size
+    wanted = "(height, width), whole numbers from 1"
+    _require(len(size) == 2 and _whole(size), "model.input_size", size, wanted)
+    wanted = "three numbers, for R, G and B"
+    _require(_numbers(model.mean, 3), "model.mean", model.mean, wanted)
+    std = model.std
+    _require(_numbers(std, 3) and min(std) > 0, "model.std", std, f"{wanted}, more than 0")
+    _require(codec.sigma > 0, "codec.sigma", codec.sigma, "more than 0")
+
+
+def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.ConfigDict) -> None:
+    for key in ("train", "evaluate"):
+        texts = all(isinstance(spec, str) for spec in data[key])
+        _require(texts, f"data.{key}", data[key], "texts such as 'coco:FOLDER:SPLIT'")
     _require(
-        len(repeats) in (0, len(config.data.train)) and all(count >= 1 for count in repeats),
+        len(data.repeats) in (0, len(data.train)) and _whole(data.repeats),
         "data.repeats",
-        repeats,
-        "empty, or a whole number for each of data.train",
+        data.repeats,
+        "empty, or a whole number from 1 for each of data.train",
     )
-    gain = config.augmentation.color_gain
+    _require(data.padding > 0, "data.padding", data.padding, "more than 0")
+    for key, least in (("num_threads", 1), ("prefetch", 1), ("num_workers", 0)):
+        _require(data[key] >= least, f"data.{key}", data[key], f"at least {least}")
+    for key in ("flip_prob", "rotation_prob", "half_body_prob"):
+        _require(0 <= augment[key] <= 1, f"augmentation.{key}", augment[key], "from 0 to 1")
+    scale = augment.scale
+    _require(0 <= scale < 1, "augmentation.scale", scale, "at least 0 and less than 1")
+    for key in ("rotation_degrees", "translation"):
+        _require(augment[key] >= 0, f"augmentation.{key}", augment[key], "0 or more")
+    gain = augment.color_gain
+    right = _numbers(gain, 2) and 0 <= gain[0] <= gain[1]
+    _require(right, "augmentation.color_gain", gain, "(low, high)")
+
+
+def _validate_optim(optim: ml_collections.ConfigDict) -> None:
+    _known("optim.name", optim.name, OPTIMIZERS)
+    _known("optim.schedule", optim.schedule, SCHEDULES)
+    rate = optim.learning_rate
+    _require(rate > 0, "optim.learning_rate", rate, "more than 0")
+    for key in ("warmup_steps", "weight_decay", "clip_norm", "backbone_factor"):
+        _require(optim[key] >= 0, f"optim.{key}", optim[key], "0 or more")
     _require(
-        len(gain) == 2 and 0 <= gain[0] <= gain[1], "augmentation.color_gain", gain, "(low, high)"
+        optim.weight_decay == 0 or optim.name == "adamw",
+        "optim.weight_decay",
+        optim.weight_decay,
+        f"0 with {optim.name}: only adamw uses it",
     )
+    steps = optim.milestones
+    right = _whole(steps) and tuple(sorted(steps)) == steps
+    _require(right, "optim.milestones", steps, "steps in ascending order")
+    _require(
+        bool(steps) == (optim.schedule == "step"),
+        "optim.milestones",
+        steps,
+        "empty, unless optim.schedule is 'step', which needs them",
+    )
+    try:
+        re.compile(optim.frozen)
+    except re.error as error:
+        wanted = f"a regular expression ({error})"
+        _require(False, "optim.frozen", optim.frozen, wanted)
+    decay = optim.ema_decay
+    _require(0 <= decay < 1, "optim.ema_decay", decay, "at least 0 and less than 1")
+
+
+def _whole(values: tuple) -> bool:
+    return all(isinstance(value, int) and value >= 1 for value in values)
+
+
+def _numbers(values: tuple, count: int) -> bool:
+    return len(values) == count and all(isinstance(value, int | float) for value in values)
 
 
 def _known(key: str, value: str, choices: tuple[str, ...]) -> None:

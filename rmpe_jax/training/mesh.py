@@ -8,6 +8,28 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
+from rmpe_jax.errors import UserError
+
+
+def join_processes(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
+    """Makes this one of several processes that train together.
+
+    Args:
+      coordinator: host:port of process 0.
+      num_processes: how many there are.
+      process_id: which of them this is, from 0.
+
+    Raises:
+      UserError: the numbers are missing or do not fit.
+    """
+    if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
+        raise UserError(
+            f"--coordinator={coordinator} with --num_processes={num_processes} and "
+            f"--process_id={process_id}: give how many processes there are, and a number from 0 "
+            "to each of them"
+        )
+    jax.distributed.initialize(coordinator, num_processes, process_id)
+
 
 def device_mesh() -> Mesh:
     """All devices of all processes along one axis, `data`."""

@@ -76,6 +76,11 @@ def init_state(
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if config.model.backbone_weights:
         params, batch_stats = _with_backbone(config, params, batch_stats)
+    if config.optim.backbone_factor != 1 and "backbone" not in params:
+        raise UserError(
+            f"config.optim.backbone_factor: {config.model.name} has no part called backbone; "
+            "leave it at 1, or use a model of the small family"
+        )
     trainable, _ = split_frozen(params, config.optim.frozen)
     if not trainable:
         raise UserError(f"config.optim.frozen={config.optim.frozen!r} freezes all parameters")
