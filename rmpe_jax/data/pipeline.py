@@ -12,7 +12,7 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import cv2
@@ -96,7 +96,7 @@ def iterate(
     num_threads: int = 2,
     num_workers: int = 0,
     prefetch: int = 8,
-) -> Iterator[dict[str, np.ndarray]]:
+) -> Generator[dict[str, np.ndarray]]:
     """The dataset's batches from `start_step` on, made ahead of time.
 
     Close the iterator (`contextlib.closing`) to stop its threads and processes. Batches from worker

@@ -7,6 +7,7 @@ Each step is stored as three items: `model` (parameters, statistics, averages), 
 
 import errno
 import logging
+import os
 import pathlib
 from typing import Any
 
@@ -29,15 +30,14 @@ class Checkpoints:
 
     def __init__(self, folder: pathlib.Path | str, keep: int = 2, *, read_only: bool = False):
         self._folder = epath.Path(folder).absolute()
-        writing = {
-            "preservation_policy": _POLICY.LatestN(keep),
-            "cleanup_tmp_directories": True,
-        }
-        options = {"read_only": True} if read_only else writing
         try:
             self._manager = ocp.CheckpointManager(
                 self._folder,
-                options=ocp.CheckpointManagerOptions(**options),
+                options=ocp.CheckpointManagerOptions(
+                    preservation_policy=_POLICY.LatestN(keep),
+                    cleanup_tmp_directories=not read_only,
+                    read_only=read_only,
+                ),
                 item_handlers={
                     "model": ocp.StandardCheckpointHandler(),
                     "optimizer": ocp.StandardCheckpointHandler(),
@@ -188,7 +188,7 @@ def load_variables(folder: pathlib.Path | str) -> tuple[dict[str, Any], dict[str
 
 
 def check_same_model(
-    folder: pathlib.Path | str, meta: dict[str, Any], config: ml_collections.ConfigDict
+    folder: os.PathLike | str, meta: dict[str, Any], config: ml_collections.ConfigDict
 ) -> None:
     """Raises a UserError if the checkpoint was made by a network that differs from the config's."""
     for part, key in (("model", "name"), ("model", "skeleton"), ("codec", "loss")):

@@ -112,7 +112,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
             log.add(metrics)
             last, stopping = step == config.total_steps, must_stop(step)
             if last or stopping or _due(step, config.log_every):
-                values = log.flush(step) | {"train/learning_rate": float(schedule(step - 1))}
+                values = log.flush(step)
+                values["train/learning_rate"] = float(jnp.asarray(schedule(step - 1)))
                 if writer:
                     writer.write(step, values)
             evaluating = evaluations and (last or _due(step, config.evaluate_every))

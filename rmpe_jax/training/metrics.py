@@ -1,6 +1,7 @@
 """Where numbers of a run go: `metrics.jsonl` always, TensorBoard where `tensorboardX` is there."""
 
 import contextlib
+import importlib
 import json
 import math
 import pathlib
@@ -75,21 +76,21 @@ class _TensorBoard:
 
     def __init__(self, folder: pathlib.Path, start_step: int):
         from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto import event_pb2, summary_pb2
 
         folder.mkdir(exist_ok=True)
-        self._event, self._summary = event_pb2.Event, summary_pb2.Summary
+        self._events = importlib.import_module("tensorboardX.proto.event_pb2")
         self._file = EventsWriter(str(folder / "events"))
-        start = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
         # TensorBoard then forgets the steps of an earlier run from here on.
+        start = self._events.SessionLog(status=self._events.SessionLog.START)
         self._add(start_step + 1, session_log=start)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        tags = [self._summary.Value(tag=name, simple_value=v) for name, v in values.items()]
-        self._add(step, summary=self._summary(value=tags))
+        scalars = [{"tag": name, "simple_value": value} for name, value in values.items()]
+        self._add(step, summary={"value": scalars})
 
     def _add(self, step: int, **content: Any) -> None:
-        self._file.write_event(self._event(wall_time=time.time(), step=step, **content))
+        event = self._events.Event(wall_time=time.time(), step=step, **content)
+        self._file.write_event(event)
         self._file.flush()
 
     def close(self) -> None:

@@ -61,7 +61,8 @@ def make_train_step(
                 parts,
             )
         updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
-        params = join_frozen(optax.apply_updates(trainable, updates), frozen)
+        moved: Any = optax.apply_updates(trainable, updates)
+        params = join_frozen(moved, frozen)
         new_state = TrainState(
             step=state.step + 1,
             params=params,
@@ -93,6 +94,6 @@ def _average(state: TrainState, params: Any, decay: float) -> Any:
     """The moving average; it forgets faster at first, so that the start does not linger."""
     if state.ema_params is None:
         return None
-    decay = jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    share = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
     # In this form a parameter that stays as it is has itself as its average, to the last bit.
-    return jax.tree.map(lambda ema, new: ema + (1 - decay) * (new - ema), state.ema_params, params)
+    return jax.tree.map(lambda ema, new: ema + share * (new - ema), state.ema_params, params)
