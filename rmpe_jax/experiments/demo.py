@@ -70,6 +70,7 @@ def _get_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
 
 
 def main() -> int:
+    """The command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("demo"))
     args = parser.parse_args()
