@@ -4,6 +4,8 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null)
+# Two at a time; a file stays in one process, where its fixtures are.
+PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
 export PYTHONUNBUFFERED := 1
 
 # uv can fetch a Python of its own; without it the one on this machine must do.
@@ -40,11 +42,11 @@ demo: install  ## train on synthetic scenes and evaluate, some minutes on 2 core
 
 .PHONY: test
 test: install  ## run the tests
-	$(PY) -m pytest -q
+	$(PYTEST)
 
 .PHONY: test-slow
 test-slow: install  ## run the tests that take long
-	$(PY) -m pytest -q -m slow
+	$(PYTEST) -m slow
 
 .PHONY: lint
 lint: .venv/.installed-dev  ## check style, format and types

@@ -6,11 +6,16 @@ import pathlib
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
+import hypothesis
 import pytest
 from absl import flags
 
 # Grain's worker processes read absl flags; outside of absl's app.run nobody has parsed them.
 flags.FLAGS.mark_as_parsed()
+
+# Compilation and busy machines take their time; no test is about it.
+hypothesis.settings.register_profile("patient", deadline=None)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture(scope="session")
