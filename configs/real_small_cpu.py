@@ -17,11 +17,11 @@ from rmpe_jax.training.config import default_config
 
 def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config = default_config()
-    config.total_steps = 9000
+    config.total_steps = 9500
     config.batch_size = 32
     config.log_every = 100
     config.checkpoint_every = 500
-    config.evaluate_every = 1500
+    config.evaluate_every = 1900
 
     config.model.name = "litepose_effnet0"
     config.model.skeleton = "union"
@@ -45,7 +45,6 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config.optim.learning_rate = 2e-3
     config.optim.warmup_steps = 300
     config.optim.clip_norm = 5.0
-    config.optim.backbone_factor = 0.3
     config.optim.frozen = r"depthwise$|backbone/(stem|block[012]_)"
     config.optim.ema_decay = 0.999
     return config

@@ -13,26 +13,28 @@ from rmpe_jax.training.config import default_config
 
 def get_config(folder: str = "demo") -> ml_collections.ConfigDict:
     config = default_config()
-    config.total_steps = 1100
-    config.batch_size = 32
-    config.log_every = 50
-    config.checkpoint_every = 550
-    config.evaluate_every = 275
+    config.total_steps = 2600
+    config.batch_size = 16
+    config.log_every = 100
+    config.checkpoint_every = 650
+    config.evaluate_every = 650
 
     config.model.name = "tinypose_s"
     config.model.input_size = (128, 96)
     config.codec.loss = "cross_entropy"
-    config.codec.sigma = 1.5
+    config.codec.sigma = 1.25
 
     config.data.train = (f"coco:{folder}/train",)
     config.data.evaluate = (f"coco:{folder}/val",)
 
-    config.augmentation.rotation_degrees = 30.0
-    config.augmentation.scale = 0.2
+    config.data.padding = 1.15  # the scenes' boxes are exact
+
+    config.augmentation.rotation_prob = 0.0  # people are drawn in all positions
+    config.augmentation.scale = 0.1
     config.augmentation.translation = 0.03
 
-    config.optim.learning_rate = 3e-3
-    config.optim.warmup_steps = 100
+    config.optim.learning_rate = 2e-3
+    config.optim.warmup_steps = 200
     config.optim.clip_norm = 5.0
-    config.optim.ema_decay = 0.99
+    config.optim.ema_decay = 0.995
     return config

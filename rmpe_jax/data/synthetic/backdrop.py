@@ -40,9 +40,9 @@ def develop(
     light = (rng.uniform(0.75, 1.25, (2, 2, 1)) * gain).astype(np.float32)
     field = cv2.resize(light, (width, height), interpolation=cv2.INTER_LINEAR)
     lit = cv2.multiply(picture, field, dtype=cv2.CV_8U)
-    if rng.random() < 0.5:
-        lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.4, 0.9))
-    noise = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(1, 8))
+    if rng.random() < 0.4:
+        lit = cv2.GaussianBlur(lit, (0, 0), rng.uniform(0.4, 0.8))
+    noise = rng.standard_normal((height, width), np.float32) * np.float32(rng.uniform(1, 6))
     return _add_to_channels(lit, noise)
 
 

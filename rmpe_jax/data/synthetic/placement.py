@@ -12,9 +12,9 @@ from rmpe_jax.data.synthetic.sampling import sample_build, sample_pose
 from rmpe_jax.geometry import box_area, box_iou
 
 MAX_PEOPLE = 6
-_PEOPLE_SHARES = (0.20, 0.25, 0.23, 0.16, 0.10, 0.06)  # of pictures with 1, 2, ... people
+_PEOPLE_SHARES = (0.26, 0.27, 0.21, 0.14, 0.08, 0.04)  # of pictures with 1, 2, ... people
 _TALLEST = (1.0, 0.9, 0.8, 0.7, 0.62, 0.55)  # standing height over picture height, by people
-_SHORTEST = 0.32
+_SHORTEST = 0.42
 _MARGIN = 0.06  # of the standing height, around joints for the flesh
 _BEYOND_SHARE = 1 / 6  # of people who are partly outside the picture
 
@@ -47,7 +47,7 @@ def place_people(rng: np.random.Generator, size: tuple[int, int]) -> list[Figure
         if len(figures) == wanted:
             break
         figure = _random_figure(rng, size, _TALLEST[wanted - 1])
-        box, limit = _extent(figure), 0.25 if rng.random() < 0.7 else 0.6
+        box, limit = _extent(figure), 0.15 if rng.random() < 0.8 else 0.45
         if _overlap(box, boxes).max(initial=0) <= limit:
             figures.append(figure)
             boxes = np.concatenate([boxes, box[None]])
@@ -57,7 +57,7 @@ def place_people(rng: np.random.Generator, size: tuple[int, int]) -> list[Figure
 def place_props(rng: np.random.Generator, figures: list[Figure]) -> list[Prop]:
     """Things before some of the people, each hiding at most a third of a person's box."""
     props = []
-    for _ in range(rng.poisson(0.2 * len(figures))):
+    for _ in range(rng.poisson(0.15 * len(figures))):
         figure = figures[rng.integers(len(figures))]
         low, high = np.split(_extent(figure), 2)
         center = low + rng.uniform(0, 1, 2) * (high - low)
