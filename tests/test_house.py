@@ -1,0 +1,144 @@
+"""Rules of the house that a test can hold; docs/architecture.md draws them."""
+
+import ast
+import pathlib
+import re
+import runpy
+import tomllib
+
+import pytest
+
+import rmpe_jax
+from rmpe_jax.training.config import validate
+
+ROOT = pathlib.Path(__file__).parents[1]
+MODULES = sorted((ROOT / "rmpe_jax").rglob("*.py"))
+CONFIGS = sorted((ROOT / "configs").glob("*.py"))
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+# From the ground up: a room imports from the floors below it, not from its neighbours. Rooms of the
+# roof, which nothing else imports, may. Files beside the rooms are the base, if not named here.
+FLOORS = (
+    {"base"},
+    {"models", "pgpg", "pose_nms"},
+    {"data"},
+    {"interop", "evaluation"},
+    {"inference", "visualize"},
+    {"training"},
+    {"experiments", "entry", "cli"},
+)
+ROOMS = set().union(*FLOORS)
+
+
+def relative(path: pathlib.Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def parse(path: pathlib.Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+def room(module: str) -> str:
+    """The room of `rmpe_jax.x.y`: x if it has a floor or is a package, else the base."""
+    _, _, name = module.partition(".")
+    name = name.partition(".")[0]
+    is_package = (ROOT / "rmpe_jax" / name / "__init__.py").is_file() and name
+    return name if name in ROOMS or is_package else "base"
+
+
+def imports(nodes) -> list[str]:
+    """The modules named by import statements; `from a import b` names both a and a.b."""
+    found = []
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            found += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            found += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return found
+
+
+def module_name(path: pathlib.Path) -> str:
+    return relative(path).removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_public_things_have_docstrings(path):
+    tree = parse(path)
+    public = [
+        node.name
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef | ast.ClassDef)
+        and not node.name.startswith("_")
+        and ast.get_docstring(node) is None
+    ]
+    assert public == []
+    assert not tree.body or ast.get_docstring(tree), "the module has none"
+
+
+@pytest.mark.parametrize("path", MODULES, ids=relative)
+def test_imports_run_downwards(path):
+    here = room(module_name(path))
+    assert here in ROOMS, f"give {here} a floor here and a place in docs/architecture.md"
+    floor = next(i for i, rooms in enumerate(FLOORS) if here in rooms)
+    allowed = {here}.union(*FLOORS[:floor])
+    if FLOORS[floor] is FLOORS[-1]:
+        allowed |= FLOORS[-1]
+    ours = [name for name in imports(ast.walk(parse(path))) if name.startswith("rmpe_jax.")]
+    assert [name for name in ours if room(name) not in allowed] == []
+
+
+def test_the_data_pipeline_does_not_import_jax():
+    """Neither the modules of `rmpe_jax.data` nor those of ours that come with them."""
+    files = {module_name(path): path for path in MODULES}
+    waiting = [name for name in files if name.startswith("rmpe_jax.data")]
+    seen, wrong = set(), []
+    while waiting:
+        name = waiting.pop()
+        if name in seen or name not in files:
+            continue
+        seen.add(name)
+        # Statements within functions are not looked at: they may be for the device side.
+        found = imports(parse(files[name]).body)
+        wrong += [f"{name}: {i}" for i in found if re.match(r"(jax|flax|optax|orbax)(\.|$)", i)]
+        waiting += found
+    assert {"rmpe_jax.geometry", "rmpe_jax.skeletons"} <= seen
+    assert wrong == []
+
+
+def test_no_paths_of_a_machine():
+    files = [
+        path
+        for pattern in ("*", "configs/*", "docs/*", "benchmarks/*", "rmpe_jax/**/*", "tests/**/*")
+        for path in ROOT.glob(pattern)
+        if path.suffix in (".py", ".md", ".toml", ".yaml") or path.name == "Makefile"
+    ]
+    pattern = re.compile(r"(?<![\w.])/(work|root|tmp|home|Users)/")
+    lines = [
+        f"{relative(path)}:{number}"
+        for path in files
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+        if pattern.search(line)
+    ]
+    assert lines == []
+
+
+def test_version_is_that_of_the_project_file():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert rmpe_jax.__version__ == project["version"]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=relative)
+def test_configs_are_valid_and_say_how_to_run_them(path):
+    validate(runpy.run_path(str(path))["get_config"]())
+    assert f"python train.py --config={relative(path)}" in ast.get_docstring(parse(path))
+
+
+@pytest.mark.parametrize("path", PAGES, ids=relative)
+def test_pages_name_files_that_are_there(path):
+    text = path.read_text(encoding="utf-8")
+    named = re.findall(r"\b(?:configs|docs|benchmarks|tests|rmpe_jax)/[\w/]+\.(?:py|md)\b", text)
+    linked = re.findall(r"\]\((?!\w+:)([^)#]+)", text)
+    missing = [name for name in named if not (ROOT / name).exists()]
+    missing += [link for link in linked if not (path.parent / link).exists()]
+    assert missing == []
