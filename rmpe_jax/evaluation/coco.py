@@ -45,7 +45,7 @@ def coco_ap(
         name pictures that the ground truth does not have.
     """
     num_keypoints = _NUM_COCO_KEYPOINTS if sigmas is None else len(sigmas)
-    ground_truth = _load(annotations, num_keypoints)
+    ground_truth = load_ground_truth(annotations, num_keypoints)
     if not results:
         return dict.fromkeys(METRICS, 0.0)
     _check_results(results, ground_truth, "keypoints", 3 * num_keypoints)
@@ -63,7 +63,7 @@ def box_ap(annotations: Annotations, detections: list[dict]) -> dict[str, float]
     Raises:
       UserError: as `coco_ap`.
     """
-    ground_truth = _load(annotations, None)
+    ground_truth = load_ground_truth(annotations, None)
     people = [d for d in detections if d.get("category_id") == PERSON]
     if not people:
         return {"AP": 0.0, "AP50": 0.0}
@@ -97,10 +97,17 @@ def _evaluate(
     return [float(value) for value in evaluation.stats]
 
 
-def _load(annotations: Annotations, num_keypoints: int | None) -> dict:
+def load_ground_truth(annotations: Annotations, num_keypoints: int | None) -> dict:
     """The people of the ground truth, with all that pycocotools takes for granted.
 
     What `data.coco` reads without is filled in as it does there: the box's area, say.
+
+    Args:
+      annotations: COCO keypoint ground truth, a file or what it holds.
+      num_keypoints: that everybody must have; None if poses are not needed.
+
+    Raises:
+      UserError: not of that form.
     """
     is_dict = isinstance(annotations, dict)
     name = "the ground truth" if is_dict else f"annotation file {annotations}"
