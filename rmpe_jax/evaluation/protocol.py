@@ -143,6 +143,7 @@ def _results(
         keypoint_scores[found],
         scores[found],
         person_boxes.bboxes[found],
+        person_boxes.scores[found],
     )
 
 

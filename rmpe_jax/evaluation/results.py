@@ -73,8 +73,12 @@ def coco_results(
     keypoint_scores: Float[np.ndarray, "n k"],
     scores: Float[np.ndarray, " n"],
     bboxes: Float[np.ndarray, "n 4"],
+    bbox_scores: Float[np.ndarray, " n"] | None = None,
 ) -> list[dict]:
     """Poses as records of COCO's result form; `bboxes` are xyxy, all in image pixels.
+
+    The form knows one score, the pose's. That of its box, if given, goes into `bbox_score`, which
+    pose NMS reads and COCO's evaluation passes over.
 
     Coordinates are rounded to a thousandth of a pixel and scores to 1e-6, so that a file evaluates
     as the records in memory do.
@@ -87,7 +91,7 @@ def coco_results(
         -1,
     )
     boxes = geometry.xywh_from_xyxy(np.asarray(bboxes, np.float64)).round(3)
-    return [
+    results = [
         {
             "image_id": image_id,
             "category_id": PERSON,
@@ -97,6 +101,10 @@ def coco_results(
         }
         for image_id, pose, score, box in zip(image_ids, points, scores, boxes, strict=True)
     ]
+    if bbox_scores is not None:
+        for result, bbox_score in zip(results, bbox_scores, strict=True):
+            result["bbox_score"] = round(float(bbox_score), 6)
+    return results
 
 
 def load_detections(
@@ -114,7 +122,7 @@ def load_detections(
     Raises:
       UserError: not a detections file, or (without `skip_unknown`) boxes of unknown pictures.
     """
-    records = _person_records(path)
+    records = person_records(path)
     find = _picture_finder(dataset)
     index = np.array([find(record["image_id"]) for record in records], np.int64)
     known = index >= 0
@@ -148,7 +156,12 @@ def _read_json(path: str | os.PathLike) -> Any:
         ) from None
 
 
-def _person_records(path: str | os.PathLike) -> list[dict]:
+def person_records(path: str | os.PathLike) -> list[dict]:
+    """The records of people in a file, each with `image_id`, `bbox` and `score`.
+
+    Raises:
+      UserError: the file is not a list of such records.
+    """
     records = _read_json(path)
     if not isinstance(records, list):
         raise UserError(f"detections file {path} is not a list of boxes: give COCO's result form")

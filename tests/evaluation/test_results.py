@@ -137,13 +137,15 @@ def test_results_round_trip(tmp_path):
     keypoints = rng.uniform(0, 500, (2, 17, 2)).astype(np.float32)
     scores = rng.uniform(size=(2, 17)).astype(np.float32)
     bboxes = np.float32([[10, 20, 40, 60], [0, 0, 5, 5]])
-    results = coco_results([5, "a.jpg"], keypoints, scores, np.float32([0.9, 0.1]), bboxes)
+    pose_scores, box_scores = np.float32([0.9, 0.1]), np.float32([0.7, 0.3])
+    results = coco_results([5, "a.jpg"], keypoints, scores, pose_scores, bboxes, box_scores)
     write_json(tmp_path / "new" / "results.json", results)
     loaded = json.loads((tmp_path / "new" / "results.json").read_text())
     assert loaded == results
     assert [r["image_id"] for r in loaded] == [5, "a.jpg"]
     assert loaded[0]["bbox"] == [10, 20, 30, 40]
-    assert loaded[0]["score"] == 0.9
+    assert (loaded[0]["score"], loaded[0]["bbox_score"]) == (0.9, 0.7)
+    assert "bbox_score" not in coco_results([5], keypoints[:1], scores[:1], [0.9], bboxes[:1])[0]
     poses = np.array([r["keypoints"] for r in loaded]).reshape(2, 17, 3)
     np.testing.assert_allclose(poses[..., :2], keypoints, atol=5.1e-4)
     np.testing.assert_allclose(poses[..., 2], scores, atol=6e-7)
