@@ -1,0 +1,60 @@
+import json
+
+import jax
+import pytest
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.pose_nms import PoseNmsParams, load_params, params_from_dict, params_to_dict
+
+
+@pytest.mark.parametrize("preset", ["paper", "rmpe", "alphapose"])
+def test_file_round_trip(preset, tmp_path):
+    params = PoseNmsParams.preset(preset)
+    (tmp_path / "params.json").write_text(json.dumps(params_to_dict(params)))
+    assert load_params(tmp_path / "params.json") == params
+    assert load_params(preset) == params
+
+
+def test_numbers_are_leaves_and_the_form_is_static():
+    params = PoseNmsParams.preset("alphapose")
+    assert jax.tree.leaves(params) == [1.0, 2.65, 1.7, 22.48]
+    doubled = jax.tree.map(lambda v: 2 * v, params)
+    assert (doubled.eta, doubled.form) == (44.96, params.form)
+
+
+def test_unknown_preset():
+    with pytest.raises(UserError, match="no preset 'mmpose': use one of paper, rmpe, alphapose"):
+        PoseNmsParams.preset("mmpose")
+
+
+def test_bad_files(tmp_path):
+    path = tmp_path / "params.json"
+    with pytest.raises(UserError, match=r"params.json cannot be read \(No such file"):
+        load_params(path)
+    path.write_text("{")
+    with pytest.raises(UserError, match="not JSON"):
+        load_params(path)
+    path.write_text("[1]")
+    with pytest.raises(UserError, match=r"params\.json: pose NMS parameters need sigma1"):
+        load_params(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"eta": None}, "need sigma1"),
+        ({"sigma2": 0}, "must be positive"),
+        ({"lam": float("nan")}, "must be positive"),
+        ({"form": {"region": "disc"}}, "need sigma1"),
+    ],
+)
+def test_bad_content(change, message):
+    with pytest.raises(UserError, match=message):
+        params_from_dict(params_to_dict(PoseNmsParams.preset("rmpe")) | change)
+
+
+def test_unknown_choice_in_the_form():
+    content = params_to_dict(PoseNmsParams.preset("rmpe"))
+    content["form"]["merge"] = "mean"
+    with pytest.raises(UserError, match="merge is not one of none, max, soft"):
+        params_from_dict(content)

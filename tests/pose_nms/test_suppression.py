@@ -1,0 +1,162 @@
+"""Pose NMS against NumPy written from the sources' rules, golden values, and its invariances."""
+
+import jax
+import jax.numpy as jnp
+import nms_reference
+import numpy as np
+import pytest
+from scenes import random_scenes
+
+from rmpe_jax.pose_nms import PoseNmsParams, pose_nms
+
+PRESETS = ("paper", "rmpe", "alphapose")
+over_pictures = jax.jit(jax.vmap(pose_nms, (0, 0, 0, 0, 0, None)))
+
+
+def compare(found, scene, reference):
+    """Asserts that one picture's result is the reference's; False if that one is undecided."""
+    index = np.flatnonzero(scene.valid)
+    values = [np.asarray(column, np.float64)[index] for column in scene[:4]]
+    kept, clusters, margin = reference(*values)
+    if margin < 1e-4:
+        return False
+    expected = np.full(len(scene.valid), -1)
+    expected[index] = index[clusters]
+    np.testing.assert_array_equal(found.cluster, expected)
+    np.testing.assert_array_equal(np.flatnonzero(found.keep), sorted(index[i] for i in kept))
+    for i, (keypoints, joint_scores, score) in kept.items():
+        np.testing.assert_allclose(found.keypoints[index[i]], keypoints, atol=1e-3, rtol=0)
+        np.testing.assert_allclose(found.keypoint_scores[index[i]], joint_scores, atol=1e-5)
+        np.testing.assert_allclose(found.scores[index[i]], score, atol=1e-5)
+    return True
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_equals_numpy_on_random_and_degenerate_scenes(preset):
+    scenes = random_scenes(0, 1500)
+    found = jax.device_get(over_pictures(*scenes, PoseNmsParams.preset(preset)))
+    reference = getattr(nms_reference, preset)
+    decided = [
+        compare(*(jax.tree.map(lambda v, i=i: v[i], tree) for tree in (found, scenes)), reference)
+        for i in range(len(scenes.valid))
+    ]
+    assert np.mean(decided) > 0.995
+    # Nothing in the test is trivial: poses are kept, eliminated, and absent.
+    assert 0.2 < found.keep[scenes.valid].mean() < 0.9
+    assert not scenes.valid.any(-1).all()
+
+
+def proposals(keypoints, keypoint_scores, side=100.0):
+    """Proposals in boxes of one size, with box scores .5."""
+    n = len(keypoints)
+    keypoints = np.asarray(keypoints, np.float32)
+    scores = np.broadcast_to(np.asarray(keypoint_scores, np.float32), keypoints.shape[:2])
+    bboxes = np.tile(np.float32([0, 0, side, side / 2]), (n, 1))
+    return keypoints, scores, bboxes, np.full(n, 0.5, np.float32), np.ones(n, bool)
+
+
+def two_poses(offset, k, num_moved=None, first=0.9, second=0.8, side=100.0):
+    """A pose, and the same with its first `num_moved` joints `offset` pixels to the right."""
+    pose = np.stack([np.arange(k) * 50.0, np.zeros(k)], -1)
+    moved = pose.copy()
+    moved[:num_moved, 0] += offset
+    return proposals([pose, moved], [[first] * k, [second] * k], side)
+
+
+def run(arguments, preset):
+    return jax.device_get(jax.jit(pose_nms)(*arguments, PoseNmsParams.preset(preset)))
+
+
+def test_the_release_cuts_at_one_reference():
+    assert run(two_poses(10.0, 16), "rmpe").keep.tolist() == [True, False]
+    assert run(two_poses(10.001, 16), "rmpe").keep.tolist() == [True, True]
+
+
+@pytest.mark.parametrize(("coincident", "far", "kept"), [(8, 1e4, 1), (7, 1e4, 2), (6, 30, 1)])
+def test_the_release_needs_eight_coincident_joints(coincident, far, kept):
+    found = run(two_poses(far, 16, num_moved=16 - coincident), "rmpe")
+    assert found.keep.sum() == kept
+
+
+def test_alphapose_needs_five_joints():
+    assert run(two_poses(500, 17, num_moved=13), "alphapose").keep.sum() == 2
+    assert run(two_poses(500, 17, num_moved=12), "alphapose").keep.sum() == 1
+
+
+def test_alphapose_cuts_at_seven_pixels():
+    assert run(two_poses(7.0, 17), "alphapose").keep.sum() == 1
+    assert run(two_poses(7.01, 17), "alphapose").keep.sum() == 2
+    assert run(two_poses(6.0, 17, side=50.0), "alphapose").keep.sum() == 2  # beyond a reference
+
+
+def test_alphapose_merges_by_score():
+    arguments = two_poses(3.0, 17)
+    found = run(arguments, "alphapose")
+    shift = found.keypoints[0] - arguments[0][0]
+    np.testing.assert_allclose(shift, np.tile([1.4118, 0], (17, 1)), atol=1e-4)
+    np.testing.assert_allclose(found.keypoint_scores[0], 0.85294, atol=1e-5)
+    np.testing.assert_allclose(found.scores[0], 0.85294 + 0.5 + 1.25 * 0.85294, atol=1e-4)
+    assert found.cluster.tolist() == [0, 0]
+    assert not found.keypoints[1].any()
+    assert found.scores[1] == 0
+
+
+def test_the_release_merges_by_score_and_keeps_the_greatest():
+    arguments = two_poses(3.0, 16)
+    found = run(arguments, "rmpe")
+    np.testing.assert_allclose(found.keypoints[0, :, 0] - arguments[0][0, :, 0], 1.4118, atol=1e-4)
+    np.testing.assert_allclose(found.keypoint_scores[0], 0.9, rtol=1e-6)
+    np.testing.assert_allclose(found.scores[0], 0.9, rtol=1e-6)
+
+
+def test_the_paper_merges_nothing():
+    arguments = two_poses(1.0, 17)
+    found = run(arguments, "paper")
+    assert found.keep.tolist() == [True, False]
+    np.testing.assert_array_equal(found.keypoints[0], arguments[0][0])
+    np.testing.assert_allclose(found.scores[0], 0.9 * 0.5, rtol=1e-6)
+
+
+def test_alphapose_drops_people_without_a_sure_joint():
+    found = run(two_poses(500.0, 17, first=0.9, second=0.29), "alphapose")
+    assert found.keep.tolist() == [True, False]
+    assert found.cluster.tolist() == [0, 1]
+
+
+def test_equal_confidence_goes_to_the_first():
+    assert run(two_poses(1.0, 17, first=0.5, second=0.5), "rmpe").keep.tolist() == [True, False]
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_nobody(preset):
+    empty = [np.full_like(column, np.nan) for column in two_poses(1.0, 17)[:4]]
+    found = run((*empty, np.zeros(2, bool)), preset)
+    assert not found.keep.any()
+    assert found.cluster.tolist() == [-1, -1]
+    assert all(np.isfinite(value).all() for value in found)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_order_of_proposals_does_not_matter(preset):
+    scenes = random_scenes(1, 200)
+    permutation = np.random.default_rng(0).permutation(scenes.valid.shape[1])
+    permuted = type(scenes)(*(column[:, permutation] for column in scenes))
+    params = PoseNmsParams.preset(preset)
+    found, again = (jax.device_get(over_pictures(*s, params)) for s in (scenes, permuted))
+    # Equal confidence is decided by order, so leave out pictures that have it.
+    totals = np.where(scenes.valid, scenes.keypoint_scores.sum(-1), -1 - np.arange(10))
+    distinct = np.array([len(np.unique(row)) == len(row) for row in totals])
+    assert distinct.mean() > 0.3
+    for before, after in zip(found[:4], again[:4], strict=True):
+        np.testing.assert_allclose(before[:, permutation][distinct], after[distinct], atol=1e-4)
+
+
+def test_gradients_reach_the_merged_joints_and_are_finite():
+    arguments = two_poses(3.0, 17)
+
+    def total(keypoints):
+        params = PoseNmsParams.preset("rmpe")
+        return pose_nms(jnp.asarray(keypoints), *arguments[1:], params).keypoints.sum()
+
+    gradient = jax.grad(total)(arguments[0])
+    np.testing.assert_allclose(gradient[:, :, 0], [[0.9 / 1.7] * 17, [0.8 / 1.7] * 17], rtol=1e-5)
