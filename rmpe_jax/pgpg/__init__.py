@@ -1,0 +1,20 @@
+"""PGPG, the pose-guided proposals generator: boxes as a detector would give them, for a pose.
+
+P17 is Fang et al., "RMPE: Regional Multi-Person Pose Estimation", ICCV 2017, section 3.3.
+"""
+
+from rmpe_jax.pgpg.fit import fit_pgpg
+from rmpe_jax.pgpg.model import PgpgModel, load_model, save_model
+from rmpe_jax.pgpg.sample import Proposals, jitter_boxes, open_proposals, patch_boxes, sample_boxes
+
+__all__ = [
+    "PgpgModel",
+    "Proposals",
+    "fit_pgpg",
+    "jitter_boxes",
+    "load_model",
+    "open_proposals",
+    "patch_boxes",
+    "sample_boxes",
+    "save_model",
+]
