@@ -1,0 +1,200 @@
+"""The composed network: frames, stacks, and what the frozen branch may and may not do."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from rmpe_jax import geometry, heatmaps
+from rmpe_jax.models.localization import SmallLocalization
+from rmpe_jax.models.rmpe import RMPE, TrainingOutputs, sdtn, stn
+
+SIZE = (32, 24)
+THETA = np.array([[0.8, 0.05, 0.12], [-0.04, 0.9, -0.1]], np.float32)
+
+
+class TinySppe(nn.Module):
+    """A convolution, a batch norm, pooling to a quarter; as many outputs as stacks."""
+
+    stacks: int = 1
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Conv(4, (3, 3), name="conv")(x)
+        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, name="bn")(x))
+        x = nn.avg_pool(x, (4, 4), strides=(4, 4))
+        maps = [nn.Conv(2, (1, 1), name=f"out{i}")(x) for i in range(self.stacks)]
+        return maps if self.stacks > 1 else maps[0]
+
+
+class Pooling(nn.Module):
+    """An estimator that is right: pictures of joints in, at a quarter of the size out."""
+
+    def __call__(self, x, train=False):
+        return nn.avg_pool(x, (4, 4), strides=(4, 4))
+
+
+class FixedTheta(nn.Module):
+    @nn.compact
+    def __call__(self, x, train=False):
+        return jnp.tile(self.param("theta", lambda _: jnp.asarray(THETA)), (len(x), 1, 1))
+
+
+def noise(*shape):
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply(net, variables, x):
+    return net.apply(variables, x)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def apply_in_training(net, variables, x):
+    return net.apply(variables, x, train=True, mutable=["batch_stats"])
+
+
+def network(**options):
+    parts = {"sppe": TinySppe(), "localization": SmallLocalization(widths=(4, 8))}
+    net = RMPE(**(parts | options))
+    x = noise(4, *SIZE, 3)
+    return net, jax.jit(net.init)(jax.random.key(0), x), x
+
+
+def part(variables, name):
+    """The variables of one of the networks inside."""
+    return {kind: trees[name] for kind, trees in variables.items()}
+
+
+def with_head(variables, scale=0.1):
+    """Variables whose localisation network has begun to move."""
+    kernel = variables["params"]["localization"]["theta"]["kernel"]
+    variables["params"]["localization"]["theta"]["kernel"] = scale * noise(*kernel.shape)
+    return variables
+
+
+@pytest.mark.parametrize("stacks", [1, 3])
+def test_begins_as_the_estimator_alone(stacks):
+    net, variables, x = network(sppe=TinySppe(stacks))
+    found, alone = apply(net, variables, x), apply(net.sppe, part(variables, "sppe"), x)
+    assert isinstance(found, list) == (stacks > 1)
+    for ours, theirs in zip(jax.tree.leaves(found), jax.tree.leaves(alone), strict=True):
+        assert ours.shape == (4, SIZE[0] // 4, SIZE[1] // 4, 2)
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_stn_sppe_sdtn_one_after_the_other():
+    net, variables, x = network()
+    variables = with_head(variables)
+    theta = net.apply(variables, x, method="theta")
+    assert np.abs(theta - np.eye(2, 3)).max() > 0.01
+    expected = sdtn(apply(net.sppe, part(variables, "sppe"), stn(x, theta)), theta, SIZE)
+    np.testing.assert_allclose(apply(net, variables, x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("logits", [False, True])
+def test_heatmaps_are_in_the_crops_frame(logits):
+    """Whatever theta is, an estimator that is right in the view is right in the crop."""
+    points = np.array([[[40.0, 60.0], [70.0, 50.0], [50.0, 90.0]]], np.float32)
+    x, _ = heatmaps.encode(points, np.ones((1, 3)), (128, 96), 8.0)
+    net = RMPE(Pooling(), FixedTheta(), logits=logits)
+    found, _ = jax.jit(net.init_with_output)(jax.random.key(0), x)
+    decoded, _ = heatmaps.decode(found, "dark", 2.0)
+    expected = geometry.transform_points(geometry.heatmap_from_crop((128, 96), (32, 24)), points)
+    np.testing.assert_allclose(decoded, expected, atol=0.04)
+
+
+def test_what_the_view_does_not_show_is_unlikely():
+    """Zoomed in, the crop's border gets no heatmap: 0, or as little as the lowest logit."""
+    theta = np.array([[[0.5, 0, 0], [0, 0.5, 0]]], np.float32)
+    maps = np.full((1, 16, 12, 1), -3.0, np.float32)
+    maps[0, 8, 6] = 5
+    plain, logits = (np.asarray(sdtn(maps, theta, (64, 48), kind)) for kind in (False, True))
+    np.testing.assert_array_equal(plain[0, 0], 0)
+    np.testing.assert_allclose(logits[0, 0], -3)
+    assert logits.max() == logits[0, 8, 6]
+    scale = np.asarray(sdtn(10 + maps, theta, (64, 48), True))
+    np.testing.assert_allclose(scale, 10 + logits, atol=1e-5)
+
+
+def test_without_sstn_it_is_the_plain_system():
+    net, variables, x = network(parallel_sppe=TinySppe())
+    plain, variables = net.clone(sstn=False), with_head(variables)
+    alone = apply(net.sppe, part(variables, "sppe"), x)
+    np.testing.assert_array_equal(apply(plain, variables, x), alone)
+    found, moved = apply_in_training(plain, variables, x)
+    assert found.shape == (4, SIZE[0] // 4, SIZE[1] // 4, 2)
+    assert set(jax.eval_shape(plain.init, jax.random.key(0), x)["params"]) == {"sppe"}
+    assert (moved["batch_stats"]["localization"]["bn0"]["mean"] == 0).all()
+
+
+# ---- the parallel branch -------------------------------------------------------------------------
+
+
+def parallel_network(stacks=1):
+    net, variables, x = network(parallel_sppe=TinySppe(stacks))
+    return net, with_head(variables), x
+
+
+def test_parallel_branch_sees_the_view_and_has_no_sdtn():
+    net, variables, x = parallel_network(stacks=2)
+    found, _ = apply_in_training(net, variables, x)
+    assert isinstance(found, TrainingOutputs)
+    theta, _ = apply_in_training(net.localization, part(variables, "localization"), x)
+    np.testing.assert_allclose(found.theta, theta, atol=1e-6)
+    branch = part(variables, "parallel_sppe")
+    expected = apply(net.parallel_sppe, branch, stn(x, theta))
+    for ours, theirs in zip(found.parallel_heatmaps, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_parallel_branch_is_left_out_of_inference():
+    net, variables, x = parallel_network()
+    without = {
+        kind: {name: tree for name, tree in trees.items() if name != "parallel_sppe"}
+        for kind, trees in variables.items()
+    }
+    np.testing.assert_array_equal(apply(net, without, x), apply(net, variables, x))
+
+
+def test_parallel_gradient_reaches_the_stn_alone():
+    net, variables, x = parallel_network()
+
+    def loss(params):
+        outputs, _ = apply_in_training(net, variables | {"params": params}, x)
+        return (outputs.parallel_heatmaps**2).sum()
+
+    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    for name in ("sppe", "parallel_sppe"):
+        assert all((g == 0).all() for g in jax.tree.leaves(gradient[name]))
+    assert jnp.abs(gradient["localization"]["theta"]["kernel"]).max() > 0
+    assert jnp.abs(gradient["localization"]["conv0"]["kernel"]).max() > 0
+
+
+def test_parallel_branch_never_moves():
+    """Parameters and statistics, over steps of both losses, with an optimiser that would."""
+    net, variables, x = parallel_network()
+    optimizer = optax.adam(0.1)
+
+    @jax.jit
+    def step(variables, opt_state):
+        def loss(params):
+            outputs, moved = apply_in_training(net, variables | {"params": params}, x)
+            return sum(((y - 1) ** 2).mean() for y in jax.tree.leaves(outputs)), moved
+
+        grads, moved = jax.grad(loss, has_aux=True)(variables["params"])
+        updates, opt_state = optimizer.update(grads, opt_state)
+        return moved | {"params": optax.apply_updates(variables["params"], updates)}, opt_state
+
+    start, opt_state = variables, optimizer.init(variables["params"])
+    for _ in range(3):
+        variables, opt_state = step(variables, opt_state)
+    same = jax.tree.map(lambda a, b: bool((a == b).all()), start, variables)
+    for kind in ("params", "batch_stats"):
+        assert all(jax.tree.leaves(same[kind]["parallel_sppe"]))
+        assert not any(jax.tree.leaves(same[kind]["sppe"]["bn"]))
+        assert not any(jax.tree.leaves(same[kind]["localization"]))
