@@ -4,6 +4,7 @@ Joints that are not known are NaN throughout.
 """
 
 import contextlib
+import functools
 import importlib
 import types
 from collections.abc import Sequence
@@ -56,12 +57,13 @@ def align(
     points = np.where(known[..., None], keypoints, 0).astype(np.float64)
     shoulders, has_shoulder = _middle(points, known, joints, "shoulder")
     hips, has_hip = _middle(points, known, joints, "hip")
-    length = np.linalg.norm(shoulders - hips, axis=-1)
+    length = np.hypot(*(shoulders - hips).T)
     length = np.maximum(length, SHORTEST_TORSO * _extent(points, known))
-    usable = known & (has_shoulder & has_hip & (length > 0))[:, None]
+    usable = has_shoulder & has_hip & (length > 0)
     offset = points - ((shoulders + hips) / 2)[:, None]
-    aligned = offset / np.where(length > 0, length, 1)[:, None, None]
-    return np.where(usable[..., None], aligned, np.nan)
+    aligned = offset / np.where(usable, length, np.nan)[:, None, None]
+    aligned[~known] = np.nan
+    return aligned
 
 
 def _extent(
@@ -70,7 +72,7 @@ def _extent(
     """Diagonal of the known joints' box; 0 without any."""
     low = np.where(known[..., None], points, np.inf).min(1)
     high = np.where(known[..., None], points, -np.inf).max(1)
-    return np.linalg.norm(np.maximum(high - low, 0), axis=-1)
+    return np.hypot(*np.maximum(high - low, 0).T)
 
 
 def _middle(
@@ -80,9 +82,16 @@ def _middle(
     part: str,
 ) -> tuple[Float[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
     """Mean of the known ones of a pair of joints, and whether there are any."""
-    pair = [i for i, joint in enumerate(joints) if joint in (f"left_{part}", f"right_{part}")]
+    pair = _pair(tuple(joints), part)
     count = known[:, pair].sum(-1)
     return points[:, pair].sum(1) / np.maximum(count, 1)[:, None], count > 0
+
+
+@functools.cache
+def _pair(joints: tuple[str, ...], part: str) -> Int[np.ndarray, " pair"]:
+    """Where the left and the right one are."""
+    pair = (f"left_{part}", f"right_{part}")
+    return np.array([i for i, joint in enumerate(joints) if joint in pair], int)
 
 
 def nearest_atoms(
@@ -97,8 +106,7 @@ def nearest_atoms(
     size = 2 * atoms.shape[1]
     points, centers = aligned.reshape(-1, size), atoms.reshape(-1, size)
     both = ~np.isnan(points) & ~np.isnan(centers).any(0)
-    points = np.where(both, points, 0)
-    centers = np.nan_to_num(centers)
+    points, centers = np.where(both, points, 0), np.where(np.isnan(centers), 0, centers)
     # Squared distance, without the pose's own square, which is the same for every atom.
     distance = both @ (centers**2).T - 2 * points @ centers.T
     return np.where(both.any(-1), distance.argmin(-1), len(atoms))

@@ -52,9 +52,8 @@ def sample_boxes(
     row = rows_of(model, keypoints, visibility)[:, None]
     uniform = rng.random((len(keypoints), num, 1))
     component = (uniform >= model.upper_shares[row]).sum(-1)
-    noise = rng.standard_normal((len(keypoints), num, 4))
-    spread = np.einsum("npij,npj->npi", model.factors[row, component], noise)
-    offsets = model.means[row, component] + spread
+    noise = rng.standard_normal((len(keypoints), num, 4, 1))
+    offsets = model.means[row, component] + (model.factors[row, component] @ noise)[..., 0]
     return _not_too_small(boxes_at(offsets, gt_bboxes[:, None]))
 
 

@@ -2,7 +2,7 @@ import sys
 
 import numpy as np
 import pytest
-from people import people
+from boxed_people import people
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.pgpg import fit_pgpg, sample_boxes

@@ -3,7 +3,7 @@ import sys
 import cv2
 import numpy as np
 import pytest
-from people import people
+from boxed_people import people
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.pgpg import plots

@@ -1,0 +1,136 @@
+"""`rmpe fit-pgpg` from files to files, and what it refuses."""
+
+import json
+
+import numpy as np
+import pytest
+from boxed_people import people
+
+from rmpe_jax import cli
+from rmpe_jax.experiments import fit_pgpg
+from rmpe_jax.pgpg import load_model
+from rmpe_jax.pgpg.model import rows_of
+from rmpe_jax.skeletons import LSP, MPII
+
+
+def write_mpii(folder, rng, pictures):
+    """An MPII data set of two people a picture, and a detector's boxes on them."""
+    entries, boxes = [], []
+    for i in range(pictures):
+        poses, gt, det, _ = people(rng, 2)
+        joints = np.full((2, 16, 2), np.nan)
+        joints[:, [MPII.index(joint) for joint in LSP.joints]] = poses
+        for person in range(2):
+            known = ~np.isnan(joints[person]).any(-1)
+            entry = {"image": f"{i}.jpg", "bbox": gt[person].tolist()}
+            entry["joints"] = np.nan_to_num(joints[person], nan=-1).tolist()
+            entries.append(entry | {"joints_vis": known.astype(int).tolist()})
+            box = np.concatenate([det[person, :2], det[person, 2:] - det[person, :2]])
+            boxes.append({"image_id": f"{i}.jpg", "bbox": box.tolist(), "score": 0.5})
+    boxes.append({"image_id": "elsewhere.jpg", "bbox": [0, 0, 9, 9], "score": 0.9})
+    boxes += [{**box, "score": 0.05} for box in boxes]
+    (folder / "annotations").mkdir(parents=True)
+    (folder / "annotations" / "train.json").write_text(json.dumps(entries))
+    (folder / "boxes.json").write_text(json.dumps(boxes))
+
+
+@pytest.fixture
+def mpii(tmp_path):
+    write_mpii(tmp_path / "mpii", np.random.default_rng(0), 200)
+    return f"mpii:{tmp_path / 'mpii'}:train", str(tmp_path / "mpii" / "boxes.json")
+
+
+def run(*arguments):
+    return cli.main(["fit-pgpg", *map(str, arguments)])
+
+
+def test_from_files_to_files(mpii, tmp_path, capsys):
+    joints = np.full((30, 16, 2), -1.0)
+    joints[:, :, 0] = np.random.default_rng(0).uniform(0, 99, (30, 16))
+    np.savez(tmp_path / "poses.npz", joints=joints)
+    out = tmp_path / "out"
+    few = ["--atoms", 0, 3, "--gaussians", 1, 2]
+    assert run("--out", out, "--data", *mpii, "--poses", tmp_path / "poses.npz", *few) == 0
+    printed = capsys.readouterr().out
+    report = (out / "report.md").read_text()
+    assert report in printed
+    assert "| mpii/train | 400 | 400 |" in report  # the unsure boxes did not count
+    assert "| poses alone | 30 | |" in report
+    assert "| 3 atoms, " in report
+    model = load_model(out / "pgpg.npz")
+    assert model.joints == LSP.joints
+    assert len(model.atoms) == 3
+    poses, _, _, kinds = people(np.random.default_rng(1), 50, missing=0)
+    assert len(set(zip(rows_of(model, poses), kinds, strict=True))) == 3
+    pytest.importorskip("matplotlib")
+    assert {file.name for file in out.iterdir()} == {
+        "pgpg.npz",
+        "report.md",
+        "atoms.png",
+        "offsets.png",
+    }
+
+
+def test_the_report_says_by_how_much_atoms_are_better(mpii):
+    options = fit_pgpg.Options((0, 3), (1, 2), 0.5, 0.09, 0)
+    of = fit_pgpg.read_set(mpii[0], mpii[1:], options)
+    atoms = fit_pgpg.atomic_poses(of.poses, (0, 3))
+    selection, lines = fit_pgpg._compare(of.samples, atoms, [of], options)
+    assert selection.best[0] == 3
+    rows = [line.split("|") for line in lines if "±" in line]
+    gains = {row[1].strip(): float(row[-2].split("±")[0]) for row in rows}
+    assert len(gains) == 4
+    assert all(gain > 0.3 for gain in gains.values())
+
+
+def test_standard_error_counts_pictures_and_not_boxes():
+    values = np.array([1.0, 1.0, 3.0, 3.0])
+    mean, error = fit_pgpg.mean_and_error(values, np.array([5, 5, 9, 9]))
+    assert (mean, error) == pytest.approx((2, 2 * np.sqrt(2) / 4))
+    _, alone = fit_pgpg.mean_and_error(values, np.arange(4))
+    assert alone == pytest.approx(2 / 4)
+
+
+def test_pictures_of_several_sets_stay_apart(mpii, tmp_path):
+    options = fit_pgpg.Options((0,), (1,), 0.5, 0.09, 0)
+    of = fit_pgpg.read_set(mpii[0], mpii[1:], options)
+    joined = fit_pgpg._join([of.samples, of.samples], [of.num_pictures, of.num_pictures])
+    assert len(np.unique(joined.pictures)) == 400
+    twice = fit_pgpg.read_set(mpii[0], (mpii[1], mpii[1]), options)
+    assert len(np.unique(twice.samples.pictures)) == 200
+    assert len(twice.samples) == 800
+
+
+def test_what_it_refuses(mpii, tmp_path, capsys):
+    spec, boxes = mpii
+    np.savez(tmp_path / "wrong.npz", joints=np.zeros((3, 14, 2)))
+    out = ("--out", tmp_path / "out")
+    for arguments, message in (
+        (("--data", spec), "has no detections"),
+        (("--data", spec, tmp_path / "none.json"), "cannot be read"),
+        (("--data", "mpii:x", boxes), "names no data set"),
+        (("--data", spec, boxes, "--poses", tmp_path / "none.npz"), "cannot be read"),
+        (("--data", spec, boxes, "--poses", tmp_path / "wrong.npz"), "of shape (n, 16, 2)"),
+        (("--data", spec, boxes, "--min-score", 0.9), "too few"),
+    ):
+        assert run(*out, *arguments) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_real_boxes_are_likelier_under_the_fitted_model(shared_data):
+    """MPII's training people and CenterNet's boxes; a fifth of the pictures is tested on."""
+    files = [str(shared_data / "mpii" / "detections" / "person_detections_centernet.json")]
+    options = fit_pgpg.Options((0, 8), (4,), 0.5, 0.09, 0)
+    of = fit_pgpg.read_set(f"mpii:{shared_data / 'mpii'}:train", files, options)
+    atoms = fit_pgpg.atomic_poses(of.poses, (8,))
+    _, lines = fit_pgpg._compare(of.samples, atoms, [of], options)
+    gains = [float(line.split("|")[-2].split("±")[0]) for line in lines if "±" in line]
+    authors, diagonal, gaussian, mixture = gains
+    assert authors > 1
+    assert diagonal > 0.5
+    assert gaussian > 0.5
+    assert mixture > 0.05
