@@ -1,0 +1,172 @@
+"""Boxes to poses with networks whose answer is known: they point at bright spots."""
+
+import pathlib
+
+import cv2
+import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rmpe_jax.codec import Codec
+from rmpe_jax.data.records import Picture, PoseDataset
+from rmpe_jax.evaluation.protocol import PersonBoxes
+from rmpe_jax.inference.top_down import make_predict, predict_boxes
+from rmpe_jax.skeletons import COCO
+
+SIZE = (64, 48)
+
+
+class Pool(nn.Module):
+    """A heatmap is the picture's brightness, a mean over 4x4 pixels; `weights` (17,) scale it."""
+
+    weights: tuple[float, ...] = (1.0,) * 17
+    shift: int = 0
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        maps = nn.avg_pool(x.mean(-1, keepdims=True), (4, 4), (4, 4))
+        return jnp.roll(maps, self.shift, 2) * jnp.array(self.weights)
+
+
+CODEC = Codec(
+    loss="mse",
+    input_size=SIZE,
+    heatmap_size=(16, 12),
+    sigma=2.0,
+    integer_centre=False,
+    decode="dark",
+    mean=(0.0, 0.0, 0.0),
+    std=(1.0, 1.0, 1.0),
+)
+IDENTITY = np.eye(2, 3, dtype=np.float32)
+
+
+def spot(size: tuple[int, int], x: float, y: float, sigma: float = 8.0) -> np.ndarray:
+    """A black picture with a bright Gaussian spot, uint8 RGB."""
+    ys, xs = np.mgrid[: size[0], : size[1]]
+    bell = 250 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * sigma**2))
+    return np.repeat(bell.round().astype(np.uint8)[..., None], 3, -1)
+
+
+def affines(count: int) -> np.ndarray:
+    return np.tile(IDENTITY, (count, 1, 1))
+
+
+def test_keypoints_come_back_in_image_pixels():
+    crops = np.stack([spot(SIZE, 20.3, 30.8), spot(SIZE, 31.0, 25.2)])
+    image_from_crop = np.array([[[2, 0, 100], [0, 2, 50]], [[0, -1, 7], [1, 0, 9]]], np.float32)
+    predict = make_predict(Pool(), CODEC, COCO)
+    keypoints, scores = predict({}, crops, image_from_crop)
+    assert keypoints.shape == (2, 17, 2)
+    expected = np.array([[140.6, 111.6], [7 - 25.2, 31.0 + 9]])
+    assert np.abs(keypoints - expected[:, None]).max() < 0.5
+    assert ((scores > 0.8) & (scores <= 1)).all()
+
+
+@pytest.mark.parametrize("k", range(3))
+def test_the_flip_test_changes_nothing_for_a_network_without_a_side(k):
+    """Partners have the same weight, so mirroring commutes with the network."""
+    weights = np.random.default_rng(k).uniform(0.3, 1, 17)
+    weights = (weights + weights[COCO.flip_indices]) / 2
+    network = Pool(tuple(weights))
+    crops = np.stack([spot(SIZE, 14.6, 40.2), spot(SIZE, 30.1, 22.7)])
+    plain, flipped = (
+        make_predict(network, CODEC, COCO, flip_test=flip)({}, crops, affines(2))
+        for flip in (False, True)
+    )
+    np.testing.assert_allclose(flipped[0], plain[0], atol=1e-3)
+    np.testing.assert_allclose(flipped[1], plain[1], atol=1e-5)
+
+
+def test_the_flip_test_by_its_formula():
+    """Of a network that leans to the right and likes the left: both are averaged out."""
+    weights = np.linspace(0.2, 1, 17)
+    network = Pool(tuple(weights), shift=1)
+    crop = spot(SIZE, 20.0, 30.0)[None]
+
+    def maps(image):
+        pooled = (image / 255).mean(-1).reshape(16, 4, 12, 4).mean((1, 3))
+        return np.roll(pooled, 1, 1)[..., None] * weights
+
+    back = maps(crop[0, :, ::-1])[:, ::-1][..., COCO.flip_indices]
+    shifted = np.concatenate([back[:, :1], back[:, :-1]], 1)
+    for shift, second in ((False, back), (True, shifted)):
+        mean = (maps(crop[0]) + second) / 2
+        expected, scores = CODEC.keypoints(jnp.asarray(mean[None], jnp.float32))
+        predict = make_predict(network, CODEC, COCO, flip_test=True, flip_shift=shift)
+        found = predict({}, crop, affines(1))
+        np.testing.assert_allclose(found[0], expected, atol=1e-3)
+        np.testing.assert_allclose(found[1], scores, atol=1e-5)
+
+
+SPOTS = [(60.0, 40.0), (110.0, 70.0), (45.0, 90.0), (90.0, 50.0)]
+
+
+@pytest.fixture
+def dataset(tmp_path) -> PoseDataset:
+    """Four pictures with a spot each; the third is no picture."""
+    pictures = []
+    for number, (x, y) in enumerate(SPOTS):
+        path = pathlib.Path(tmp_path / f"{number}.png")
+        path.write_bytes(cv2.imencode(".png", spot((120, 160), x, y, 6.0))[1].tobytes())
+        pictures.append(
+            Picture(
+                image_id=number,
+                path=path,
+                keypoints=np.zeros((0, 17, 2), np.float32),
+                visibility=np.zeros((0, 17), np.uint8),
+                bboxes=np.zeros((0, 4), np.float32),
+                area=np.zeros(0, np.float32),
+                iscrowd=np.zeros(0, bool),
+                head_sizes=np.zeros(0, np.float32),
+                person_ids=np.zeros(0, int),
+            )
+        )
+    pictures[2].path.write_bytes(b"no picture")
+    return PoseDataset("spots", COCO, tuple(pictures), tmp_path / "none.json")
+
+
+def boxes(picture_index: list[int]) -> PersonBoxes:
+    """Boxes about the spots, each a little different."""
+    around = np.array([SPOTS[i] for i in picture_index], np.float32).reshape(-1, 2)
+    wobble = np.random.default_rng(0).uniform(0.8, 1.2, (len(around), 4))
+    sides = np.array([-25, -30, 25, 30]) * wobble
+    bboxes = (np.tile(around, 2) + sides).astype(np.float32)
+    count = len(around)
+    return PersonBoxes(
+        np.array(picture_index, int), bboxes, np.ones(count, np.float32), np.full(count, -1)
+    )
+
+
+@pytest.mark.parametrize(("batch_size", "num_threads"), [(3, 1), (16, 2)])
+def test_poses_of_all_boxes_in_their_order(dataset, batch_size, num_threads):
+    asked = [0, 0, 1, 2, 2, 3, 3, 3]
+    predict = make_predict(Pool(), CODEC, COCO)
+    keypoints, scores = predict_boxes(
+        predict,
+        {},
+        dataset,
+        boxes(asked),
+        num_keypoints=17,
+        input_size=SIZE,
+        padding=1.25,
+        batch_size=batch_size,
+        num_threads=num_threads,
+    )
+    assert keypoints.shape == (8, 17, 2)
+    unread = np.array(asked) == 2
+    assert np.isnan(keypoints[unread]).all()
+    assert (scores[unread] == 0).all()
+    expected = np.array([SPOTS[i] for i in asked])[:, None]
+    assert np.abs(keypoints - expected)[~unread].max() < 1.0
+    assert (scores[~unread] > 0.5).all()
+    assert predict._cache_size() == 1  # the last batch is filled up to the size of the others
+
+
+def test_no_boxes_no_poses(dataset):
+    predict = make_predict(Pool(), CODEC, COCO)
+    options = {"num_keypoints": 17, "input_size": SIZE, "padding": 1.25}
+    keypoints, scores = predict_boxes(predict, {}, dataset, boxes([]), **options)
+    assert keypoints.shape == (0, 17, 2)
+    assert scores.shape == (0, 17)
