@@ -34,7 +34,7 @@ def affine_sample(
       theta: see above; positions are computed in float32, whatever the precision of `image`.
       output_size: (height, width) of the output.
     """
-    x, y = _positions(theta, image.shape[:2], output_size)
+    x, y = _positions(theta, (image.shape[0], image.shape[1]), output_size)
     sample = partial(map_coordinates, coordinates=(y, x), order=1, mode="constant", cval=0)
     # Per channel: one call with a third coordinate costs several times as much (docs/sstn.md).
     return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
@@ -93,9 +93,9 @@ def theta_on_raster(
       size: (height, width).
       new_size: likewise, of the raster that is to be warped; two pixels or more.
     """
-    size, new_size = np.array(size[::-1]), np.array(new_size[::-1])
+    old, new = np.array(size[::-1]), np.array(new_size[::-1])
     # An area's edge is size / (size - 1) from its centre in normalised coordinates.
-    scale = (size - 1) / size * new_size / (new_size - 1)
+    scale = (old - 1) / old * new / (new - 1)
     factor = np.concatenate([scale[:, None] / scale, scale[:, None]], 1)
     return theta * jnp.asarray(factor, theta.dtype)
 

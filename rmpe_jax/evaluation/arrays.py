@@ -35,7 +35,7 @@ def ground_truth_arrays(
         iscrowd | nothing_labelled,
     )
     valid, padded = pad_people(index, len(image_ids), _people_per_picture(index), *columns)
-    return GroundTruth(*padded, valid)
+    return GroundTruth._make([*padded, valid])
 
 
 def detection_arrays(
@@ -54,7 +54,7 @@ def detection_arrays(
     ]
     columns = keypoints, _floats([r["score"] for r in found]), _floats(area)
     valid, padded = pad_people(index, len(image_ids), _people_per_picture(index), *columns)
-    return Detections(*padded, valid)
+    return Detections._make([*padded, valid])
 
 
 def _people_per_picture(index: np.ndarray) -> int:

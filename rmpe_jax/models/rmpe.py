@@ -62,7 +62,7 @@ class RMPE(nn.Module):
         theta = self.theta(x, train)
         view = stn(x, theta)
         heatmaps = jax.tree.map(
-            lambda maps: sdtn(maps, theta, x.shape[1:3], self.logits), self.sppe(view, train)
+            lambda maps: sdtn(maps, theta, _size(x), self.logits), self.sppe(view, train)
         )
         parallel_heatmaps = None
         # Initialisation makes the branch's parameters, whatever it is called with.
@@ -86,7 +86,7 @@ class RMPE(nn.Module):
 
 def stn(x: Float[Array, "b h w c"], theta: Float[Array, "b 2 3"]) -> Float[Array, "b h w c"]:
     """Each crop as its theta shows it, in the crop's size; eq. 1."""
-    return jax.vmap(lambda image, theta: affine_sample(image, theta, x.shape[1:3]))(x, theta)
+    return jax.vmap(lambda image, theta: affine_sample(image, theta, _size(x)))(x, theta)
 
 
 def sdtn(
@@ -103,9 +103,13 @@ def sdtn(
       input_size: (height, width) of the crop.
       logits: fill what the view did not show with each map's lowest value instead of 0.
     """
-    size = heatmaps.shape[1:3]
+    size = _size(heatmaps)
     gamma = theta_on_raster(invert_theta(theta), input_size, size)
     # No gradient: the many empty pixels would all push the one lowest.
     floor = jax.lax.stop_gradient(heatmaps.min((1, 2), keepdims=True)) if logits else 0
     warped = jax.vmap(lambda maps, gamma: affine_sample(maps, gamma, size))(heatmaps - floor, gamma)
     return warped + floor
+
+
+def _size(x: Float[Array, "b h w c"]) -> tuple[int, int]:
+    return x.shape[1], x.shape[2]

@@ -267,4 +267,5 @@ def _mixture(offsets: Float[np.ndarray, "n 4"], num_components: int, seed: int) 
 def _blend(own: _Mixture, everybody: _Mixture) -> _Mixture:
     """Everybody's mixture with weight `SHARED` before an atom's own."""
     weights = np.concatenate([SHARED * everybody[0], (1 - SHARED) * own[0]])
-    return weights, *(np.concatenate(parts) for parts in zip(everybody[1:], own[1:], strict=True))
+    means = np.concatenate([everybody[1], own[1]])
+    return weights, means, np.concatenate([everybody[2], own[2]])

@@ -7,6 +7,9 @@ Sums over joints are unrolled: as one elementwise expression over pairs of peopl
 of magnitude faster on CPUs than as a reduction of a (n, n, k) array.
 """
 
+import functools
+import operator
+
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -70,7 +73,7 @@ def soft_matching(
             inside = dx**2 + dy**2 <= unit**2
         return jnp.where(inside, sure[:, None, joint] * sure[None, :, joint], 0)
 
-    return sum(matches(joint) for joint in range(keypoints.shape[1]))
+    return functools.reduce(operator.add, map(matches, range(keypoints.shape[1])))
 
 
 def closeness(
@@ -89,7 +92,7 @@ def closeness(
         distance = squared if form.squared else jnp.sqrt(jnp.maximum(squared, 1e-14))
         return jnp.exp(-distance / sigma2)
 
-    return sum(near(joint) for joint in range(keypoints.shape[1]))
+    return functools.reduce(operator.add, map(near, range(keypoints.shape[1])))
 
 
 def num_matches(keypoints: Float[Array, "n k 2"], bboxes: Float[Array, "n 4"]) -> Int[Array, "n n"]:
@@ -100,7 +103,7 @@ def num_matches(keypoints: Float[Array, "n k 2"], bboxes: Float[Array, "n 4"]) -
         dx, dy = _offset(keypoints, joint)
         return (dx**2 + dy**2 <= reach**2).astype(jnp.int32)
 
-    return sum(matches(joint) for joint in range(keypoints.shape[1]))
+    return functools.reduce(operator.add, map(matches, range(keypoints.shape[1])))
 
 
 def _unit(bboxes: Float[Array, "n 4"], form: Form) -> Float[Array, "n 1"]:
