@@ -88,6 +88,12 @@ def test_imports_run_downwards(path):
     assert [name for name in ours if room(name) not in allowed] == []
 
 
+def test_every_room_is_in_the_picture():
+    rooms = {module_name(path).split(".")[1] for path in MODULES if path.name != "__init__.py"}
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert sorted(name for name in rooms if f"\n| `{name}` |" not in page) == []
+
+
 def test_the_data_pipeline_does_not_import_jax():
     """Neither the modules of `rmpe_jax.data` nor those of ours that come with them."""
     files = {module_name(path): path for path in MODULES}
