@@ -52,11 +52,14 @@ class CropPlan(NamedTuple):
 
     Attributes:
       image_from_crop: crop pixels to image pixels; a mirrored crop has a negative determinant.
+      centred_from_crop: crop pixels to those of the well-placed crop: the person's own box without
+        shift and scale, turned and mirrored as this crop is.
       flipped: left and right joints change places.
       color_gain: factor on R, G, B.
     """
 
     image_from_crop: Float[np.ndarray, "2 3"]
+    centred_from_crop: Float[np.ndarray, "2 3"]
     flipped: bool
     color_gain: Float[np.ndarray, " 3"]
 
@@ -71,6 +74,7 @@ def augment(
     skeleton: Skeleton,
     input_size: tuple[int, int],
     padding: float,
+    proposal: Float[np.ndarray, " 4"] | None = None,
 ) -> CropPlan:
     """Draw the crop of one person.
 
@@ -83,22 +87,32 @@ def augment(
       skeleton: which joints are upper body.
       input_size: (height, width) of the crop.
       padding: factor on both sides of the box, as in `geometry.image_from_crop`.
+      proposal: the box to crop, where a detector might have put it; by default `bbox`, which stays
+        the well-placed one. Half bodies are cropped about their own box.
     """
     a = augmentation
     half = half_body(rng, a, keypoints, visibility, skeleton)
     if half is not None:
-        bbox, padding = half, HALF_BODY_GROWTH
+        bbox, proposal, padding = half, half, HALF_BODY_GROWTH
+    proposal = bbox if proposal is None else proposal
     scale = np.clip(1 + a.scale * rng.standard_normal(), 1 - a.scale, 1 + a.scale)
-    shift = rng.uniform(-a.translation, a.translation, 2) * (bbox[2:] - bbox[:2])
+    shift = rng.uniform(-a.translation, a.translation, 2) * (proposal[2:] - proposal[:2])
     rotation = np.clip(rng.standard_normal(), -2, 2) * math.radians(a.rotation_degrees)
     rotation *= rng.random() < a.rotation_prob
     image_from_crop = geometry.image_from_crop(
-        bbox + np.tile(shift, 2), input_size, padding * scale, rotation
+        proposal + np.tile(shift, 2), input_size, padding * scale, rotation
     )
+    image_from_centred = geometry.image_from_crop(bbox, input_size, padding, rotation)
     flipped = bool(rng.random() < a.flip_prob)
     if flipped:
         image_from_crop = geometry.compose(image_from_crop, mirror(input_size[1]))
-    return CropPlan(image_from_crop, flipped, rng.uniform(*a.color_gain, 3).astype(np.float32))
+        image_from_centred = geometry.compose(image_from_centred, mirror(input_size[1]))
+    return CropPlan(
+        image_from_crop,
+        geometry.compose(geometry.invert(image_from_centred), image_from_crop),
+        flipped,
+        rng.uniform(*a.color_gain, 3).astype(np.float32),
+    )
 
 
 def half_body(

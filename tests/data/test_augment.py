@@ -1,3 +1,5 @@
+import dataclasses
+
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -31,7 +33,7 @@ def person(seed: int = 0, num_labelled: int = 17):
     return keypoints, visibility
 
 
-def draw(augmentation: Augmentation, seed: int = 0, padding: float = 1.25, who=None):
+def draw(augmentation: Augmentation, seed: int = 0, padding: float = 1.25, who=None, proposal=None):
     keypoints, visibility = who or person()
     return augment.augment(
         np.random.default_rng(seed),
@@ -42,6 +44,7 @@ def draw(augmentation: Augmentation, seed: int = 0, padding: float = 1.25, who=N
         skeleton=COCO,
         input_size=SIZE,
         padding=padding,
+        proposal=proposal,
     )
 
 
@@ -197,6 +200,44 @@ def test_ranges_and_rates_of_the_draws():
     offset = centers - (BOX[:2] + BOX[2:] - 1) / 2
     assert np.all(np.abs(offset) <= 0.1 * (BOX[2:] - BOX[:2]) + 1e-3)
     assert np.all(np.abs(offset).max(0) > 0.09 * (BOX[2:] - BOX[:2]))
+
+
+def test_a_proposal_moves_the_crop_and_not_the_well_placed_one():
+    proposal = BOX + np.array([10, -5, 20, 5], np.float32)
+    plan = draw(NO_AUGMENTATION, proposal=proposal)
+    crop_of = geometry.image_from_crop(proposal, SIZE, 1.25)
+    np.testing.assert_array_equal(plan.image_from_crop, crop_of)
+    corners = np.array([[0, 0], [47, 0], [0, 63]], np.float32)
+    by_image = geometry.transform_points(
+        geometry.invert(geometry.image_from_crop(BOX, SIZE, 1.25)),
+        geometry.transform_points(crop_of, corners),
+    )
+    found = geometry.transform_points(plan.centred_from_crop, corners)
+    np.testing.assert_allclose(found, by_image, atol=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_well_placed_crop_undoes_shift_and_scale_alone(seed):
+    """The crop about the box itself, with the same turn and mirror, so that theta has no turn."""
+    a = dataclasses.replace(EVERYTHING, half_body_prob=0.0)
+    plan = draw(a, seed)
+    image_from_centred = geometry.compose(
+        plan.image_from_crop, geometry.invert(plan.centred_from_crop)
+    )
+    scale, angle, center = parts(plan._replace(image_from_crop=image_from_centred))
+    base = np.hypot(*geometry.image_from_crop(BOX, SIZE, 1.25)[:, 0])
+    assert scale == pytest.approx(base, rel=1e-4)
+    assert angle == pytest.approx(parts(plan)[1], abs=1e-4)
+    np.testing.assert_allclose(center, (BOX[:2] + BOX[2:] - 1) / 2, atol=1e-2)
+    linear = plan.centred_from_crop[:, :2]
+    np.testing.assert_allclose(linear, linear[0, 0] * np.eye(2), atol=1e-5)
+
+
+def test_half_bodies_are_placed_about_themselves():
+    a = Augmentation(rotation_prob=0.0, scale=0.0, half_body_prob=1.0)
+    plan = draw(a, proposal=BOX + 15)
+    assert not np.allclose(plan.image_from_crop, draw(NO_AUGMENTATION).image_from_crop)
+    np.testing.assert_allclose(plan.centred_from_crop, np.eye(2, 3), atol=1e-4)
 
 
 def test_half_body_shows_the_joints_of_one_half():
