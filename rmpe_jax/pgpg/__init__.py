@@ -5,9 +5,17 @@ P17 is Fang et al., "RMPE: Regional Multi-Person Pose Estimation", ICCV 2017, se
 
 from rmpe_jax.pgpg.fit import fit_pgpg
 from rmpe_jax.pgpg.model import PgpgModel, load_model, save_model
-from rmpe_jax.pgpg.sample import Proposals, jitter_boxes, open_proposals, patch_boxes, sample_boxes
+from rmpe_jax.pgpg.sample import (
+    NO_PROPOSALS,
+    Proposals,
+    jitter_boxes,
+    open_proposals,
+    patch_boxes,
+    sample_boxes,
+)
 
 __all__ = [
+    "NO_PROPOSALS",
     "PgpgModel",
     "Proposals",
     "fit_pgpg",

@@ -18,9 +18,9 @@ from rmpe_jax.skeletons import LSP, Skeleton
 # Atomic poses are of the joints that MPII, LSP and CrowdPose share; COCO has all but neck and head.
 ATOMS = LSP
 
-# A torso seen along its axis has hardly a length, and would blow the limbs up. Of the 25,000 poses
-# of MPII one in a hundred has a torso shorter than this share of the pose's extent.
-SHORTEST_TORSO = 0.15
+# A torso seen along its axis has hardly a length, and would blow the limbs up. Of MPII's 25,000
+# poses one in a hundred has a torso shorter than this share of the farthest joint's distance.
+SHORTEST_TORSO = 0.24
 
 
 def with_nan(
@@ -47,51 +47,40 @@ def align(
 
     The torso goes from the middle of the shoulders to the middle of the hips; where one of a pair
     is not known the other stands for both. Its length counts as at least `SHORTEST_TORSO` of the
-    diagonal of the known joints' box. Where no shoulder or no hip is known the whole pose is NaN.
+    farthest joint's distance from its centre. Where no shoulder or no hip is known the whole pose
+    is NaN.
 
     Args:
       keypoints: image pixels.
       joints: names of the k joints.
     """
-    known = np.isfinite(keypoints).all(-1)
-    points = np.where(known[..., None], keypoints, 0).astype(np.float64)
-    shoulders, has_shoulder = _middle(points, known, joints, "shoulder")
-    hips, has_hip = _middle(points, known, joints, "hip")
-    length = np.hypot(*(shoulders - hips).T)
-    length = np.maximum(length, SHORTEST_TORSO * _extent(points, known))
-    usable = has_shoulder & has_hip & (length > 0)
-    offset = points - ((shoulders + hips) / 2)[:, None]
-    aligned = offset / np.where(usable, length, np.nan)[:, None, None]
+    known = np.all(np.isfinite(keypoints), axis=-1)
+    points = np.where(known[..., None], keypoints, 0)
+    ends, has_torso = _torso(points, known, joints)
+    offset = np.where(known[..., None], points - ends.mean(-2, keepdims=True), 0)
+    farthest = np.hypot(offset[..., 0], offset[..., 1]).max(-1)
+    length = np.hypot(*(ends[:, 0] - ends[:, 1]).T)
+    length = np.maximum(length, SHORTEST_TORSO * farthest)
+    aligned = offset / np.where(has_torso & (length > 0), length, np.nan)[:, None, None]
     aligned[~known] = np.nan
     return aligned
 
 
-def _extent(
-    points: Float[np.ndarray, "n k 2"], known: Bool[np.ndarray, "n k"]
-) -> Float[np.ndarray, " n"]:
-    """Diagonal of the known joints' box; 0 without any."""
-    low = np.where(known[..., None], points, np.inf).min(1)
-    high = np.where(known[..., None], points, -np.inf).max(1)
-    return np.hypot(*np.maximum(high - low, 0).T)
-
-
-def _middle(
-    points: Float[np.ndarray, "n k 2"],
-    known: Bool[np.ndarray, "n k"],
-    joints: Sequence[str],
-    part: str,
-) -> tuple[Float[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
-    """Mean of the known ones of a pair of joints, and whether there are any."""
-    pair = _pair(tuple(joints), part)
-    count = known[:, pair].sum(-1)
-    return points[:, pair].sum(1) / np.maximum(count, 1)[:, None], count > 0
+def _torso(
+    points: Float[np.ndarray, "n k 2"], known: Bool[np.ndarray, "n k"], joints: Sequence[str]
+) -> tuple[Float[np.ndarray, "n 2 2"], Bool[np.ndarray, " n"]]:
+    """Middle of the known shoulders and of the known hips, and whether there are both."""
+    pairs = _pairs(tuple(joints))
+    count = known @ pairs.T
+    return pairs @ points / np.maximum(count, 1)[..., None], np.all(count > 0, axis=-1)
 
 
 @functools.cache
-def _pair(joints: tuple[str, ...], part: str) -> Int[np.ndarray, " pair"]:
-    """Where the left and the right one are."""
-    pair = (f"left_{part}", f"right_{part}")
-    return np.array([i for i, joint in enumerate(joints) if joint in pair], int)
+def _pairs(joints: tuple[str, ...]) -> Float[np.ndarray, "2 k"]:
+    """1 for the shoulders in the first row, and for the hips in the second."""
+    return np.array(
+        [[joint.endswith(part) for joint in joints] for part in ("shoulder", "hip")], float
+    )
 
 
 def nearest_atoms(

@@ -32,7 +32,7 @@ def draw_atoms(
     for i, atom in enumerate(model.atoms):
         _draw_pose(all_axes[i], model.joints, atom)
         all_axes[i].set_title(f"{i}   {shares[i]:.1%}", fontsize=9)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
 
 
 def draw_offsets(
@@ -40,7 +40,7 @@ def draw_offsets(
     rows: Int[np.ndarray, " r"],
     offsets: Float[np.ndarray, "r 4"],
     path: str | os.PathLike,
-    most: int = 8,
+    most: int = 6,
 ) -> None:
     """Offsets of the commonest atoms' boxes: what was seen, and what the model says.
 
@@ -70,7 +70,7 @@ def draw_offsets(
         axes.set_title(title, fontsize=9)
     lines, labels = grid[0, 1].get_legend_handles_labels()
     figure.legend(lines, labels, frameon=False, fontsize=9, loc="outside lower center", ncols=2)
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=100)
 
 
 def marginal_density(

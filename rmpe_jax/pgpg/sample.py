@@ -134,6 +134,9 @@ class Proposals:
         return bbox, bbox
 
 
+NO_PROPOSALS = Proposals()
+
+
 def open_proposals(
     mode: Mode, model_path: str | os.PathLike, patch_prob: float, skeleton: Skeleton
 ) -> Proposals:
