@@ -7,7 +7,7 @@ from rmpe_jax.pose_nms.params import (
     params_from_dict,
     params_to_dict,
 )
-from rmpe_jax.pose_nms.suppression import Poses, Proposals, pose_nms
+from rmpe_jax.pose_nms.suppression import Poses, Proposals, pose_nms, pose_nms_batch
 
 __all__ = [
     "Form",
@@ -18,4 +18,5 @@ __all__ = [
     "params_from_dict",
     "params_to_dict",
     "pose_nms",
+    "pose_nms_batch",
 ]

@@ -1,5 +1,6 @@
 """Parametric pose NMS: of the poses that are one person's, keep the most confident, and merge."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -90,6 +91,12 @@ def pose_nms(
     return in_given_order(order, merged_keypoints, merged_scores, scores, keep, reference)
 
 
+@jax.jit
+def pose_nms_batch(proposals: Proposals, params: PoseNmsParams) -> Poses:
+    """`pose_nms` of many pictures; compiled once for each size of batch, padding and form."""
+    return jax.vmap(functools.partial(pose_nms, params=params))(*proposals)
+
+
 def without_padding(proposals: Proposals) -> Proposals:
     """The proposals as JAX arrays, with 0 where they are not valid."""
     valid = jnp.asarray(proposals.valid)
@@ -170,4 +177,5 @@ def in_given_order(
         # The index one past the end, that of nobody, becomes -1.
         jnp.append(order, -1)[reference],
     )
-    return Poses(*(jnp.zeros_like(value).at[order].set(value) for value in values))
+    place = jnp.zeros_like(order).at[order].set(jnp.arange(len(order)))
+    return Poses(*(value[place] for value in values))

@@ -12,6 +12,8 @@ from rmpe_jax.pose_nms.similarity import num_matches, similarity
 
 BOX = np.float32([[0, 0, 60, 100], [0, 0, 60, 100]])  # a reference distance is 10 pixels
 
+jitted = jax.jit(similarity)
+
 
 def moved(offset, k=16, score=0.9, joints=None):
     """A pose, and it again with its first `joints` joints moved right by `offset` pixels."""
@@ -22,8 +24,7 @@ def moved(offset, k=16, score=0.9, joints=None):
 
 
 def value(preset, *arguments):
-    params = PoseNmsParams.preset(preset)
-    return float(jax.jit(similarity)(*arguments, BOX, params)[0, 1])
+    return float(jitted(*arguments, BOX, PoseNmsParams.preset(preset))[0, 1])
 
 
 @pytest.mark.parametrize(
@@ -58,12 +59,10 @@ def test_unsure_joints_do_not_match():
 
 
 def test_matches_within_the_smaller_of_a_reference_and_seven_pixels():
-    keypoints, _ = moved(7.0, k=17, joints=4)
-    assert num_matches(jnp.asarray(keypoints), jnp.asarray(BOX)).tolist() == [[17, 17], [17, 17]]
-    keypoints, _ = moved(7.01, k=17, joints=4)
-    assert num_matches(jnp.asarray(keypoints), jnp.asarray(BOX))[0, 1] == 13
-    keypoints, _ = moved(6.0, k=17, joints=4)
-    assert num_matches(jnp.asarray(keypoints), jnp.asarray(BOX / 2))[0, 1] == 13
+    count = jax.jit(num_matches)
+    assert count(moved(7.0, k=17, joints=4)[0], BOX).tolist() == [[17, 17], [17, 17]]
+    assert count(moved(7.01, k=17, joints=4)[0], BOX)[0, 1] == 13
+    assert count(moved(6.0, k=17, joints=4)[0], BOX / 2)[0, 1] == 13
 
 
 @settings(max_examples=25, deadline=None)
@@ -83,15 +82,13 @@ def test_invariant_to_scale(seed, scale, preset):
     np.testing.assert_allclose(*values, rtol=1e-5)
 
 
-jitted = jax.jit(similarity)
-
-
 @pytest.mark.parametrize("preset", ["paper", "rmpe", "alphapose"])
 def test_gradients_are_finite_where_joints_coincide(preset):
-    keypoints, scores = moved(0.0)
+    keypoints, scores = moved(0.0, k=3)
 
     def total(keypoints, params):
         return similarity(keypoints, scores, BOX, params).sum()
 
-    gradients = jax.grad(total, (0, 1))(jnp.asarray(keypoints), PoseNmsParams.preset(preset))
+    gradient = jax.jit(jax.grad(total, (0, 1)))
+    gradients = gradient(jnp.asarray(keypoints), PoseNmsParams.preset(preset))
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(gradients))

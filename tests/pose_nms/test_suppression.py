@@ -1,7 +1,6 @@
 """Pose NMS against NumPy written from the sources' rules, golden values, and its invariances."""
 
 import jax
-import jax.numpy as jnp
 import nms_reference
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ from scenes import random_scenes
 from rmpe_jax.pose_nms import PoseNmsParams, pose_nms
 
 PRESETS = ("paper", "rmpe", "alphapose")
+jitted = jax.jit(pose_nms)
 over_pictures = jax.jit(jax.vmap(pose_nms, (0, 0, 0, 0, 0, None)))
 
 
@@ -33,7 +33,7 @@ def compare(found, scene, reference):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_equals_numpy_on_random_and_degenerate_scenes(preset):
-    scenes = random_scenes(0, 1500)
+    scenes = random_scenes(0, 1200)
     found = jax.device_get(over_pictures(*scenes, PoseNmsParams.preset(preset)))
     reference = getattr(nms_reference, preset)
     decided = [
@@ -64,7 +64,7 @@ def two_poses(offset, k, num_moved=None, first=0.9, second=0.8, side=100.0):
 
 
 def run(arguments, preset):
-    return jax.device_get(jax.jit(pose_nms)(*arguments, PoseNmsParams.preset(preset)))
+    return jax.device_get(jitted(*arguments, PoseNmsParams.preset(preset)))
 
 
 def test_the_release_cuts_at_one_reference():
@@ -138,7 +138,7 @@ def test_nobody(preset):
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_order_of_proposals_does_not_matter(preset):
-    scenes = random_scenes(1, 200)
+    scenes = random_scenes(1, 1200)
     permutation = np.random.default_rng(0).permutation(scenes.valid.shape[1])
     permuted = type(scenes)(*(column[:, permutation] for column in scenes))
     params = PoseNmsParams.preset(preset)
@@ -156,7 +156,7 @@ def test_gradients_reach_the_merged_joints_and_are_finite():
 
     def total(keypoints):
         params = PoseNmsParams.preset("rmpe")
-        return pose_nms(jnp.asarray(keypoints), *arguments[1:], params).keypoints.sum()
+        return pose_nms(keypoints, *arguments[1:], params).keypoints.sum()
 
-    gradient = jax.grad(total)(arguments[0])
+    gradient = jax.jit(jax.grad(total))(arguments[0])
     np.testing.assert_allclose(gradient[:, :, 0], [[0.9 / 1.7] * 17, [0.8 / 1.7] * 17], rtol=1e-5)

@@ -1,0 +1,83 @@
+"""NMS of results in COCO's form: pictures to arrays, and what is left back to results."""
+
+import collections
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from rmpe_jax import geometry
+from rmpe_jax.evaluation.results import ImageId, coco_results
+from rmpe_jax.padding import bucket, pad_people
+from rmpe_jax.pose_nms import Poses, Proposals
+
+
+def suppressed(
+    results: Sequence[dict],
+    num_keypoints: int,
+    image_ids: Sequence[ImageId],
+    nms: Callable[[Proposals], Poses],
+) -> list[dict]:
+    """The results that NMS leaves, with its keypoints and scores.
+
+    Args:
+      results: before NMS, with `bbox` and `bbox_score`, as `results.coco_results` makes them.
+      num_keypoints: k.
+      image_ids: pictures; results of others are left out.
+      nms: of a batch of pictures, such as `lambda proposals: pose_nms_batch(proposals, params)`.
+    """
+    left = []
+    for proposals, names in zip(*proposal_groups(results, num_keypoints, image_ids), strict=True):
+        poses = jax.device_get(nms(proposals))
+        picture, person = np.nonzero(poses.keep)
+        left += coco_results(
+            [names[i] for i in picture],
+            poses.keypoints[picture, person],
+            poses.keypoint_scores[picture, person],
+            poses.scores[picture, person],
+            proposals.bboxes[picture, person],
+            proposals.bbox_scores[picture, person],
+        )
+    return left
+
+
+def proposal_groups(
+    results: Sequence[dict], num_keypoints: int, image_ids: Sequence[ImageId]
+) -> tuple[list[Proposals], list[list[ImageId]]]:
+    """Results as proposals for NMS, in groups of pictures with about as many people.
+
+    Arguments as in `suppressed`.
+
+    Returns:
+      The groups, each padded to its own number of people, and the pictures of each group.
+    """
+    found = collections.defaultdict(list)
+    for result in results:
+        found[result["image_id"]].append(result)
+    groups = collections.defaultdict(list)
+    for image_id in image_ids:
+        groups[bucket(len(found[image_id]))].append(image_id)
+    sizes = sorted(groups)
+    proposals = [
+        _proposals([found[name] for name in groups[size]], num_keypoints, size) for size in sizes
+    ]
+    return proposals, [groups[size] for size in sizes]
+
+
+def _proposals(results: Sequence[Sequence[dict]], num_keypoints: int, size: int) -> Proposals:
+    """Of pictures with at most `size` results each."""
+    index = np.repeat(np.arange(len(results)), [len(r) for r in results])
+    flat = [result for of_picture in results for result in of_picture]
+    joints = _floats([r["keypoints"] for r in flat], num_keypoints, 3)
+    columns = (
+        joints[..., :2],
+        joints[..., 2],
+        geometry.xyxy_from_xywh(_floats([r["bbox"] for r in flat], 4)),
+        _floats([r["bbox_score"] for r in flat]),
+    )
+    valid, padded = pad_people(index, len(results), size, *columns)
+    return Proposals(*padded, valid)
+
+
+def _floats(values: Sequence, *shape: int) -> np.ndarray:
+    return np.array(values, np.float32).reshape(-1, *shape)

@@ -1,0 +1,41 @@
+import functools
+
+import numpy as np
+import pytest
+
+from rmpe_jax.evaluation.nms import proposal_groups, suppressed
+from rmpe_jax.evaluation.results import coco_results
+from rmpe_jax.pose_nms import PoseNmsParams, pose_nms_batch
+
+
+@pytest.fixture
+def results():
+    """Picture 1: ten times one person. Picture 2: two people. Picture 3: nobody."""
+    rng = np.random.default_rng(0)
+    first, second = rng.uniform(0, 100, (2, 17, 2))
+    keypoints = np.stack([first] * 10 + [first, second + 500])
+    scores = np.linspace(0.9, 0.5, 12)
+    joint_scores = np.repeat(scores[:, None], 17, 1)
+    bboxes = np.tile([0.0, 0, 100, 100], (12, 1))
+    ids = [1] * 10 + [2, 2]
+    return coco_results(ids, keypoints, joint_scores, scores**2, bboxes, scores)
+
+
+def test_groups_of_pictures(results):
+    groups, names = proposal_groups(results, 17, [3, 2, 1])
+    assert names == [[3, 2], [1]]
+    assert [group.valid.sum(-1).tolist() for group in groups] == [[0, 2], [10]]
+    assert [group.keypoints.shape for group in groups] == [(2, 8, 17, 2), (1, 16, 17, 2)]
+    np.testing.assert_allclose(
+        groups[0].bbox_scores[1, :2], [r["bbox_score"] for r in results[10:]]
+    )
+    np.testing.assert_allclose(groups[1].bboxes[0, 0], [0, 0, 100, 100])
+
+
+def test_what_is_left(results):
+    nms = functools.partial(pose_nms_batch, params=PoseNmsParams.preset("rmpe"))
+    left = suppressed(results, 17, [1, 2, 3], nms)
+    assert [r["image_id"] for r in left] == [2, 2, 1]
+    np.testing.assert_allclose(left[2]["keypoints"], results[0]["keypoints"], atol=2e-3)
+    assert left[2]["score"] == 0.9
+    assert left[0].keys() == results[0].keys()
