@@ -23,6 +23,20 @@ examples:
   rmpe prepare prepared/coco coco:data/coco:train2017
   rmpe prepare prepared/mixture coco:data/coco:train2017 mpii:data/mpii:train --shards 16
 """
+_FIT_NMS_HELP = """\
+Learn the four parameters of pose NMS: those with the greatest COCO AP on annotated pictures.
+
+RESULTS are poses in COCO's result form before any NMS, as eval.py writes them with a detector's
+boxes: each with its box and the box's score. ANNOTATIONS is COCO keypoint ground truth of the same
+pictures; it should not be the set that you report results on.
+
+OUT gets params.json, searches.json (all that was tried) and heat_maps.png.
+"""
+_FIT_NMS_EXAMPLES = """\
+examples:
+  rmpe fit-nms eval/results.json data/coco/annotations/person_keypoints_train2017.json --out nms
+  rmpe fit-nms eval/results.json annotations.json --out nms --start alphapose
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -48,6 +62,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rmpe", description="RMPE pose estimation.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_prepare(commands)
+    _add_fit_nms(commands)
     return parser
 
 
@@ -87,6 +102,55 @@ def _prepare(args: argparse.Namespace) -> None:
     if unreadable:
         print("unreadable:", *unreadable, sep="\n  ")
     print(f"wrote {args.out} in {time.monotonic() - start:.1f} s")
+
+
+def _add_fit_nms(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "fit-nms",
+        help="learn the parameters of pose NMS from predictions and annotations",
+        description=_FIT_NMS_HELP,
+        epilog=_FIT_NMS_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("results", metavar="RESULTS", help="JSON file of poses before NMS")
+    parser.add_argument("annotations", metavar="ANNOTATIONS", help="JSON file of ground truth")
+    parser.add_argument("--out", required=True, metavar="OUT", help="folder for what is learned")
+    parser.add_argument(
+        "--start",
+        default="rmpe",
+        metavar="PARAMS",
+        help="rmpe (default), paper, alphapose or a params.json: the form of the rule, and where "
+        "the search begins",
+    )
+    parser.add_argument("--skeleton", default="coco", help="joint set (default: coco)")
+    parser.add_argument(
+        "--steps",
+        type=_positive,
+        default=15,
+        help="values tried of each parameter at a time (default: 15)",
+    )
+    parser.set_defaults(run=_fit_nms)
+
+
+def _fit_nms(args: argparse.Namespace) -> None:
+    from rmpe_jax.entry import use_compilation_cache
+    from rmpe_jax.experiments.evaluate import metrics_table
+    from rmpe_jax.experiments.fit_nms import fit_nms, search_line
+    from rmpe_jax.pose_nms import load_params
+    from rmpe_jax.skeletons import get_skeleton
+
+    use_compilation_cache()
+    start = time.monotonic()
+    metrics = fit_nms(
+        args.results,
+        args.annotations,
+        args.out,
+        load_params(args.start),
+        get_skeleton(args.skeleton),
+        steps=args.steps,
+        report=lambda search: print(search_line(search), flush=True),
+    )
+    print(f"\n{metrics_table(metrics)}\n\nwrote {args.out} in {time.monotonic() - start:.1f} s")
 
 
 def _positive(text: str) -> int:
