@@ -157,9 +157,3 @@ def test_recalls_are_reached_as_in_float64():
     for count, row in zip(counts, needed, strict=True):
         reached = np.searchsorted(np.arange(count + 1) / count, recalls, side="left")
         np.testing.assert_array_equal(row, reached)
-
-
-def test_eager_equals_jitted():
-    sets = arrays(*random_set(5, num_pictures=2))
-    eager = average_precision(*sets, COCO.sigmas)
-    np.testing.assert_allclose(eager.precision, jitted(*sets).precision[:3], atol=1e-6)
