@@ -38,6 +38,20 @@ examples:
   rmpe fit-nms eval/results.json annotations.json --out nms --start alphapose
 """
 
+_FIT_PGPG_HELP = """\
+Learn from detectors' boxes how boxes lie around people in each kind of pose (PGPG), for proposals
+to train on: config.data.proposals="atomic" and config.data.pgpg_model="OUT/pgpg.npz".
+
+Numbers of atomic poses and of Gaussians are those that make boxes on other pictures likeliest.
+OUT gets pgpg.npz, report.md (all that was tried, and simpler models beside the one chosen), and,
+with matplotlib, atoms.png and offsets.png.
+"""
+_FIT_PGPG_EXAMPLES = """\
+examples:
+  rmpe fit-pgpg --out pgpg --data coco:data/coco:train2017 detections.json
+  rmpe fit-pgpg --out pgpg --data mpii:data/mpii:train a.json b.json --data lsp:data/lsp c.json
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; 0 if all went well, 1 after a line on stderr that says what did not."""
@@ -63,6 +77,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     _add_prepare(commands)
     _add_fit_nms(commands)
+    _add_fit_pgpg(commands)
     return parser
 
 
@@ -151,6 +166,76 @@ def _fit_nms(args: argparse.Namespace) -> None:
         report=lambda search: print(search_line(search), flush=True),
     )
     print(f"\n{metrics_table(metrics)}\n\nwrote {args.out} in {time.monotonic() - start:.1f} s")
+
+
+def _add_fit_pgpg(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "fit-pgpg",
+        help="learn box proposals for training from a detector's boxes",
+        description=_FIT_PGPG_HELP,
+        epilog=_FIT_PGPG_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", required=True, metavar="OUT", help="folder for what is learned")
+    parser.add_argument(
+        "--data",
+        required=True,
+        action="append",
+        nargs="+",
+        metavar=("SPEC", "FILE"),
+        help="a data set as for rmpe prepare, and JSON files of detectors' boxes on its pictures",
+    )
+    parser.add_argument(
+        "--poses",
+        default=[],
+        action="append",
+        metavar="NPZ",
+        help="more poses for the atoms: an array 'joints' (n, 16, 2) of MPII's, -1 where unknown",
+    )
+    parser.add_argument(
+        "--atoms",
+        type=_whole,
+        nargs="+",
+        metavar="N",
+        help="numbers to choose from (default: 0 4 8 16 32); 0 is one mixture for all poses",
+    )
+    parser.add_argument(
+        "--gaussians",
+        type=_positive,
+        nargs="+",
+        metavar="N",
+        help="numbers for each atom to choose from (default: 1 2 4 8)",
+    )
+    parser.add_argument(
+        "--min-iou", type=_share, default=0.5, help="of a box and its person (default: 0.5)"
+    )
+    parser.add_argument(
+        "--min-score", type=_share, default=0.09, help="of a box (default: 0.09, the paper's)"
+    )
+    parser.add_argument("--seed", type=_whole, default=0, help="of all that is random (default: 0)")
+    parser.set_defaults(run=_fit_pgpg)
+
+
+def _fit_pgpg(args: argparse.Namespace) -> None:
+    from rmpe_jax.experiments.fit_pgpg import Options, fit_from_files
+    from rmpe_jax.pgpg.fit import NUM_ATOMS, NUM_COMPONENTS
+
+    options = Options(
+        num_atoms=tuple(args.atoms or NUM_ATOMS),
+        num_components=tuple(args.gaussians or NUM_COMPONENTS),
+        min_iou=args.min_iou,
+        min_score=args.min_score,
+        seed=args.seed,
+    )
+    start = time.monotonic()
+    print(fit_from_files(args.out, args.data, args.poses, options))
+    print(f"wrote {args.out} in {time.monotonic() - start:.1f} s")
+
+
+def _whole(text: str) -> int:
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+    return int(text)
 
 
 def _positive(text: str) -> int:
