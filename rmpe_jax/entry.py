@@ -3,6 +3,7 @@
 import logging
 import os
 import pathlib
+import re
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,16 +19,35 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
     For `absl.app.run(main, flags_parser=parse_flags)`.
     """
     try:
-        return flags.FLAGS(list(argv))
+        rest = flags.FLAGS(list(argv))
+        if "config" in flags.FLAGS:
+            getattr(flags.FLAGS.config, "lock", None)  # a file that is not there is said only here
+        return rest
     except flags.Error as error:
-        _fail(f"{error}; {argv[0]} --help shows the flags")
+        _fail(f"{_gist(error)}; {argv[0]} --help shows the flags")
     except UserError as error:
         _fail(str(error))
     except (AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
         # What ml_collections raises for a config file or an override that cannot be used.
-        lines = [line.strip() for line in str(error.args[0] if error.args else error).splitlines()]
-        _fail(f"config: {' '.join(line for line in lines if line)}")
+        _fail(f"config: {_gist(error)}")
     raise AssertionError  # `_fail` does not return
+
+
+def _gist(error: Exception) -> str:
+    """An error's text in one line; of a traceback in it only the end."""
+    text = str(error.args[0] if error.args else error).strip()
+    if isinstance(error, AttributeError | KeyError):
+        # ml_collections' text for a key that is not there, quoted and escaped once or twice.
+        plain = re.sub(r"[\"'\\\n]", "", text.replace("\\n", " "))
+        if key := re.match(r"(?:Key )?(\w+)( does not exist and cannot| ?Did you mean|$)", plain):
+            near = re.search(r"Did you mean (\w+)", plain)
+            hint = f"did you mean {near[1]!r}?" if near else "rmpe_jax/training/config.py has all"
+            return f"there is no key {key[1]!r}: {hint}"
+    last = text.splitlines()[-1]
+    if isinstance(error, OSError):  # reasons within reasons
+        return last
+    before, traceback, _ = text.partition("Traceback")
+    return before + last if traceback else text
 
 
 def _fail(line: str) -> None:
