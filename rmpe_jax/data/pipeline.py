@@ -48,13 +48,14 @@ def train_dataset(
     An epoch visits every person once, in an order of its own. Elements are dicts of arrays, with
     b = batch_size / process_count:
 
-      "image"            (b, height, width, 3) uint8 RGB
-      "keypoints"        (b, k, 2) float32 crop pixels, 0 where not labelled
-      "visibility"       (b, k) uint8 0/1/2, of the person, in the crop or not
-      "weights"          (b, k) float32, 1 for a labelled keypoint inside the crop, else 0
-      "image_from_crop"  (b, 2, 3) float32
-      "person_id"        (b,) int64
-      "corrupt"          (b,) bool, the picture drawn could not be read
+      "image"              (b, height, width, 3) uint8 RGB
+      "keypoints"          (b, k, 2) float32 crop pixels, 0 where not labelled
+      "visibility"         (b, k) uint8 0/1/2, of the person, in the crop or not
+      "weights"            (b, k) float32, 1 for a labelled keypoint inside the crop, else 0
+      "image_from_crop"    (b, 2, 3) float32
+      "centred_from_crop"  (b, 2, 3) float32, to pixels of the well-placed crop, see `CropPlan`
+      "person_id"          (b,) int64
+      "corrupt"            (b,) bool, the picture drawn could not be read
 
     A picture that cannot be read is named in the log, once in each process, and the next person of
     the source whose picture can be read takes its place; sum "corrupt" to count them.
@@ -171,6 +172,7 @@ class _LoadPerson:
             "visibility": visibility,
             "weights": weights.astype(np.float32),
             "image_from_crop": plan.image_from_crop,
+            "centred_from_crop": plan.centred_from_crop,
             "person_id": np.int64(person["person_id"]),
             "corrupt": np.bool_(corrupt),
         }

@@ -17,8 +17,17 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.training.config import default_config
 from rmpe_jax.training.state import TrainState
 
+# Keys of a config that say which network it is and what its outputs mean.
+IDENTITY = (
+    ("model", "name"),
+    ("model", "skeleton"),
+    ("codec", "loss"),
+    ("sstn", "enabled"),
+    ("sstn", "localization"),
+)
 _POLICY = ocp.checkpoint_managers.preservation_policy
 
 
@@ -191,8 +200,10 @@ def check_same_model(
     folder: os.PathLike | str, meta: dict[str, Any], config: ml_collections.ConfigDict
 ) -> None:
     """Raises a UserError if the checkpoint was made by a network that differs from the config's."""
-    for part, key in (("model", "name"), ("model", "skeleton"), ("codec", "loss")):
-        theirs, ours = meta["config"][part][key], config[part][key]
+    for part, key in IDENTITY:
+        # Runs of before there was a key had its default.
+        default = default_config()[part][key]
+        theirs, ours = meta["config"].get(part, {}).get(key, default), config[part][key]
         if theirs != ours:
             raise UserError(
                 f"{folder}: the checkpoint is of config.{part}.{key}={theirs!r}, the config says "

@@ -13,6 +13,7 @@ import ml_collections
 from rmpe_jax.codec import DECODERS, LOSSES
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import SPPE_NAMES
+from rmpe_jax.models.localization import LOCALIZATION_NAMES
 from rmpe_jax.skeletons import SKELETONS
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop")
@@ -38,6 +39,15 @@ def default_config() -> ml_collections.ConfigDict:
     config.model.mean = (0.485, 0.456, 0.406)  # of RGB in 0..1, ImageNet's
     config.model.std = (0.229, 0.224, 0.225)
     config.model.backbone_weights = ""  # a .pth file to start from
+    config.model.init_from = ""  # workdir of an earlier stage, whose weights to start from
+
+    config.sstn = ml_collections.ConfigDict()  # the symmetric spatial transformer, docs/sstn.md
+    config.sstn.enabled = False
+    config.sstn.localization = "small"  # or the paper's "resnet18"
+    config.sstn.localization_factor = 1.0  # on the learning rate of the localisation network
+    config.sstn.parallel = ""  # name of the parallel SPPE's network; empty: none
+    config.sstn.parallel_from = ""  # workdir of its run; empty: model.init_from
+    config.sstn.parallel_weight = 1.0  # of its loss
 
     config.codec = ml_collections.ConfigDict()
     config.codec.loss = "mse"
@@ -93,6 +103,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f"a divisor of batch_size, {config.batch_size}",
     )
     _validate_model(config.model, config.codec)
+    _validate_sstn(config.sstn, config.model)
     _validate_data(config.data, config.augmentation)
     _validate_optim(config.optim)
 
@@ -111,6 +122,20 @@ def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.Conf
     std = model.std
     _require(_numbers(std, 3) and min(std) > 0, "model.std", std, f"{wanted}, more than 0")
     _require(codec.sigma > 0, "codec.sigma", codec.sigma, "more than 0")
+
+
+def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.ConfigDict) -> None:
+    _known("sstn.localization", sstn.localization, LOCALIZATION_NAMES)
+    for key in ("localization_factor", "parallel_weight"):
+        _require(sstn[key] >= 0, f"sstn.{key}", sstn[key], "0 or more")
+    if not sstn.parallel:
+        return
+    _known("sstn.parallel", sstn.parallel, SPPE_NAMES)
+    _require(sstn.enabled, "sstn.parallel", sstn.parallel, "empty without sstn.enabled")
+    # It never learns, so it must come trained.
+    trained = sstn.parallel_from or (model.init_from and sstn.parallel == model.name)
+    wanted = "the workdir of a run of sstn.parallel; only model.name's own may come by init_from"
+    _require(bool(trained), "sstn.parallel_from", sstn.parallel_from, wanted)
 
 
 def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.ConfigDict) -> None:

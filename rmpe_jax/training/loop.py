@@ -30,6 +30,7 @@ from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.config import validate
 from rmpe_jax.training.metrics import MetricWriter
 from rmpe_jax.training.optimizers import build_optimizer, learning_rate
+from rmpe_jax.training.stages import start_from
 from rmpe_jax.training.state import TrainState, build_network, init_state
 from rmpe_jax.training.step import make_train_step
 
@@ -92,6 +93,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
         if restored:
             state, meta = restored
             scores = meta["scores"]
+        elif config.model.init_from:
+            state = jax.device_put(start_from(config, state), replicated)
         best_score = best.best_score()
         start = int(state.step)
         writer = _writer(workdir, start)
@@ -107,7 +110,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
         log = _Log(start, config)
         for step in range(start + 1, config.total_steps + 1):
             with log.waiting():
-                batch = meshes.put_batch(_needed(next(batches)), sharding)
+                batch = meshes.put_batch(_needed(next(batches), config), sharding)
             state, metrics = train_step(state, batch)
             log.add(metrics)
             last, stopping = step == config.total_steps, must_stop(step)
@@ -201,9 +204,14 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _needed(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _needed(
+    batch: dict[str, np.ndarray], config: ml_collections.ConfigDict
+) -> dict[str, np.ndarray]:
     """What a step uses; the rest stays on the host."""
-    return {name: batch[name] for name in ("image", "keypoints", "weights", "corrupt")}
+    names = ["image", "keypoints", "weights", "corrupt"]
+    if config.sstn.enabled:
+        names.append("centred_from_crop")
+    return {name: batch[name] for name in names}
 
 
 def _save(
@@ -320,6 +328,9 @@ class _Log:
             "train/data_wait": min(self._waited / seconds, 1.0),
             "train/corrupt": float(self._corrupt),
         }
+        for name in ("parallel_loss", "placement"):  # of runs with a spatial transformer
+            if name in sums[0]:
+                values[f"train/{name}"] = float(np.mean([m[name] for m in sums]))
         overall = (step - self._run_start) / max(now - self._run_begin, 1e-9)
         left = round((self._config.total_steps - step) / overall) if overall else 0
         corrupt = f"  {self._corrupt} unreadable" if self._corrupt else ""

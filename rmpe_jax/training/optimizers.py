@@ -1,5 +1,6 @@
 """Optax optimisers and learning-rate schedules from a config."""
 
+import functools
 import re
 
 import ml_collections
@@ -43,9 +44,10 @@ def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransfor
     parts = [update, optax.scale_by_learning_rate(schedule)]
     if optim.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(optim.clip_norm))
-    if optim.backbone_factor != 1:
-        slower = optax.masked(optax.scale(optim.backbone_factor), _is_backbone)
-        parts.append(slower)
+    factors = {"backbone": optim.backbone_factor, "localization": config.sstn.localization_factor}
+    for name, factor in factors.items():
+        if factor != 1:
+            parts.append(optax.masked(optax.scale(factor), functools.partial(_is_in, name)))
     return optax.chain(*parts)
 
 
@@ -54,19 +56,23 @@ def _is_matrix(params: Params) -> dict[str, bool]:
     return {path: value.ndim > 1 for path, value in params.items()}
 
 
-def _is_backbone(params: Params) -> dict[str, bool]:
-    return {path: path.startswith("backbone/") for path in params}
+def _is_in(name: str, params: Params) -> dict[str, bool]:
+    """Which parameters belong to the submodule `name`, wherever it is."""
+    return {path: name in path.split("/") for path in params}
 
 
 def split_frozen(params: Params, frozen: str) -> tuple[Params, Params]:
     """(trainable, frozen) parameters, as flat dicts keyed by path, such as `head/conv_out/kernel`.
 
+    RMPE's parallel SPPE is always frozen.
+
     Args:
       params: the nested tree.
-      frozen: a regular expression, searched in each path; empty freezes nothing.
+      frozen: a regular expression, searched in each path; empty freezes nothing more.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
     kept = {path for path in flat if frozen and re.search(frozen, path)}
+    kept |= {path for path in flat if path.startswith("parallel_sppe/")}
     trainable = {path: value for path, value in flat.items() if path not in kept}
     return trainable, {path: flat[path] for path in flat if path in kept}
 

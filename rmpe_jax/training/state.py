@@ -13,6 +13,8 @@ from jaxtyping import Array, Int
 from rmpe_jax.codec import Codec
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
+from rmpe_jax.models.localization import build_localization
+from rmpe_jax.models.rmpe import RMPE
 from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training.optimizers import split_frozen
 
@@ -42,16 +44,22 @@ class TrainState(flax.struct.PyTreeNode):
 
 
 def build_network(config: ml_collections.ConfigDict) -> tuple[nn.Module, Codec]:
-    """The network of a config, and the codec that fits its output.
+    """The network of a config, an SPPE or one within `RMPE`, and the codec that fits its output.
 
     Raises:
       UserError: the network cannot work at this input size.
     """
-    model = build_sppe(
-        config.model.name,
-        get_skeleton(config.model.skeleton).num_keypoints,
-        dtype=jnp.dtype(config.model.dtype),
-    )
+    num_keypoints = get_skeleton(config.model.skeleton).num_keypoints
+    dtype = jnp.dtype(config.model.dtype)
+    model = build_sppe(config.model.name, num_keypoints, dtype)
+    if config.sstn.enabled:
+        parallel = config.sstn.parallel
+        model = RMPE(
+            sppe=model,
+            localization=build_localization(config.sstn.localization, dtype),
+            parallel_sppe=build_sppe(parallel, num_keypoints, dtype) if parallel else None,
+            logits=config.codec.loss != "mse",
+        )
     shapes = jax.eval_shape(model.init, jax.random.key(0), _crops(config))
     output = jax.eval_shape(model.apply, shapes, _crops(config))
     last = output[-1] if isinstance(output, list) else output
@@ -75,8 +83,8 @@ def init_state(
     variables = jax.jit(model.init)(jax.random.key(config.seed), _crops(config))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if config.model.backbone_weights:
-        params, batch_stats = _with_backbone(config, params, batch_stats)
-    if config.optim.backbone_factor != 1 and "backbone" not in params:
+        _load_backbone(config, _sppe(config, params), _sppe(config, batch_stats))
+    if config.optim.backbone_factor != 1 and "backbone" not in _sppe(config, params):
         raise UserError(
             f"config.optim.backbone_factor: {config.model.name} has no part called backbone; "
             "leave it at 1, or use a model of the small family"
@@ -98,8 +106,13 @@ def _crops(config: ml_collections.ConfigDict) -> jax.Array:
     return jnp.zeros((1, *config.model.input_size, 3), jnp.float32)
 
 
-def _with_backbone(config: ml_collections.ConfigDict, params: dict, batch_stats: dict):
-    """`params` and `batch_stats` with the backbone's replaced by those of the config's file."""
+def _sppe(config: ml_collections.ConfigDict, tree: dict) -> dict:
+    """The part of parameters or statistics that is the SPPE's."""
+    return tree["sppe"] if config.sstn.enabled else tree
+
+
+def _load_backbone(config: ml_collections.ConfigDict, params: dict, batch_stats: dict) -> None:
+    """Replaces the backbone in an SPPE's trees by that of the config's file."""
     from rmpe_jax.interop.efficientnet import efficientnet_variables
     from rmpe_jax.interop.pth import read_pth
 
@@ -115,4 +128,3 @@ def _with_backbone(config: ml_collections.ConfigDict, params: dict, batch_stats:
         if jax.tree.map(jnp.shape, theirs) != expected:
             raise UserError(f"{path}: not the weights of EfficientNet-Lite0; use its own file")
         ours["backbone"] = jax.tree.map(jnp.array, theirs)
-    return params, batch_stats

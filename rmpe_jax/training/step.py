@@ -10,8 +10,11 @@ import ml_collections
 import optax
 from jaxtyping import Array
 
+from rmpe_jax import geometry
 from rmpe_jax.codec import Codec
 from rmpe_jax.losses import heatmap_accuracy
+from rmpe_jax.models.rmpe import TrainingOutputs
+from rmpe_jax.spatial_transformer import placement_error
 from rmpe_jax.training.optimizers import join_frozen, split_frozen
 from rmpe_jax.training.state import TrainState
 
@@ -25,7 +28,9 @@ def make_train_step(
     codec: Codec,
     optimizer: optax.GradientTransformation,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
-    """(state, batch) -> (state, sums of metrics); to be compiled with the state donated.
+    """(state, batch) -> (state, metrics); to be compiled with the state donated.
+
+    Metrics are means over the batch, or counts: "right", "joints", "corrupt".
 
     Only trainable parameters are differentiated, so frozen ones cost no backward pass. With
     `grad_accumulation` the batch is worked through in parts whose gradients are averaged, and batch
@@ -36,17 +41,24 @@ def make_train_step(
         variables = {"params": join_frozen(trainable, frozen), "batch_stats": batch_stats}
         inputs = codec.inputs(batch["image"])
         outputs, moved = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
-        loss = codec.loss_of(outputs, batch["keypoints"], batch["weights"])
-        return loss, (moved.get("batch_stats", {}), outputs)
+        loss, metrics = 0.0, {}
+        if isinstance(outputs, TrainingOutputs):
+            loss, metrics = sstn_loss(config, codec, outputs, batch)
+            outputs = outputs.heatmaps
+        loss += codec.loss_of(outputs, batch["keypoints"], batch["weights"])
+        return loss, (moved.get("batch_stats", {}), outputs, metrics)
 
     def part(trainable, frozen, batch_stats, batch):
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (batch_stats, outputs)), grads = grad_fn(trainable, frozen, batch_stats, batch)
+        (loss, (batch_stats, outputs, metrics)), grads = grad_fn(
+            trainable, frozen, batch_stats, batch
+        )
         predicted, _ = codec.keypoints(codec.heatmaps(outputs))
         right, counted = heatmap_accuracy(
             predicted, batch["keypoints"], batch["weights"], codec.input_size
         )
-        return grads, batch_stats, {"loss": loss, "right": right, "joints": counted}
+        metrics |= {"loss": loss, "right": right, "joints": counted}
+        return grads, batch_stats, metrics
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         trainable, frozen = split_frozen(state.params, config.optim.frozen)
@@ -75,6 +87,23 @@ def make_train_step(
     return train_step
 
 
+def sstn_loss(
+    config: ml_collections.ConfigDict, codec: Codec, outputs: TrainingOutputs, batch: Batch
+) -> tuple[Array | float, Metrics]:
+    """The parallel SPPE's loss, 0 without one, and metrics of the spatial transformer.
+
+    The target is the pose in the frame of the well-placed crop, wherever the STN looks; joints
+    outside of the crop, which it cannot bring in, do not count (RMPE, §3.1).
+    """
+    centred_from_crop = batch["centred_from_crop"]
+    metrics = {"placement": placement_error(outputs.theta, centred_from_crop, codec.input_size)}
+    if outputs.parallel_heatmaps is None:
+        return 0.0, metrics
+    keypoints = geometry.transform_points(centred_from_crop, batch["keypoints"])
+    loss = codec.loss_of(outputs.parallel_heatmaps, keypoints, batch["weights"])
+    return config.sstn.parallel_weight * loss, metrics | {"parallel_loss": loss}
+
+
 def _accumulate(part: Callable, batch_stats: Any, batch: Batch, parts: int):
     """Mean gradient and loss over `parts` pieces of the batch, in sequence."""
     # Piece j takes rows j, j + parts, ...: each device's share of the batch stays on the device.
@@ -86,8 +115,9 @@ def _accumulate(part: Callable, batch_stats: Any, batch: Batch, parts: int):
 
     batch_stats, (grads, metrics) = jax.lax.scan(body, batch_stats, pieces)
     grads = jax.tree.map(lambda g: g.mean(0), grads)
-    metrics = {name: values.sum(0) for name, values in metrics.items()}
-    return grads, batch_stats, metrics | {"loss": metrics["loss"] / parts}
+    counts = ("right", "joints")
+    metrics = {name: v.sum(0) if name in counts else v.mean(0) for name, v in metrics.items()}
+    return grads, batch_stats, metrics
 
 
 def _average(state: TrainState, params: Any, decay: float) -> Any:

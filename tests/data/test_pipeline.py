@@ -60,6 +60,7 @@ def test_a_batch_holds_what_the_docstring_says():
         "visibility": ((4, 17), np.uint8),
         "weights": ((4, 17), np.float32),
         "image_from_crop": ((4, 2, 3), np.float32),
+        "centred_from_crop": ((4, 2, 3), np.float32),
         "person_id": ((4,), np.int64),
         "corrupt": ((4,), np.bool_),
     }

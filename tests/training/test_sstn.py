@@ -1,0 +1,258 @@
+"""Training with the spatial transformer: the losses, what is frozen, and the stages."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+from toy import metrics_of, same
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.models.rmpe import RMPE
+from rmpe_jax.training.checkpoints import load_variables
+from rmpe_jax.training.config import validate
+from rmpe_jax.training.loop import train
+from rmpe_jax.training.optimizers import build_optimizer
+from rmpe_jax.training.stages import start_from
+from rmpe_jax.training.state import build_network, init_state
+from rmpe_jax.training.step import make_train_step
+
+SIZE = (32, 32)
+
+
+@pytest.fixture
+def config(config):
+    """The toy network within a spatial transformer, with a parallel branch."""
+    config.sstn.enabled, config.sstn.parallel = True, "toy"
+    config.model.init_from = "somewhere"
+    return config
+
+
+@pytest.fixture(scope="module")
+def batch() -> dict[str, np.ndarray]:
+    """Eight crops of noise, each with a well-placed crop of its own."""
+    rng = np.random.default_rng(0)
+    shift = rng.uniform(-4, 4, (8, 2, 1))
+    return {
+        "image": rng.integers(0, 256, (8, *SIZE, 3), np.uint8),
+        "keypoints": rng.uniform(8, 24, (8, 17, 2)).astype(np.float32),
+        "weights": (rng.uniform(size=(8, 17)) < 0.8).astype(np.float32),
+        "corrupt": np.zeros(8, bool),
+        "centred_from_crop": np.concatenate([np.tile(np.eye(2), (8, 1, 1)), shift], -1).astype(
+            np.float32
+        ),
+    }
+
+
+def build(config):
+    model, codec = build_network(config)
+    optimizer = build_optimizer(config)
+    state = init_state(config, model, optimizer)
+    return model, codec, state, jax.jit(make_train_step(config, model, codec, optimizer))
+
+
+def test_the_network_is_composed(config):
+    config.codec.loss = "cross_entropy"
+    model, codec = build_network(config)
+    assert isinstance(model, RMPE)
+    assert model.logits
+    assert codec.heatmap_size == (8, 8)
+    config.sstn.enabled, config.sstn.parallel = False, ""
+    assert not isinstance(build_network(config)[0], RMPE)
+
+
+@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+def test_the_loss_is_the_sum_of_both(config, batch, loss):
+    """Main: the pose in the crop. Parallel: the pose in the well-placed crop's frame."""
+    config.codec.loss, config.sstn.parallel_weight = loss, 0.5
+    model, codec, state, step = build(config)
+    (outputs, _) = jax.jit(lambda *a: model.apply(*a, train=True, mutable=["batch_stats"]))(
+        {"params": state.params, "batch_stats": state.batch_stats}, codec.inputs(batch["image"])
+    )
+    shift = batch["centred_from_crop"][:, None, :, 2]
+    main = codec.loss_of(outputs.heatmaps, batch["keypoints"], batch["weights"])
+    parallel = codec.loss_of(
+        outputs.parallel_heatmaps, batch["keypoints"] + shift, batch["weights"]
+    )
+    _, metrics = step(state, batch)
+    assert float(metrics["loss"]) == pytest.approx(float(main + 0.5 * parallel), rel=1e-5)
+    assert float(metrics["parallel_loss"]) == pytest.approx(float(parallel), rel=1e-5)
+    # theta is the identity: every corner is off by the shift, in units of half a side.
+    expected = np.linalg.norm(shift / (31 / 2), axis=-1).mean()
+    assert float(metrics["placement"]) == pytest.approx(expected, rel=1e-5)
+
+
+def test_the_parallel_branch_stays_to_the_last_bit(config, batch):
+    """Under weight decay, momentum, averaging and accumulation; all else moves."""
+    config.optim.name, config.optim.weight_decay = "adamw", 0.1
+    config.optim.learning_rate, config.grad_accumulation = 0.01, 2
+    _, _, first, step = build(config)
+    state = first
+    for _ in range(4):
+        state, _ = step(state, batch)
+    for before, after in (
+        (first.params, state.params),
+        (first.ema_params, state.ema_params),
+        (first.batch_stats, state.batch_stats),
+    ):
+        assert same(before["parallel_sppe"], after["parallel_sppe"])
+        for name in ("sppe", "localization"):
+            moved = jax.tree.map(lambda a, b: bool((a != b).any()), before[name], after[name])
+            # The first step's gradient stops at theta's zero kernel, later ones do not.
+            assert all(jax.tree.leaves(moved)), name
+    paths = [str(path) for path, _ in jax.tree.leaves_with_path(state.opt_state)]
+    assert not any("parallel_sppe" in path for path in paths)
+
+
+def test_the_localisation_network_learns_at_its_own_rate(config, batch):
+    config.optim.name = "rmsprop"
+    _, _, first, step = build(config)
+    whole, _ = step(first, batch)
+    config.sstn.localization_factor = 0.1
+    _, _, again, slow_step = build(config)
+    slow, _ = slow_step(again, batch)
+
+    def change(state, *path):
+        value = lambda tree: tree[path[0]][path[1]][path[2]]  # noqa: E731
+        return value(state.params) - value(first.params)
+
+    theta = ("localization", "theta", "bias")
+    np.testing.assert_allclose(change(slow, *theta), 0.1 * change(whole, *theta), rtol=2e-3)
+    rest = ("sppe", "conv", "kernel")
+    np.testing.assert_allclose(change(slow, *rest), change(whole, *rest), rtol=1e-5, atol=1e-7)
+
+
+def test_the_parallel_branch_teaches_where_to_look(config, batch):
+    """With an ideal parallel branch theta finds the well-placed crops.
+
+    Crops show three joints as a red, a green and a blue spot; the branch's heatmaps are the view.
+    """
+    rng = np.random.default_rng(1)
+    keypoints, weights = (np.zeros((8, 17, *rest), np.float32) for rest in ((2,), ()))
+    keypoints[:, :3] = rng.uniform(8, 24, (8, 3, 2))
+    weights[:, :3] = 1
+    grid = np.stack(np.meshgrid(np.arange(32), np.arange(32)), -1)[None, :, :, None]
+    squares = ((grid - keypoints[:, None, None, :3]) ** 2).sum(-1)
+    batch = batch | {
+        "keypoints": keypoints,
+        "weights": weights,
+        "image": (255 * np.exp(-squares / (2 * 8.0**2))).astype(np.uint8),
+        "centred_from_crop": np.tile([[1, 0, 3], [0, 1, -2]], (8, 1, 1)).astype(np.float32),
+    }
+    config.model.mean, config.model.std = (0.0,) * 3, (1.0,) * 3
+    config.optim.learning_rate, config.sstn.parallel_weight = 0.003, 10.0
+    _, _, state, step = build(config)
+    branch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state.params["sppe"])
+    branch["backbone"]["bn"]["scale"] += 1
+    for colour in range(3):  # means of 4x4 pixels, then twice the middle pixel alone
+        branch["backbone"]["conv"]["kernel"][:, :, colour, colour] = 1 / 16
+        branch["conv"]["kernel"][2, 2, colour, colour] = 1
+        branch["conv_out"]["kernel"][1, 1, colour, colour] = 1
+    state = state.replace(params=state.params | {"parallel_sppe": branch})
+    errors = []
+    for _ in range(100):
+        state, metrics = step(state, batch)
+        errors.append(float(metrics["placement"]))
+    assert errors[-1] < 0.5 * errors[0]
+
+
+# ---- stages --------------------------------------------------------------------------------------
+
+
+def test_two_stages(config, demo, tmp_path):
+    """An SPPE alone; then within the transformer, from its weights; then on from there."""
+    first, second = tmp_path / "one", tmp_path / "two"
+    stage = config.copy_and_resolve_references()
+    stage.sstn.enabled, stage.sstn.parallel, stage.model.init_from = False, "", ""
+    train(stage, first)
+    sppe, _ = load_variables(first / "checkpoints")
+
+    config.model.init_from = str(first)
+    config.data.evaluate = (f"coco:{demo}",)
+    scores = train(config, second)
+    assert scores
+    assert {"train/parallel_loss", "train/placement"} <= set(metrics_of(second)[0])
+    both, _ = load_variables(second / "checkpoints")
+    for kind in ("params", "batch_stats"):
+        assert same(both[kind]["parallel_sppe"], sppe[kind])
+        assert not same(both[kind]["sppe"], sppe[kind])
+
+    # The workdir of the first stage is not needed to go on with the second.
+    config.model.init_from, config.total_steps = str(tmp_path / "gone"), 6
+    train(config, second)
+    assert [line["step"] for line in metrics_of(second) if "train/loss" in line][-1] == 6
+
+    config.model.init_from, config.data.evaluate = str(second), ()
+    both, _ = load_variables(second / "checkpoints")
+    model, _ = build_network(config)
+    state = start_from(config, init_state(config, model, build_optimizer(config)))
+    assert same(state.variables, both)
+    stage.model.init_from = str(second)
+    plain, _ = build_network(stage)
+    state = start_from(stage, init_state(stage, plain, build_optimizer(stage)))
+    assert same(state.params, both["params"]["sppe"])
+    assert int(state.step) == 0
+
+
+def test_each_branch_from_its_own_run(config, tmp_path):
+    """The paper's parallel SPPE is another, smaller network."""
+    runs = {}
+    for name in ("toy", "toy_plain"):
+        stage = config.copy_and_resolve_references()
+        stage.sstn.enabled, stage.sstn.parallel, stage.model.init_from = False, "", ""
+        stage.model.name, stage.total_steps = name, 1
+        train(stage, tmp_path / name)
+        runs[name], _ = load_variables(tmp_path / name / "checkpoints")
+    config.sstn.parallel, config.sstn.parallel_from = "toy_plain", str(tmp_path / "toy_plain")
+    config.model.init_from = str(tmp_path / "toy")
+    model, _ = build_network(config)
+    fresh = init_state(config, model, build_optimizer(config))
+    state = start_from(config, fresh)
+    assert same(state.params["sppe"], runs["toy"]["params"])
+    assert same(state.params["parallel_sppe"], runs["toy_plain"]["params"])
+    assert same(state.params["localization"], fresh.params["localization"])
+    assert same(state.ema_params, state.params)
+    buffers = [id(leaf) for leaf in jax.tree.leaves((state.params, state.ema_params))]
+    assert len(set(buffers)) == len(buffers)
+
+    config.sstn.parallel = "toy"
+    with pytest.raises(UserError, match=r"model\.name='toy_plain' cannot start one of 'toy'"):
+        start_from(config, fresh)
+
+
+def test_a_run_goes_on_only_as_what_it_was(config, tmp_path):
+    stage = config.copy_and_resolve_references()
+    stage.sstn.enabled, stage.sstn.parallel, stage.model.init_from = False, "", ""
+    stage.total_steps = 1
+    train(stage, tmp_path)
+    config.model.init_from = str(tmp_path)
+    with pytest.raises(UserError, match=r"config\.sstn\.enabled=False, the config says True"):
+        train(config, tmp_path)
+    # A checkpoint of before there was a transformer counts as one without.
+    for file in tmp_path.glob("checkpoints/*/meta/metadata"):
+        meta = json.loads(file.read_text())
+        del meta["config"]["sstn"]
+        file.write_text(json.dumps(meta))
+    stage.total_steps = 2
+    train(stage, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"sstn.localization": "resnet"}, "did you mean 'resnet18'"),
+        ({"sstn.parallel": "toyy"}, "did you mean 'toy'"),
+        ({"sstn.enabled": False}, "empty without sstn.enabled"),
+        ({"model.init_from": ""}, "config.sstn.parallel_from=''"),
+        ({"sstn.parallel": "toy_plain"}, "config.sstn.parallel_from=''"),
+        ({"sstn.parallel_weight": -1.0}, "0 or more"),
+        ({"sstn.localization_factor": -1.0}, "0 or more"),
+    ],
+)
+def test_a_config_that_cannot_be(config, changes, says):
+    validate(config)
+    config.update_from_flattened_dict(changes)
+    with pytest.raises(UserError) as error:
+        validate(config)
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
