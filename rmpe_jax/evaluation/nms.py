@@ -4,6 +4,7 @@ import collections
 from collections.abc import Callable, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from rmpe_jax import geometry
@@ -35,8 +36,8 @@ def suppressed(
             poses.keypoints[picture, person],
             poses.keypoint_scores[picture, person],
             poses.scores[picture, person],
-            proposals.bboxes[picture, person],
-            proposals.bbox_scores[picture, person],
+            np.asarray(proposals.bboxes)[picture, person],
+            np.asarray(proposals.bbox_scores)[picture, person],
         )
     return left
 
@@ -76,7 +77,8 @@ def _proposals(results: Sequence[Sequence[dict]], num_keypoints: int, size: int)
         _floats([r["bbox_score"] for r in flat]),
     )
     valid, padded = pad_people(index, len(results), size, *columns)
-    return Proposals(*padded, valid)
+    keypoints, scores, bboxes, bbox_scores = map(jnp.asarray, padded)
+    return Proposals(keypoints, scores, bboxes, bbox_scores, jnp.asarray(valid))
 
 
 def _floats(values: Sequence, *shape: int) -> np.ndarray:

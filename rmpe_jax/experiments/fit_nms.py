@@ -62,9 +62,9 @@ def fit_nms(
     metrics = {"no NMS": coco_ap(content, results, skeleton.oks_sigmas)}
     groups, names = proposal_groups(results, k, image_ids)
     ground_truth = ground_truth_arrays(content, k, [name for group in names for name in group])
-    arrays = jax.tree.map(jax.numpy.asarray, (groups, ground_truth))
+    ground_truth = jax.tree.map(jax.numpy.asarray, ground_truth)
     objective = oks_ap(skeleton.sigmas)
-    fit = fit_pose_nms(*arrays, objective, start, steps=steps, report=report)
+    fit = fit_pose_nms(groups, ground_truth, objective, start, steps=steps, report=report)
     for title, params in (("before", start), ("learned", fit.params)):
         nms = functools.partial(pose_nms_batch, params=params)
         left = suppressed(results, k, image_ids, nms)

@@ -107,11 +107,12 @@ def fit_pose_nms(
     # A CPU is fastest with one set in its caches, an accelerator with a row of the grid at once.
     batch_size = 1 if jax.default_backend() == "cpu" else steps
     point = _point(start, num_keypoints)
-    score, searches, start_score = -np.inf, [], None
+    score, searches, start_score = -np.inf, [], -np.inf
     for sweep in range(1, max_sweeps + 1):
         before = score
         for names in PAIRS:
-            values = tuple(_values(name, point[name], steps, sweep) for name in names)
+            first, second = (_values(name, point[name], steps, sweep) for name in names)
+            values = (first, second)
             grid = [point | dict(zip(names, v, strict=True)) for v in itertools.product(*values)]
             scores = evaluate_params(
                 _params(grid, num_keypoints, start),
@@ -122,10 +123,10 @@ def fit_pose_nms(
                 batch_size=batch_size,
             )
             scores = np.asarray(scores, np.float64).reshape(steps, steps)
-            if start_score is None:
+            if not searches:
                 start_score = _score_at(scores, values, [point[name] for name in names])
             best = _best_cell(scores)
-            chosen = tuple(float(v[i]) for v, i in zip(values, best, strict=True))
+            chosen = (float(first[best[0]]), float(second[best[1]]))
             point, score = point | dict(zip(names, chosen, strict=True)), float(scores[best])
             searches.append(Search(sweep, names, values, scores, chosen, score))
             report(searches[-1])
@@ -177,13 +178,19 @@ def best_people(poses: Poses, number: int) -> Poses:
 
 def _point(params: PoseNmsParams, num_keypoints: int) -> dict[str, float]:
     share = params.eta / (num_keypoints * (1 + params.lam))
-    return {"sigma1": params.sigma1, "sigma2": params.sigma2, "lam": params.lam, "share": share}
+    point = {"sigma1": params.sigma1, "sigma2": params.sigma2, "lam": params.lam, "share": share}
+    return {name: float(value) for name, value in point.items()}
 
 
 def _params(grid: list[dict], num_keypoints: int, start: PoseNmsParams) -> PoseNmsParams:
-    column = {name: np.array([point[name] for point in grid], np.float32) for name in RANGES}
-    eta = column.pop("share") * num_keypoints * (1 + column["lam"])
-    return start.replace(eta=eta, **column)
+    column = {name: jnp.array([point[name] for point in grid], jnp.float32) for name in RANGES}
+    return PoseNmsParams(
+        sigma1=column["sigma1"],
+        sigma2=column["sigma2"],
+        lam=column["lam"],
+        eta=column["share"] * num_keypoints * (1 + column["lam"]),
+        form=start.form,
+    )
 
 
 def _values(name: str, center: float, steps: int, sweep: int) -> Float[np.ndarray, " s"]:
