@@ -17,11 +17,11 @@ from rmpe_jax.training.config import default_config
 
 def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config = default_config()
-    config.total_steps = 9500
+    config.total_steps = 8000
     config.batch_size = 32
     config.log_every = 100
     config.checkpoint_every = 500
-    config.evaluate_every = 1900
+    config.evaluate_every = 2000
 
     config.model.name = "litepose_effnet0"
     config.model.skeleton = "union"
