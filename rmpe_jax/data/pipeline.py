@@ -25,6 +25,7 @@ from rmpe_jax.data.augment import Augmentation
 from rmpe_jax.data.pictures import PictureError, decode_picture
 from rmpe_jax.data.sources import Source
 from rmpe_jax.errors import UserError
+from rmpe_jax.pgpg.sample import NO_PROPOSALS, Proposals
 from rmpe_jax.skeletons import Skeleton
 
 MAX_CORRUPT_IN_A_ROW = 100
@@ -39,6 +40,7 @@ def train_dataset(
     padding: float,
     batch_size: int,
     seed: int,
+    proposals: Proposals = NO_PROPOSALS,
     process_index: int = 0,
     process_count: int = 1,
     strict: bool = False,
@@ -68,6 +70,7 @@ def train_dataset(
       padding: factor on both sides of the box.
       batch_size: of all processes together.
       seed: 0 to 2**32 - 1.
+      proposals: the boxes to crop people by, for keypoints of `skeleton`; by default their own.
       process_index: which process this is.
       process_count: how many processes share each batch.
       strict: fail on the first picture that cannot be read.
@@ -83,7 +86,9 @@ def train_dataset(
             f"batch size {batch_size} cannot be shared by {process_count} processes: "
             "make it a multiple of their number"
         )
-    load = _LoadPerson(source, skeleton, tuple(input_size), augmentation, padding, strict)
+    load = _LoadPerson(
+        source, skeleton, tuple(input_size), augmentation, padding, proposals, strict
+    )
     people = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(load)
     # Shared out after the random map: each person's random numbers follow from its place in the
     # whole stream, so that any number of processes makes the same crops.
@@ -147,23 +152,24 @@ class _LoadPerson:
     input_size: tuple[int, int]
     augmentation: Augmentation
     padding: float
+    proposals: Proposals
     strict: bool
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         person, image, corrupt = self._read(index)
+        pose = person["keypoints"], person["visibility"]
+        well_placed, proposal = self.proposals.draw(rng, person["bbox"], *pose, image.shape[:2])
         plan = augment.augment(
             rng,
             self.augmentation,
-            person["bbox"],
-            person["keypoints"],
-            person["visibility"],
+            well_placed,
+            *pose,
             skeleton=self.skeleton,
             input_size=self.input_size,
             padding=self.padding,
+            proposal=proposal,
         )
-        keypoints, visibility = augment.move_keypoints(
-            plan, person["keypoints"], person["visibility"], self.skeleton.flip_indices
-        )
+        keypoints, visibility = augment.move_keypoints(plan, *pose, self.skeleton.flip_indices)
         crop = augment.crop(image, plan.image_from_crop, self.input_size)
         weights = (visibility > 0) & augment.inside(keypoints, self.input_size)
         return {

@@ -15,7 +15,6 @@ import zipfile
 import numpy as np
 from jaxtyping import Float, Int, Num
 
-from rmpe_jax import geometry
 from rmpe_jax.errors import UserError
 from rmpe_jax.pgpg.atoms import align, nearest_atoms, with_nan
 from rmpe_jax.skeletons import COCO, Skeleton
@@ -98,8 +97,7 @@ def boxes_at(
 
 def _sides(bboxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
     """(width, height, width, height)."""
-    size = geometry.xywh_from_xyxy(bboxes)[..., 2:]
-    return np.concatenate([size, size], -1)
+    return bboxes[..., [2, 3, 2, 3]] - bboxes[..., [0, 1, 0, 1]]
 
 
 def rows_of(

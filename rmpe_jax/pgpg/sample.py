@@ -49,12 +49,24 @@ def sample_boxes(
     Returns:
       xyxy image pixels, not clipped to the picture; sides are at least `SMALLEST_SIDE`.
     """
+    return _not_too_small(_sample(model, rng, keypoints, gt_bboxes, num, visibility))
+
+
+def _sample(
+    model: PgpgModel,
+    rng: np.random.Generator,
+    keypoints: Float[np.ndarray, "n k 2"],
+    gt_bboxes: Float[np.ndarray, "n 4"],
+    num: int,
+    visibility: Num[np.ndarray, "n k"] | None,
+) -> Float[np.ndarray, "n num 4"]:
+    """`sample_boxes` of any size, even inside out."""
     row = rows_of(model, keypoints, visibility)[:, None]
     uniform = rng.random((len(keypoints), num, 1))
     component = (uniform >= model.upper_shares[row]).sum(-1)
     noise = rng.standard_normal((len(keypoints), num, 4, 1))
     offsets = model.means[row, component] + (model.factors[row, component] @ noise)[..., 0]
-    return _not_too_small(boxes_at(offsets, gt_bboxes[:, None]))
+    return boxes_at(offsets, gt_bboxes[:, None])
 
 
 def jitter_boxes(
@@ -130,7 +142,7 @@ class Proposals:
             return bbox, _clipped(jitter_boxes(rng, bbox[None], 1)[0, 0], size)
         if self.model is not None:
             people = keypoints[None], bbox[None], 1, visibility[None]
-            return bbox, _clipped(sample_boxes(self.model, rng, *people)[0, 0], size)
+            return bbox, _clipped(_sample(self.model, rng, *people)[0, 0], size)
         return bbox, bbox
 
 

@@ -14,6 +14,7 @@ from rmpe_jax.codec import DECODERS, LOSSES
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import SPPE_NAMES
 from rmpe_jax.models.localization import LOCALIZATION_NAMES
+from rmpe_jax.pgpg.sample import MODES
 from rmpe_jax.skeletons import SKELETONS
 
 OPTIMIZERS = ("adam", "adamw", "rmsprop")
@@ -60,6 +61,9 @@ def default_config() -> ml_collections.ConfigDict:
     config.data.repeats = ()  # how often each of them comes in an epoch; empty: once
     config.data.evaluate = ()
     config.data.padding = 1.25
+    config.data.proposals = "none"  # boxes to crop people by: "jitter", "global", "atomic"
+    config.data.pgpg_model = ""  # of rmpe fit-pgpg, for "atomic", see docs/pgpg.md
+    config.data.patch_prob = 0.0  # of a part of the person's box instead
     config.data.strict = False  # fail on the first picture that cannot be read
     config.data.num_threads = 2
     config.data.num_workers = 0  # processes beside the threads
@@ -149,6 +153,11 @@ def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.Conf
         "empty, or a whole number from 1 for each of data.train",
     )
     _require(data.padding > 0, "data.padding", data.padding, "more than 0")
+    _known("data.proposals", data.proposals, MODES)
+    wanted = "the pgpg.npz that rmpe fit-pgpg writes, for atomic proposals"
+    has_model = data.proposals != "atomic" or bool(data.pgpg_model)
+    _require(has_model, "data.pgpg_model", data.pgpg_model, wanted)
+    _require(0 <= data.patch_prob <= 1, "data.patch_prob", data.patch_prob, "from 0 to 1")
     for key, least in (("num_threads", 1), ("prefetch", 1), ("num_workers", 0)):
         _require(data[key] >= least, f"data.{key}", data[key], f"at least {least}")
     for key in ("flip_prob", "rotation_prob", "half_body_prob"):

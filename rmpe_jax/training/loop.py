@@ -23,6 +23,7 @@ from rmpe_jax.data.sources import open_source
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.protocol import boxes_of, evaluate
 from rmpe_jax.inference.top_down import make_predict, predict_boxes
+from rmpe_jax.pgpg.sample import Proposals, open_proposals
 from rmpe_jax.progress import duration
 from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training import mesh as meshes
@@ -77,6 +78,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
         padding=config.data.padding,
         batch_size=config.batch_size,
         seed=config.seed,
+        proposals=_proposals(config),
         process_index=jax.process_index(),
         process_count=jax.process_count(),
         strict=config.data.strict,
@@ -186,6 +188,11 @@ def _sigterm():
         yield lambda step: bool(received)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _proposals(config: ml_collections.ConfigDict) -> Proposals:
+    data, skeleton = config.data, get_skeleton(config.model.skeleton)
+    return open_proposals(data.proposals, data.pgpg_model, data.patch_prob, skeleton)
 
 
 def _batches(dataset: Any, start: int, config: ml_collections.ConfigDict):

@@ -53,6 +53,8 @@ def test_every_file_of_configs_is_valid(path):
         ("model.std", (0.5, 0.5, 0.5, 0.5), "three numbers"),
         ("model.std", (0.5, 0.0, 0.5), "more than 0"),
         ("model.mean", ("r", "g", "b"), "three numbers"),
+        ("data.proposals", "jiter", "did you mean 'jitter'"),
+        ("data.patch_prob", 1.5, "from 0 to 1"),
         ("codec.sigma", 0.0, "more than 0"),
         ("codec.sigma", np.nan, "more than 0"),
         ("data.train", (1, 2), "coco:FOLDER:SPLIT"),
@@ -95,6 +97,14 @@ def test_repeats_fit_the_data_sets(config, repeats):
     with pytest.raises(UserError, match=r"data\.repeats"):
         validate(config)
     config.data.repeats = (3, 1)
+    validate(config)
+
+
+def test_atomic_proposals_need_a_model(config):
+    config.data.proposals = "atomic"
+    with pytest.raises(UserError, match=r"config\.data\.pgpg_model='' cannot be.*fit-pgpg"):
+        validate(config)
+    config.data.pgpg_model = "pgpg.npz"
     validate(config)
 
 
