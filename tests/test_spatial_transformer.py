@@ -105,6 +105,7 @@ def test_equals_the_formula(theta, sizes):
         assert_close(output, reference(image, theta, sizes[1], cotangent))
 
 
+@pytest.mark.filterwarnings("ignore:Since version 1.3.0, affine_grid")
 @pytest.mark.parametrize("theta", THETAS)
 @pytest.mark.parametrize("sizes", [((13, 9), (13, 9)), ((12, 17), (7, 10)), ((6, 5), (1, 11))])
 def test_equals_torch(theta, sizes):

@@ -1,6 +1,8 @@
 """Training with the spatial transformer: the losses, what is frozen, and the stages."""
 
 import json
+import pathlib
+import runpy
 
 import jax
 import numpy as np
@@ -235,6 +237,19 @@ def test_a_run_goes_on_only_as_what_it_was(config, tmp_path):
         file.write_text(json.dumps(meta))
     stage.total_steps = 2
     train(stage, tmp_path)
+
+
+@pytest.mark.parametrize("stage", ["1a", "1b", "2a", "2b"])
+def test_the_papers_stages(stage):
+    path = pathlib.Path(__file__).parents[2] / "configs/mpii_rmpe.py"
+    get_config = runpy.run_path(str(path))["get_config"]
+    config = get_config(f"{stage},data,here")
+    validate(config)
+    before = {"1a": "hourglass", "1b": "rmpe_1a", "2a": "rmpe_1b", "2b": "rmpe_2a"}[stage]
+    assert config.model.init_from == f"here/{before}"
+    assert config.sstn.enabled == stage.startswith("2")
+    with pytest.raises(UserError, match="no stage '3'; use 1a"):
+        get_config("3")
 
 
 @pytest.mark.parametrize(

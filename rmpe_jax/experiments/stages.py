@@ -1,0 +1,71 @@
+"""All stages of a training, one after the other; run again it goes on where it was stopped.
+
+  python -m rmpe_jax.experiments.stages configs/synthetic.py:demo=demo/run \\
+    configs/synthetic_sstn.py:demo=demo/sstn
+"""
+
+import argparse
+import pathlib
+import runpy
+import sys
+
+import ml_collections
+
+from rmpe_jax.entry import run, use_compilation_cache
+from rmpe_jax.errors import UserError
+
+
+def run_stages(stages: list[str]) -> None:
+    """Trains each stage to its end.
+
+    Args:
+      stages: CONFIG=WORKDIR, where CONFIG is what `train.py --config` takes.
+
+    Raises:
+      UserError: a stage is written wrongly, or cannot be trained; all configs are looked at first.
+    """
+    from rmpe_jax.training.config import validate
+    from rmpe_jax.training.loop import train
+
+    runs = [_parse(stage) for stage in stages]
+    for config, _ in runs:
+        validate(config)
+    for config, workdir in runs:
+        print(f"{workdir}:", file=sys.stderr)
+        train(config, workdir)
+
+
+def load_config(spec: str) -> ml_collections.ConfigDict:
+    """The config of a file, FILE or FILE:ARGUMENT.
+
+    Raises:
+      UserError: there is no such file, or it has no function `get_config`.
+    """
+    path, _, argument = spec.partition(":")
+    if not pathlib.Path(path).is_file():
+        raise UserError(f"{path}: there is no such config file; name one of configs/")
+    get_config = runpy.run_path(path).get("get_config")
+    if get_config is None:
+        raise UserError(f"{path}: it has no function get_config; name a file of configs/")
+    return get_config(argument) if argument else get_config()
+
+
+def _parse(stage: str) -> tuple[ml_collections.ConfigDict, str]:
+    spec, equals, workdir = stage.rpartition("=")
+    if not equals or not workdir:
+        raise UserError(
+            f"{stage}: it must be CONFIG=WORKDIR, as configs/synthetic.py:demo=demo/run"
+        )
+    return load_config(spec), workdir
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("stages", nargs="+", metavar="CONFIG=WORKDIR")
+    args = parser.parse_args()
+    use_compilation_cache()
+    return run(lambda: run_stages(args.stages))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
