@@ -44,7 +44,7 @@ def _configure(options: dict) -> None:
 
 @pytest.fixture(scope="session")
 def demo(tmp_path_factory) -> pathlib.Path:
-    """A COCO folder of four synthetic scenes with nine people, to be read only."""
+    """A COCO folder of four synthetic scenes with several people, to be read only."""
     folder = tmp_path_factory.mktemp("data") / "demo"
     write_coco_folder(folder, range(4), size=(120, 160))
     return folder
@@ -85,14 +85,16 @@ def train_py(demo, compiled_programs):
     """Starts `train.py`, with the toy networks, on the config of `config` and further arguments."""
     started = []
 
-    def start(workdir, *arguments: str, environment: dict | None = None, **options):
+    def start(workdir, *arguments: str, environment: dict | None = None):
         command = [sys.executable, str(pathlib.Path(toy.__file__)), f"--workdir={workdir}"]
         command += [f"--config={ROOT}/configs/smoke.py:coco:{demo}", "--config.data.evaluate=()"]
         command += [f"--config.{key}={value}" for key, value in toy.settings(demo).items()]
-        environment = {**os.environ, **compiled_programs, **(environment or {})}
-        options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
         process = subprocess.Popen(
-            [*command, *arguments], env={**environment, "PYTHONPATH": str(ROOT)}, **options
+            [*command, *arguments],
+            env={**os.environ, **compiled_programs, "PYTHONPATH": str(ROOT), **(environment or {})},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         started.append(process)
         return process

@@ -1,0 +1,165 @@
+"""train.py as a program: what it prints, how it ends, and how it goes on after a kill."""
+
+import pathlib
+import resource
+import signal
+import socket
+import subprocess
+import time
+
+import jax
+import numpy as np
+import pytest
+from toy import metrics_of, same
+
+from rmpe_jax.training.checkpoints import load_variables
+from rmpe_jax.training.loop import train
+
+
+def finish(process: subprocess.Popen) -> tuple[int, list[str]]:
+    """Its exit status and the lines it wrote to stderr."""
+    out, err = process.communicate(timeout=500)
+    assert out == ""
+    return process.returncode, err.splitlines()
+
+
+def variables(workdir):
+    return load_variables(workdir / "checkpoints")[0]
+
+
+def wait_for(condition, process: subprocess.Popen) -> None:
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--config.batch_sise=8"], ["did you mean 'batch_size'?"]),
+        (["--config=configs/nothing.py"], ["No such file or directory: 'configs/nothing.py'"]),
+        (["--config.optim.lrr=1"], ["config: there is no key 'lrr'"]),
+        (["--config.batch_size=many"], ["batch_size", "many"]),
+        (["--config.model.name=toi"], ["config.model.name='toi' is unknown: did you mean 'toy'"]),
+    ],
+)
+def test_a_bad_argument_is_one_line(train_py, tmp_path, arguments, says):
+    status, lines = finish(train_py(tmp_path / "run", *arguments))
+    assert status == 1
+    assert len(lines) == 1, lines
+    assert all(part in lines[0] for part in says), lines[0]
+    assert not (tmp_path / "run").exists()
+
+
+def test_sigkill_and_the_same_command_give_the_uninterrupted_run(train_py, tmp_path, config):
+    """In another process than the run it is compared with, bit for bit."""
+    config.total_steps, config.checkpoint_every = 40, 3
+    process = train_py(
+        tmp_path / "killed", "--config.total_steps=40", "--config.checkpoint_every=3"
+    )
+    folder = tmp_path / "killed" / "checkpoints"
+    wait_for(lambda: (folder / "6").exists(), process)
+    process.kill()
+    assert process.wait() == -signal.SIGKILL
+    done = [line["step"] for line in metrics_of(tmp_path / "killed")]
+    assert done == list(range(1, len(done) + 1))
+    assert 6 <= len(done) < 40
+
+    train(config, tmp_path / "killed")
+    train(config, tmp_path / "whole")
+    assert same(variables(tmp_path / "killed"), variables(tmp_path / "whole"))
+    lines = [
+        [(line["step"], line["train/loss"]) for line in metrics_of(tmp_path / name)]
+        for name in ("killed", "whole")
+    ]
+    assert lines[0] == lines[1]
+    left = {path.name for path in folder.iterdir()}
+    assert left == {"39", "40"}
+
+
+def test_sigterm_ends_with_143_and_a_checkpoint(train_py, tmp_path, config):
+    config.total_steps, config.checkpoint_every = 40, 1000
+    process = train_py(
+        tmp_path / "run", "--config.total_steps=40", "--config.checkpoint_every=1000"
+    )
+    metrics = tmp_path / "run" / "metrics.jsonl"
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 2, process)
+    process.send_signal(signal.SIGTERM)
+    status, lines = finish(process)
+    assert status == 143
+    (step,) = [int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()]
+    assert 2 <= step < 40
+    assert lines[-1] == f"SIGTERM: saved step {step}; the same command goes on from there"
+    assert lines[0].endswith(" people, steps 0 to 40 of 4")
+    train(config, tmp_path / "run")
+    train(config, tmp_path / "whole")
+    assert same(variables(tmp_path / "run"), variables(tmp_path / "whole"))
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
+def test_a_disk_that_is_full_while_saving(train_py, tmp_path, config):
+    """A limit on the size of files stands for it: the first checkpoint is there, no other fits."""
+    config.total_steps = 2
+    train(config, tmp_path / "run")
+    before = variables(tmp_path / "run")
+
+    process = train_py(tmp_path / "run", environment={"JAX_ENABLE_COMPILATION_CACHE": "false"})
+    resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
+    status, lines = finish(process)
+    assert status == 1
+    assert lines[0].startswith("toy, ")
+    assert all(line.startswith("step ") for line in lines[1:-1]), lines
+    assert f"{tmp_path}/run/checkpoints: " in lines[-1]
+    assert "could not be written" in lines[-1]
+    assert lines[-1].endswith("step 2 is intact: make room and run the same command again")
+    assert same(variables(tmp_path / "run"), before)
+    config.total_steps = 4
+    train(config, tmp_path / "run")
+    train(config, tmp_path / "whole")
+    assert same(variables(tmp_path / "run"), variables(tmp_path / "whole"))
+
+
+def processes(train_py, workdir, *arguments: str) -> list[subprocess.Popen]:
+    """Two that train together."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    together = [f"--coordinator=localhost:{port}", "--num_processes=2"]
+    return [
+        train_py(workdir, *together, f"--process_id={number}", *arguments) for number in range(2)
+    ]
+
+
+@pytest.mark.slow
+def test_two_processes_do_what_one_does(train_py, tmp_path, config, demo):
+    config.data.evaluate = (f"coco:{demo}",)
+    pair = processes(train_py, tmp_path / "two", f"--config.data.evaluate=('coco:{demo}',)")
+    ends = [finish(process) for process in pair]
+    assert [status for status, _ in ends] == [0, 0], ends
+    assert ends[0][1][-1].startswith("step 4: coco/demo/AP")
+    assert ends[1][1] == []
+    train(config, tmp_path / "one")
+    ours, theirs = variables(tmp_path / "two"), variables(tmp_path / "one")
+    close(ours, theirs)
+    lines = [metrics_of(tmp_path / name) for name in ("two", "one")]
+    assert [line["step"] for line in lines[0]] == [line["step"] for line in lines[1]]
+    losses = [[line.get("train/loss", 0) for line in found] for found in lines]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+def close(ours, theirs) -> None:
+    # Adam's first steps are as long for the noise of a small gradient as for the gradient.
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, theirs)
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_of_two_processes_stops_both_at_one_step(train_py, tmp_path):
+    pair = processes(train_py, tmp_path, "--config.total_steps=4000", "--config.log_every=1")
+    metrics = pathlib.Path(tmp_path / "metrics.jsonl")
+    wait_for(lambda: metrics.exists() and metrics.read_text().count("\n") >= 3, pair[0])
+    pair[1].send_signal(signal.SIGTERM)
+    ends = [finish(process) for process in pair]
+    assert [status for status, _ in ends] == [143, 143], ends
+    step = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir())
+    assert metrics_of(tmp_path)[-1]["step"] == step
+    assert ends[0][1][-1].startswith(f"SIGTERM: saved step {step};")
