@@ -60,6 +60,7 @@ def _parse(stage: str) -> tuple[ml_collections.ConfigDict, str]:
 
 
 def main() -> int:
+    """The command line above."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="+", metavar="CONFIG=WORKDIR")
     args = parser.parse_args()
