@@ -153,6 +153,15 @@ def _heat_map(axes, search: Search) -> None:
     axes.figure.colorbar(shades, ax=axes, label="AP")
     axes.plot(search.best[1], search.best[0], "o", ms=11, mfc="none", mec="white", mew=2)
     axes.set(xscale="log", yscale="log")
+    axes.minorticks_off()
+    axes.set_yticks(*_ticks(y))
+    axes.set_xticks(*_ticks(x))
     axes.set_ylabel(_LABELS[search.names[0]])
     axes.set_xlabel(_LABELS[search.names[1]])
     axes.set_title(f"sweep {search.sweep}: AP {search.score:.4f}", loc="left", fontsize=10)
+
+
+def _ticks(values: np.ndarray) -> tuple[list[float], list[str]]:
+    """At most five of the values that were tried, and how they are written."""
+    chosen = values[np.linspace(0, len(values) - 1, min(5, len(values))).round().astype(int)]
+    return list(chosen), [f"{value:.2g}" for value in chosen]

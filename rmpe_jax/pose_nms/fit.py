@@ -18,7 +18,7 @@ import scipy.ndimage
 from jaxtyping import Array, Float
 
 from rmpe_jax.average_precision import ALL_SIZES, Detections, GroundTruth, average_precision
-from rmpe_jax.pose_nms.params import PoseNmsParams
+from rmpe_jax.pose_nms.params import Form, PoseNmsParams
 from rmpe_jax.pose_nms.suppression import Poses, Proposals, pose_nms_batch
 
 # Where to search; lengths in units of the form, as the parameters. eta is searched as its share of
@@ -27,6 +27,7 @@ RANGES = {"sigma1": (0.005, 1.0), "sigma2": (0.1, 20.0), "lam": (0.1, 10.0), "sh
 PAIRS = (("lam", "share"), ("sigma2", "share"), ("sigma1", "share"))
 
 Objective = Callable[[Poses, GroundTruth], Float[Array, ""]]
+Point = dict[str, float]  # a value for each of `RANGES`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +39,7 @@ class Search:
       names: of the two parameters.
       values: what they took, ascending.
       scores: of each pair of values.
+      before: the score of the parameters so far, which are among the values.
       best: the chosen pair.
       score: its score; that of all four parameters from then on.
     """
@@ -46,6 +48,7 @@ class Search:
     names: tuple[str, str]
     values: tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]
     scores: Float[np.ndarray, "s s"]
+    before: float
     best: tuple[float, float]
     score: float
 
@@ -94,7 +97,7 @@ def fit_pose_nms(
 
     Args:
       proposals: groups of pictures, each padded to a number of people of its own (see
-        `evaluation.arrays.proposal_groups`).
+        `evaluation.nms.proposal_groups`).
       ground_truth: the pictures of the first group, then of the second, and so on.
       objective: of what NMS leaves, to be maximised; such as `oks_ap(COCO.sigmas)`.
       start: where the search begins; its form stays.
@@ -104,36 +107,55 @@ def fit_pose_nms(
       report: called after every search.
     """
     num_keypoints = proposals[0].keypoints.shape[-2]
-    # A CPU is fastest with one set in its caches, an accelerator with a row of the grid at once.
-    batch_size = 1 if jax.default_backend() == "cpu" else steps
+
+    def scores_of(points: list[Point]) -> Float[np.ndarray, " p"]:
+        scores = evaluate_params(
+            _params(points, num_keypoints, start.form),
+            tuple(proposals),
+            ground_truth,
+            objective=objective,
+            max_people=max_people,
+            # A CPU is fastest with one set in its caches, an accelerator with a row of the grid.
+            batch_size=1 if jax.default_backend() == "cpu" else steps,
+        )
+        return np.asarray(scores, np.float64)
+
     point = _point(start, num_keypoints)
-    score, searches, start_score = -np.inf, [], -np.inf
+    searches: list[Search] = []
     for sweep in range(1, max_sweeps + 1):
-        before = score
+        before = searches[-1].score if searches else -np.inf
         for names in PAIRS:
-            first, second = (_values(name, point[name], steps, sweep) for name in names)
-            values = (first, second)
-            grid = [point | dict(zip(names, v, strict=True)) for v in itertools.product(*values)]
-            scores = evaluate_params(
-                _params(grid, num_keypoints, start),
-                tuple(proposals),
-                ground_truth,
-                objective=objective,
-                max_people=max_people,
-                batch_size=batch_size,
-            )
-            scores = np.asarray(scores, np.float64).reshape(steps, steps)
-            if not searches:
-                start_score = _score_at(scores, values, [point[name] for name in names])
-            best = _best_cell(scores)
-            chosen = (float(first[best[0]]), float(second[best[1]]))
-            point, score = point | dict(zip(names, chosen, strict=True)), float(scores[best])
-            searches.append(Search(sweep, names, values, scores, chosen, score))
-            report(searches[-1])
-        if score - before < tolerance:
+            search = _search(scores_of, point, names, steps, sweep)
+            point |= dict(zip(names, search.best, strict=True))
+            searches.append(search)
+            report(search)
+        if searches[-1].score - before < tolerance:
             break
-    params = jax.tree.map(lambda v: float(v[0]), _params([point], num_keypoints, start))
-    return PoseNmsFit(params, score, start_score, tuple(searches))
+    params = jax.tree.map(lambda v: float(v[0]), _params([point], num_keypoints, start.form))
+    return PoseNmsFit(params, searches[-1].score, searches[0].before, tuple(searches))
+
+
+def _search(
+    scores_of: Callable[[list[Point]], Float[np.ndarray, " p"]],
+    point: Point,
+    names: tuple[str, str],
+    steps: int,
+    sweep: int,
+) -> Search:
+    first, second = (_values(name, point[name], steps, sweep) for name in names)
+    grid = [point | {names[0]: a, names[1]: b} for a, b in itertools.product(first, second)]
+    scores = scores_of(grid).reshape(steps, steps)
+    present = (_nearest(first, point[names[0]]), _nearest(second, point[names[1]]))
+    row, column = _best_cell(scores, present)
+    return Search(
+        sweep,
+        names,
+        values=(first, second),
+        scores=scores,
+        before=float(scores[present]),
+        best=(float(first[row]), float(second[column])),
+        score=float(scores[row, column]),
+    )
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "max_people", "batch_size"))
@@ -176,21 +198,16 @@ def best_people(poses: Poses, number: int) -> Poses:
     return picked._replace(cluster=jnp.full_like(picked.cluster, -1))
 
 
-def _point(params: PoseNmsParams, num_keypoints: int) -> dict[str, float]:
+def _point(params: PoseNmsParams, num_keypoints: int) -> Point:
     share = params.eta / (num_keypoints * (1 + params.lam))
     point = {"sigma1": params.sigma1, "sigma2": params.sigma2, "lam": params.lam, "share": share}
     return {name: float(value) for name, value in point.items()}
 
 
-def _params(grid: list[dict], num_keypoints: int, start: PoseNmsParams) -> PoseNmsParams:
-    column = {name: jnp.array([point[name] for point in grid], jnp.float32) for name in RANGES}
-    return PoseNmsParams(
-        sigma1=column["sigma1"],
-        sigma2=column["sigma2"],
-        lam=column["lam"],
-        eta=column["share"] * num_keypoints * (1 + column["lam"]),
-        form=start.form,
-    )
+def _params(points: list[Point], num_keypoints: int, form: Form) -> PoseNmsParams:
+    column = {name: jnp.array([point[name] for point in points], jnp.float32) for name in RANGES}
+    eta = column.pop("share") * num_keypoints * (1 + column["lam"])
+    return PoseNmsParams(**column, eta=eta, form=form)
 
 
 def _values(name: str, center: float, steps: int, sweep: int) -> Float[np.ndarray, " s"]:
@@ -203,14 +220,17 @@ def _values(name: str, center: float, steps: int, sweep: int) -> Float[np.ndarra
     return values
 
 
-def _best_cell(scores: Float[np.ndarray, "s s"]) -> tuple[int, int]:
-    """The greatest; of several the one whose neighbours do best, as AP has plateaus with cliffs."""
+def _nearest(values: Float[np.ndarray, " s"], value: float) -> int:
+    return int(np.abs(values - value).argmin())
+
+
+def _best_cell(scores: Float[np.ndarray, "s s"], present: tuple[int, int]) -> tuple[int, int]:
+    """The greatest; of several those whose neighbours do best, as AP has plateaus with cliffs.
+
+    And of these the nearest to the present one, so that what has no effect stays as it is.
+    """
     around = scipy.ndimage.uniform_filter(scores, 3, mode="nearest")
-    candidates = np.where(scores > scores.max() - 1e-7, around, -np.inf)
-    row, column = np.unravel_index(candidates.argmax(), scores.shape)
+    around = np.where(scores > scores.max() - 1e-7, around, -np.inf)
+    candidates = np.argwhere(around > around.max() - 1e-9)
+    row, column = candidates[np.abs(candidates - np.array(present)).sum(-1).argmin()]
     return int(row), int(column)
-
-
-def _score_at(scores: np.ndarray, values: Sequence[np.ndarray], point: Sequence[float]) -> float:
-    cell = tuple(np.abs(v - p).argmin() for v, p in zip(values, point, strict=True))
-    return float(scores[cell])

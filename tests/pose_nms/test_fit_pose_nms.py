@@ -127,7 +127,7 @@ def test_fit_finds_better_parameters_and_says_how(data):
     assert scores == sorted(scores)
     for search in fit.searches:
         assert search.scores.shape == (5, 5)
-        assert search.score == search.scores.max()
+        assert search.before <= search.score == search.scores.max()
         assert search.best[0] in search.values[0]
 
 
@@ -166,7 +166,13 @@ def test_of_equal_cells_the_one_on_the_plateau():
     scores = np.zeros((5, 5))
     scores[0, 4] = 1
     scores[1:4, 1:4] = 1
-    assert _best_cell(scores) == (2, 2)
+    assert _best_cell(scores, (0, 0)) == (2, 2)
+
+
+def test_what_has_no_effect_stays_as_it_is():
+    scores = np.tile([0.0, 1.0, 1.0, 1.0, 0.0], (5, 1))
+    assert _best_cell(scores, (3, 0)) == (3, 2)
+    assert _best_cell(np.zeros((5, 5)), (4, 1)) == (4, 1)
 
 
 def test_best_people():
