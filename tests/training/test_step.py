@@ -68,7 +68,7 @@ def close(a, b, **tolerance) -> None:
     jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, **tolerance), a, b)
 
 
-@pytest.mark.parametrize(("name", "parts"), [("toy", 1), ("toy", 2), ("toy_plain", 4)])
+@pytest.mark.parametrize(("name", "parts"), [("toy", 1), ("toy", 2)])
 def test_a_step_follows_the_gradient(config, batch, name, parts):
     """RMSprop's first step is rate · g / (0.1 |g| + 1e-8), which says what g was, but for scale."""
     config.model.name, config.optim.name, config.optim.learning_rate = name, "rmsprop", 1.0
@@ -181,7 +181,7 @@ def test_metrics_count_joints_and_unreadable_pictures(config, batch):
 def test_a_batch_without_joints_moves_nothing(config, batch):
     config.optim.name = "rmsprop"
     nothing = batch | {"weights": np.zeros((8, 17), np.float32)}
-    for loss in ("mse", "cross_entropy", "symmetric_integral"):
+    for loss in ("cross_entropy", "symmetric_integral"):
         config.codec.loss = loss
         (before, after), (metrics,) = steps(config, nothing, 1)
         assert same(before.params, after.params), loss

@@ -19,7 +19,8 @@ from rmpe_jax.training.loop import train
 def finish(process: subprocess.Popen) -> tuple[int, list[str]]:
     """Its exit status and the lines it wrote to stderr."""
     out, err = process.communicate(timeout=500)
-    assert out == ""
+    # Gloo, through which processes on CPUs talk to each other, says whom it is connected to.
+    assert all(line.startswith("[Gloo]") for line in out.splitlines())
     return process.returncode, err.splitlines()
 
 
