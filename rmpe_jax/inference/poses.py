@@ -1,0 +1,37 @@
+"""The people found in one picture."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+
+class Poses(NamedTuple):
+    """People of one picture, best first; without padding.
+
+    Which joints these are is the skeleton's to say, which whoever needs it is given beside this.
+
+    Attributes:
+      keypoints: image pixels.
+      keypoint_scores: of each joint, 0 to 1.
+      scores: of the person, after pose NMS.
+      bboxes: xyxy image pixels (edges), that the person was looked for in.
+      bbox_scores: the detector's.
+    """
+
+    keypoints: Float[np.ndarray, "n k 2"]
+    keypoint_scores: Float[np.ndarray, "n k"]
+    scores: Float[np.ndarray, " n"]
+    bboxes: Float[np.ndarray, "n 4"]
+    bbox_scores: Float[np.ndarray, " n"]
+
+    @classmethod
+    def none(cls, num_keypoints: int) -> "Poses":
+        """Those of a picture in which nobody was found."""
+        return cls(
+            np.zeros((0, num_keypoints, 2), np.float32),
+            np.zeros((0, num_keypoints), np.float32),
+            np.zeros(0, np.float32),
+            np.zeros((0, 4), np.float32),
+            np.zeros(0, np.float32),
+        )
