@@ -23,6 +23,7 @@ FLOORS = (
     {"models", "pgpg", "pose_nms"},
     {"data"},
     {"interop", "evaluation"},
+    {"detectors"},
     {"inference", "visualize"},
     {"training"},
     {"experiments", "entry", "cli"},

@@ -1,0 +1,5 @@
+"""Where boxes come from: files, ground truth, networks."""
+
+from rmpe_jax.detectors.protocol import Boxes, Detector
+
+__all__ = ["Boxes", "Detector"]
