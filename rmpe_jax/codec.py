@@ -45,7 +45,7 @@ class Codec:
 
     def inputs(self, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
         """RGB bytes of crops to what the network takes: (value / 255 - mean) / std."""
-        return (image.astype(jnp.float32) / 255 - jnp.array(self.mean)) / jnp.array(self.std)
+        return normalised(image, self.mean, self.std)
 
     def loss_of(
         self,
@@ -100,3 +100,12 @@ class Codec:
         """Crop pixels to heatmap pixels."""
         affine = geometry.heatmap_from_crop(self.input_size, self.heatmap_size)
         return geometry.transform_points(jnp.asarray(affine), keypoints)
+
+
+def normalised(
+    image: UInt8[Array, "b h w 3"],
+    mean: tuple[float, float, float],
+    std: tuple[float, float, float],
+) -> Float[Array, "b h w 3"]:
+    """RGB bytes to (value / 255 - mean) / std."""
+    return (image.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)
