@@ -24,8 +24,9 @@ FLOORS = (
     {"data"},
     {"interop", "evaluation"},
     {"detectors"},
-    {"inference", "visualize"},
+    {"visualize"},
     {"training"},
+    {"inference"},
     {"experiments", "entry", "cli"},
 )
 ROOMS = set().union(*FLOORS)

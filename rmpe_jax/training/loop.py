@@ -22,7 +22,7 @@ from rmpe_jax.data.pipeline import iterate, train_dataset
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.protocol import boxes_of, evaluate
-from rmpe_jax.inference.top_down import make_predict, predict_boxes
+from rmpe_jax.evaluation.top_down import make_predict, predict_boxes
 from rmpe_jax.pgpg.sample import Proposals, open_proposals
 from rmpe_jax.progress import duration
 from rmpe_jax.skeletons import get_skeleton

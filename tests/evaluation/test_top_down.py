@@ -11,7 +11,7 @@ import pytest
 from rmpe_jax.codec import Codec
 from rmpe_jax.data.records import Picture, PoseDataset
 from rmpe_jax.evaluation.protocol import PersonBoxes
-from rmpe_jax.inference.top_down import make_predict, predict_boxes
+from rmpe_jax.evaluation.top_down import make_predict, predict_boxes
 from rmpe_jax.skeletons import COCO
 
 SIZE = (64, 48)
