@@ -6,7 +6,6 @@ AlphaPose's `--detfile` by a path or an id, and may add an `"idx"`, which is of 
 """
 
 import collections
-import contextlib
 import dataclasses
 import json
 import logging
@@ -16,11 +15,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 from rmpe_jax import geometry
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import write_json as write_json  # also found here
 
 PERSON = 1  # COCO's category id
 
@@ -42,29 +42,6 @@ class Detections:
     bboxes: Float[np.ndarray, "m 4"]
     scores: Float[np.ndarray, " m"]
     num_skipped: int
-
-
-def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Write JSON so that `path` holds the old or the new content and never a part of it.
-
-    Raises:
-      UserError: the folder or the disk does not take it, or `content` holds NaN or infinity.
-    """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        text = json.dumps(content, allow_nan=False)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UserError(
-            f"{path} cannot be written ({error.strerror}): make room or choose another place"
-        ) from None
-    except ValueError:
-        raise UserError(f"{path} is not written: a result is not a finite number") from None
 
 
 def coco_results(
@@ -129,17 +106,14 @@ def load_detections(
     if not known.all() and not skip_unknown:
         unknown = [r["image_id"] for r, ok in zip(records, known, strict=True) if not ok]
         raise _unknown_pictures(path, unknown, dataset)
-    bboxes_xywh, scores = _box_arrays(path, records)
-    sound = np.isfinite(bboxes_xywh).all(-1) & np.isfinite(scores)
-    sound &= (bboxes_xywh[:, 2:] > 0).all(-1)
+    bboxes, scores, sound = box_arrays(path, records)
     if num_skipped := int((known & ~sound).sum()):
         logging.getLogger(__name__).warning(
             "%s: %d boxes without area or with NaN are left out", path, num_skipped
         )
     chosen = np.flatnonzero(known & sound)
     chosen = chosen[np.argsort(index[chosen], kind="stable")]
-    bboxes = geometry.xyxy_from_xywh(bboxes_xywh[chosen])
-    return Detections(index[chosen], bboxes, scores[chosen], num_skipped)
+    return Detections(index[chosen], bboxes[chosen], scores[chosen], num_skipped)
 
 
 def _read_json(path: str | os.PathLike) -> Any:
@@ -178,7 +152,14 @@ def person_records(path: str | os.PathLike) -> list[dict]:
     return [record for record in records if record.get("category_id", PERSON) == PERSON]
 
 
-def _box_arrays(path: str | os.PathLike, records: list[dict]) -> tuple[np.ndarray, np.ndarray]:
+def box_arrays(
+    path: str | os.PathLike, records: list[dict]
+) -> tuple[Float[np.ndarray, "m 4"], Float[np.ndarray, " m"], Bool[np.ndarray, " m"]]:
+    """Boxes (xyxy image pixels) and scores of `person_records`; which are finite and have area.
+
+    Raises:
+      UserError: a bbox is not four numbers, or a score no number.
+    """
     try:
         boxes = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)
         scores = np.array([record["score"] for record in records], np.float32).reshape(-1)
@@ -189,7 +170,8 @@ def _box_arrays(path: str | os.PathLike, records: list[dict]) -> tuple[np.ndarra
             f"detections file {path}: every bbox must be [x, y, width, height] and every score "
             "a number"
         ) from None
-    return boxes, scores
+    sound = np.isfinite(boxes).all(-1) & np.isfinite(scores) & (boxes[:, 2:] > 0).all(-1)
+    return geometry.xyxy_from_xywh(boxes), scores, sound
 
 
 def _picture_finder(dataset: PoseDataset):
@@ -202,12 +184,13 @@ def _picture_finder(dataset: PoseDataset):
     def find(image_id: ImageId) -> int:
         if image_id in by_id:
             return by_id[image_id]
-        return by_stem.get(_stem(image_id), -1) if isinstance(image_id, str) else -1
+        return by_stem.get(picture_stem(image_id), -1) if isinstance(image_id, str) else -1
 
     return find
 
 
-def _stem(path: str) -> str:
+def picture_stem(path: str) -> str:
+    """The name of a picture's file without folders and extension."""
     # Files written on Windows are read here too.
     return pathlib.PurePosixPath(path.replace("\\", "/")).stem
 

@@ -14,8 +14,8 @@ import ml_collections
 from rmpe_jax.data import synthetic
 from rmpe_jax.entry import run, use_compilation_cache
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import write_json
 from rmpe_jax.experiments.evaluate import evaluate_run, metrics_table
+from rmpe_jax.files import write_json
 from rmpe_jax.progress import duration, progress
 
 TRAIN_SEEDS = range(0, 2500)

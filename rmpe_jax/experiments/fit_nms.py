@@ -10,9 +10,9 @@ import numpy as np
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.arrays import ground_truth_arrays
-from rmpe_jax.evaluation.coco import coco_ap, load_ground_truth
+from rmpe_jax.evaluation.coco import Annotations, coco_ap, load_ground_truth
 from rmpe_jax.evaluation.nms import proposal_groups, suppressed
-from rmpe_jax.evaluation.results import person_records, write_json
+from rmpe_jax.evaluation.results import person_records
 from rmpe_jax.pose_nms import PoseNmsParams, params_to_dict, pose_nms_batch
 from rmpe_jax.pose_nms.fit import PoseNmsFit, Search, fit_pose_nms, oks_ap
 from rmpe_jax.skeletons import Skeleton
@@ -27,7 +27,7 @@ _LABELS = {
 
 def fit_nms(
     results_path: str | os.PathLike,
-    annotations: str | os.PathLike,
+    annotations: Annotations,
     out: str | os.PathLike,
     start: PoseNmsParams,
     skeleton: Skeleton,
@@ -42,7 +42,7 @@ def fit_nms(
 
     Args:
       results_path: results in COCO's form before any NMS, with `bbox` and `bbox_score`.
-      annotations: COCO keypoint ground truth of the same pictures.
+      annotations: COCO keypoint ground truth of the same pictures, a file or what it holds.
       out: folder, made if need be.
       start: where the search begins; the form of the rule stays.
       skeleton: joint set of both files.

@@ -1,14 +1,14 @@
-"""Result files written whole, detection files of both forms read, bad ones refused."""
+"""Result files as they are in memory, detection files of both forms read, bad ones refused."""
 
 import json
-import os
 
 import numpy as np
 import pytest
 
 from rmpe_jax.data.mpii import read_mpii
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import coco_results, load_detections, write_json
+from rmpe_jax.evaluation.results import coco_results, load_detections
+from rmpe_jax.files import write_json
 from rmpe_jax.skeletons import COCO, MPII
 
 
@@ -149,25 +149,3 @@ def test_results_round_trip(tmp_path):
     poses = np.array([r["keypoints"] for r in loaded]).reshape(2, 17, 3)
     np.testing.assert_allclose(poses[..., :2], keypoints, atol=5.1e-4)
     np.testing.assert_allclose(poses[..., 2], scores, atol=6e-7)
-
-
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
-    path = tmp_path / "metrics.json"
-    write_json(path, {"AP": 0.5})
-    with pytest.raises(UserError, match="not a finite number"):
-        write_json(path, {"AP": float("nan")})
-
-    def full(*_):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match=r"metrics\.json cannot be written \(No space left"):
-        write_json(path, {"AP": 0.6})
-    assert json.loads(path.read_text()) == {"AP": 0.5}
-    assert os.listdir(tmp_path) == ["metrics.json"]
-
-
-def test_a_file_in_the_way(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="cannot be written"):
-        write_json(tmp_path / "file" / "results.json", [])

@@ -1,0 +1,76 @@
+"""Result files that are whole or not there at all."""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Iterable, Iterator
+from typing import IO, Any
+
+from rmpe_jax.errors import UserError
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[IO[str]]:
+    """A text file to write, which takes the place of `path` once the block ends without an error.
+
+    Until then, and after an error, `path` is what it was. Missing folders are made.
+
+    Raises:
+      UserError: the folder or the disk does not take it.
+    """
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "w", encoding="utf-8") as file:
+            yield file
+        os.replace(temporary, path)
+    except OSError as error:
+        raise not_writable(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+
+
+def not_writable(path: str | os.PathLike, error: OSError) -> UserError:
+    """What to tell whoever asked for a file that cannot be written."""
+    return UserError(
+        f"{path} cannot be written ({error.strerror}): make room or choose another place"
+    )
+
+
+def write_json(path: str | os.PathLike, content: Any) -> None:
+    """Write JSON so that `path` holds the old or the new content and never a part of it.
+
+    Raises:
+      UserError: the folder or the disk does not take it, or `content` holds NaN or infinity.
+    """
+    with replacing(path) as file:
+        file.write(to_json(content, path))
+
+
+def write_json_list(path: str | os.PathLike, items: Iterable[Any]) -> None:
+    """Write a JSON list like `write_json`, a line for each item, held in memory one at a time.
+
+    Raises:
+      UserError: as in `write_json`.
+    """
+    with replacing(path) as file:
+        separator = "[\n"
+        for item in items:
+            file.write(separator + to_json(item, path))
+            separator = ",\n"
+        file.write("[]\n" if separator == "[\n" else "\n]\n")
+
+
+def to_json(content: Any, path: str | os.PathLike) -> str:
+    """One line of JSON for the file at `path`.
+
+    Raises:
+      UserError: `content` holds NaN or infinity.
+    """
+    try:
+        return json.dumps(content, allow_nan=False)
+    except ValueError:
+        raise UserError(f"{path} is not written: a result is not a finite number") from None
