@@ -2,9 +2,11 @@
 
   python eval.py --config=configs/synthetic.py --workdir=demo/run --boxes=gt --flip_test
   python eval.py --config=configs/synthetic.py --workdir=demo/run --boxes=demo/val/detections.json
+  python eval.py --config=configs/synthetic.py --workdir=demo/run --boxes=boxes.json --nms=rmpe
 
 Writes metrics.json, results.json (COCO's result form) and people.png (best, median and worst
-people) to WORKDIR/eval/, one folder for each data set and kind of boxes, and prints the metrics.
+people) to WORKDIR/eval/, one folder for each data set, kind of boxes and NMS, and prints the
+metrics.
 """
 
 import pathlib
@@ -27,6 +29,12 @@ _CHECKPOINT = flags.DEFINE_enum("checkpoint", "last", ["last", "best"], "Which c
 _FLIP_TEST = flags.DEFINE_bool("flip_test", False, "Average with the mirrored crop.")
 _FLIP_SHIFT = flags.DEFINE_bool(
     "flip_shift", False, "Move the mirrored heatmaps by a pixel, for networks aligned like that."
+)
+_NMS = flags.DEFINE_string(
+    "nms",
+    None,
+    "NMS of the poses before they are scored: none, box, oks, soft_oks, paper, rmpe, alphapose, or "
+    "a params.json of rmpe fit-nms. By default none for annotated boxes and oks for a detector's.",
 )
 _SKIP_UNKNOWN = flags.DEFINE_bool(
     "skip_unknown", False, "Leave out detections of pictures that the data set does not have."
@@ -59,7 +67,9 @@ def evaluate() -> None:
         raise UserError("no data set to evaluate on: give --data, or config.data.evaluate")
     for spec in specs:
         boxes = _BOXES.value
-        name = f"{spec.replace(':', '-').replace('/', '_')}-{pathlib.Path(boxes).stem}"
+        nms = _NMS.value or ("none" if boxes == "gt" else "oks")
+        parts = [spec.replace(":", "-").replace("/", "_"), pathlib.Path(boxes).stem]
+        name = "-".join([*parts, pathlib.Path(nms).stem] if _NMS.value else parts)
         out = pathlib.Path(_OUT.value or workdir / "eval") / name
         metrics = evaluate_run(
             config,
@@ -70,8 +80,10 @@ def evaluate() -> None:
             flip_test=_FLIP_TEST.value,
             flip_shift=_FLIP_SHIFT.value,
             skip_unknown=_SKIP_UNKNOWN.value,
+            nms=nms,
         )
-        print(metrics_table({f"{spec}, boxes {boxes}, step {meta['step']}": metrics}))
+        title = f"{spec}, boxes {boxes}, NMS {nms}, step {meta['step']}"
+        print(metrics_table({title: metrics}))
         print(f"files: {out}")
 
 

@@ -121,3 +121,19 @@ def placement_error(
     wanted = theta_from_pixels(geometry.invert(centred_from_crop), size)
     corners = jnp.array([[-1, -1], [1, -1], [-1, 1], [1, 1]], theta.dtype)
     return jnp.linalg.norm(geometry.transform_points(theta - wanted, corners), axis=-1).mean()
+
+
+def theta_size(theta: Float[Array, "b 2 3"]) -> dict[str, Float[Array, ""]]:
+    """How far thetas are from the identity, means over the batch, for the log.
+
+    `theta_change` is the mean of |theta - identity| over its six numbers, `theta_translation` the
+    length of the translation in half sides of the crop, and `theta_scale` the length scale of the
+    linear part: below 1 the view is magnified.
+    """
+    identity = jnp.eye(2, 3, dtype=theta.dtype)
+    determinant = theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0]
+    return {
+        "theta_change": jnp.abs(theta - identity).mean(),
+        "theta_translation": jnp.linalg.norm(theta[:, :, 2], axis=-1).mean(),
+        "theta_scale": jnp.sqrt(jnp.abs(determinant)).mean(),
+    }

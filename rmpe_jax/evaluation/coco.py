@@ -11,7 +11,9 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
+from rmpe_jax import geometry
 from rmpe_jax.data.annotations import read_json
+from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.results import PERSON
 
@@ -117,6 +119,31 @@ def load_ground_truth(annotations: Annotations, num_keypoints: int | None) -> di
     people = [_person(a, num_keypoints, name) for a in content["annotations"] if _is_person(a)]
     categories = [{"id": PERSON, "name": "person"}]
     return {"images": content["images"], "annotations": people, "categories": categories}
+
+
+def coco_content(dataset: PoseDataset) -> dict:
+    """Any data set's people as COCO keypoint ground truth, in its own joint set."""
+    annotations = []
+    for picture in dataset.pictures:
+        boxes = geometry.xywh_from_xyxy(picture.bboxes)
+        labelled = picture.visibility[..., None] > 0
+        joints = np.where(labelled, picture.keypoints, 0)
+        joints = np.concatenate([joints, picture.visibility[..., None]], -1)
+        for person in range(len(boxes)):
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,  # 0 is "no match" to pycocotools
+                    "image_id": picture.image_id,
+                    "category_id": PERSON,
+                    "iscrowd": int(picture.iscrowd[person]),
+                    "num_keypoints": int((picture.visibility[person] > 0).sum()),
+                    "keypoints": joints[person].ravel().tolist(),
+                    "bbox": boxes[person].tolist(),
+                    "area": float(picture.area[person]),
+                }
+            )
+    images = [{"id": picture.image_id} for picture in dataset.pictures]
+    return {"images": images, "annotations": annotations}
 
 
 def _is_person(annotation: dict) -> bool:

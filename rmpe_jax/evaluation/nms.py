@@ -1,6 +1,7 @@
 """NMS of results in COCO's form: pictures to arrays, and what is left back to results."""
 
 import collections
+import functools
 from collections.abc import Callable, Sequence
 
 import jax
@@ -10,14 +11,43 @@ import numpy as np
 from rmpe_jax import geometry
 from rmpe_jax.evaluation.results import ImageId, coco_results
 from rmpe_jax.padding import bucket, pad_people
-from rmpe_jax.pose_nms import Poses, Proposals
+from rmpe_jax.pose_nms import Poses, Proposals, load_params, pose_nms_batch
+from rmpe_jax.pose_nms.baselines import box_nms, oks_nms, soft_oks_nms
+from rmpe_jax.skeletons import Skeleton
+
+Nms = Callable[[Proposals], Poses]  # of a batch of pictures
+
+BASELINES = ("none", "box", "oks", "soft_oks")
+
+
+def open_nms(name: str, skeleton: Skeleton) -> Nms | None:
+    """The NMS of a name, for `suppressed`; None for `none`.
+
+    Args:
+      name: one of `BASELINES`, a preset of pose NMS (`paper`, `rmpe`, `alphapose`), or the
+        params.json that `rmpe fit-nms` wrote.
+      skeleton: joint set of the poses, whose sigmas OKS takes.
+
+    Raises:
+      UserError: it is none of these.
+    """
+    if name == "none":
+        return None
+    if name not in BASELINES:
+        return functools.partial(pose_nms_batch, params=load_params(name))
+    baselines = {
+        "box": box_nms,
+        "oks": functools.partial(oks_nms, sigmas=skeleton.sigmas),
+        "soft_oks": functools.partial(soft_oks_nms, sigmas=skeleton.sigmas),
+    }
+    return jax.jit(jax.vmap(baselines[name]))
 
 
 def suppressed(
     results: Sequence[dict],
     num_keypoints: int,
     image_ids: Sequence[ImageId],
-    nms: Callable[[Proposals], Poses],
+    nms: Nms,
 ) -> list[dict]:
     """The results that NMS leaves, with its keypoints and scores.
 

@@ -18,6 +18,9 @@ from jaxtyping import Float, Int
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.coco import coco_ap
+from rmpe_jax.evaluation.mpii import mpii_map
+from rmpe_jax.evaluation.mpii_people import mpii_ground_truth, mpii_predictions
+from rmpe_jax.evaluation.nms import Nms, suppressed
 from rmpe_jax.evaluation.pckh import head_sizes_from_keypoints, pckh
 from rmpe_jax.evaluation.results import coco_results, load_detections
 from rmpe_jax.skeletons import Skeleton
@@ -65,21 +68,24 @@ def evaluate(
     keypoints: Float[np.ndarray, "m j 2"],
     keypoint_scores: Float[np.ndarray, "m j"],
     model_skeleton: Skeleton,
+    nms: Nms | None = None,
 ) -> tuple[dict[str, float], list[dict]]:
     """Metrics of the data set's own benchmark, and the poses in COCO's result form.
 
     COCO's joints are scored by `coco_ap` on the annotation file, MPII's and LSP's by `pckh` on the
-    boxes of annotated people.
+    boxes of annotated people, MPII's on a detector's boxes by `mpii_map`.
 
     Args:
       keypoints: image pixels, one pose per box, in `model_skeleton`. A pose that is all NaN (its
         picture could not be read) is none: it gives no result and its person counts as missed.
       keypoint_scores: 0 to 1.
       model_skeleton: the network's joint set; it must have the data set's joints, as the union has.
+      nms: what thins the results out before they are scored (see `nms.open_nms`). PCKh, which
+        takes one pose of each person, is of the poses before it.
 
     Returns:
-      The metrics, fractions for COCO and percent for PCKh, and one result per pose in the data
-      set's joint set.
+      The metrics, fractions for COCO and percent for MPII and LSP, and one result per pose in the
+      data set's joint set.
 
     Raises:
       UserError: the network lacks joints of the data set, the data set has no protocol here, or
@@ -88,11 +94,30 @@ def evaluate(
     joints = model_joints(model_skeleton, dataset.skeleton)
     keypoints, keypoint_scores = keypoints[:, joints], keypoint_scores[:, joints]
     results = _results(dataset, person_boxes, keypoints, keypoint_scores)
+    if nms is not None:
+        image_ids = [picture.image_id for picture in dataset.pictures]
+        results = suppressed(results, dataset.skeleton.num_keypoints, image_ids, nms)
+    known_people = (person_boxes.person_index >= 0).all()
+    if dataset.skeleton.name == "lsp" or (dataset.skeleton.name == "mpii" and known_people):
+        return _pckh_of(dataset, person_boxes, keypoints), results
+    return score_results(dataset, results), results
+
+
+def score_results(dataset: PoseDataset, results: list[dict]) -> dict[str, float]:
+    """The benchmark's metrics of several people in a picture: COCO's AP, or MPII's mAP.
+
+    Args:
+      results: COCO's result form in the data set's joint set, after NMS.
+
+    Raises:
+      UserError: the data set has no such benchmark here.
+    """
     if dataset.skeleton.name == "coco":
         image_ids = [picture.image_id for picture in dataset.pictures]
-        return coco_ap(dataset.annotations, results, image_ids=image_ids), results
-    if dataset.skeleton.name in ("mpii", "lsp"):
-        return _pckh_of(dataset, person_boxes, keypoints), results
+        return coco_ap(dataset.annotations, results, image_ids=image_ids)
+    if dataset.skeleton.name == "mpii":
+        metrics = mpii_map(mpii_ground_truth(dataset), mpii_predictions(results))
+        return {"mAP": metrics.pop("mAP")} | metrics
     raise UserError(
         f"{dataset.name}: no metric for {dataset.skeleton.name} joints: use COCO, MPII or LSP"
     )

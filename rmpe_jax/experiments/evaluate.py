@@ -9,6 +9,7 @@ import ml_collections
 
 from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.protocol import boxes_of, evaluate
 from rmpe_jax.evaluation.results import write_json
 from rmpe_jax.evaluation.top_down import make_predict, predict_boxes
@@ -27,6 +28,7 @@ def evaluate_run(
     flip_test: bool = False,
     flip_shift: bool = False,
     skip_unknown: bool = False,
+    nms: str = "none",
 ) -> dict[str, float]:
     """Evaluates a network on a data set; writes `metrics.json`, `results.json`, `people.png`.
 
@@ -39,9 +41,10 @@ def evaluate_run(
       flip_test: average with the mirrored crop.
       flip_shift: move the mirrored heatmaps by a pixel first.
       skip_unknown: leave out detections of pictures that the data set does not have.
+      nms: of the poses, before they are scored; a name that `nms.open_nms` knows.
 
     Returns:
-      The metrics: COCO's as fractions, PCKh in percent.
+      The metrics: COCO's as fractions, MPII's and LSP's in percent.
 
     Raises:
       UserError: data, boxes or folder cannot be used.
@@ -62,7 +65,9 @@ def evaluate_run(
         batch_size=64,
         num_threads=config.data.num_threads,
     )
-    metrics, results = evaluate(dataset, person_boxes, keypoints, scores, skeleton)
+    metrics, results = evaluate(
+        dataset, person_boxes, keypoints, scores, skeleton, open_nms(nms, dataset.skeleton)
+    )
     # NaN, for a joint that nobody has, is not JSON.
     finite = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
     try:
@@ -70,7 +75,8 @@ def evaluate_run(
     except OSError as error:
         raise UserError(f"{out}: cannot be made, {error.strerror}; name another folder") from error
     write_json(
-        out / "metrics.json", {"data": spec, "boxes": boxes, "flip_test": flip_test} | finite
+        out / "metrics.json",
+        {"data": spec, "boxes": boxes, "nms": nms, "flip_test": flip_test} | finite,
     )
     write_json(out / "results.json", results)
     sheet = people_sheet(dataset, person_boxes, keypoints, scores, skeleton)

@@ -37,6 +37,15 @@ from rmpe_jax.training.step import make_train_step
 
 TERMINATED = 128 + signal.SIGTERM  # exit status after a SIGTERM
 
+# Of runs with a spatial transformer, beside the metrics that every run has.
+STN_METRICS = (
+    "parallel_loss",
+    "placement",
+    "theta_change",
+    "theta_translation",
+    "theta_scale",
+)
+
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dict[str, float]:
     """Trains until `config.total_steps`, from the last checkpoint of `workdir` if there is one.
@@ -335,7 +344,7 @@ class _Log:
             "train/data_wait": min(self._waited / seconds, 1.0),
             "train/corrupt": float(self._corrupt),
         }
-        for name in ("parallel_loss", "placement"):  # of runs with a spatial transformer
+        for name in STN_METRICS:
             if name in sums[0]:
                 values[f"train/{name}"] = float(np.mean([m[name] for m in sums]))
         overall = (step - self._run_start) / max(now - self._run_begin, 1e-9)

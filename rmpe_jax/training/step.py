@@ -14,7 +14,7 @@ from rmpe_jax import geometry
 from rmpe_jax.codec import Codec
 from rmpe_jax.losses import heatmap_accuracy
 from rmpe_jax.models.rmpe import TrainingOutputs
-from rmpe_jax.spatial_transformer import placement_error
+from rmpe_jax.spatial_transformer import placement_error, theta_size
 from rmpe_jax.training.optimizers import join_frozen, split_frozen
 from rmpe_jax.training.state import TrainState
 
@@ -97,6 +97,7 @@ def sstn_loss(
     """
     centred_from_crop = batch["centred_from_crop"]
     metrics = {"placement": placement_error(outputs.theta, centred_from_crop, codec.input_size)}
+    metrics |= theta_size(outputs.theta)
     if outputs.parallel_heatmaps is None:
         return 0.0, metrics
     keypoints = geometry.transform_points(centred_from_crop, batch["keypoints"])
