@@ -20,6 +20,7 @@ PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
 # roof, which nothing else imports, may. Files beside the rooms are the base, if not named here.
 FLOORS = (
     {"base"},
+    {"skeletons"},
     {"models", "pgpg", "pose_nms"},
     {"data"},
     {"interop", "evaluation"},

@@ -114,7 +114,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.ConfigDict) -> None:
     _known("model.name", model.name, SPPE_NAMES)
-    _known("model.skeleton", model.skeleton, tuple(SKELETONS))
+    if not re.fullmatch(r"unnamed_[1-9]\d*", model.skeleton):  # see get_skeleton
+        _known("model.skeleton", model.skeleton, tuple(SKELETONS))
     _known("model.dtype", model.dtype, ("float32", "bfloat16"))
     _known("codec.loss", codec.loss, LOSSES)
     _known("codec.decode", codec.decode, DECODERS)

@@ -56,7 +56,7 @@ def test_pick_joints_goes_by_name(own_name, target_name, n):
             np.testing.assert_array_equal(moved[person, j], expected)
 
 
-@pytest.mark.parametrize("name", sorted(SKELETONS))
+@pytest.mark.parametrize("name", ["coco", "crowdpose", "lsp", "mpii", "union"])
 def test_the_union_keeps_everything(name):
     own = SKELETONS[name]
     keypoints = np.random.default_rng(0).normal(size=(own.num_keypoints, 2)).astype(np.float32)
