@@ -1,0 +1,91 @@
+"""A trained network as one file to hand on: safetensors, with its config as JSON in the header.
+
+Nothing in it is executed on reading. What `meta` holds is up to those who use the network: for a
+pose network `meta["config"]` is the part of the run's config that inference needs, and
+`meta["pose_nms"]`, if there, is what `pose_nms.params_to_dict` gives (`inference.pose_model`).
+"""
+
+import contextlib
+import json
+import os
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from flax import traverse_util
+
+from rmpe_jax.errors import UserError
+
+_KEY = "rmpe_jax"  # of the JSON in the header
+_SEPARATOR = "/"  # of the path of an array; flax's names have none
+
+
+def save_model(
+    path: str | os.PathLike,
+    variables: Mapping[str, Any],
+    meta: Mapping[str, Any],
+    *,
+    half: bool = False,
+) -> None:
+    """Writes variables and meta data as one file, whole or not at all.
+
+    Args:
+      path: of the file, by custom `NAME.safetensors`.
+      variables: of a Flax module, such as `{"params": …, "batch_stats": …}`; float arrays.
+      meta: for JSON; see above.
+      half: store arrays of two or more dimensions, nearly all of the bytes, as float16. Vectors,
+        among them the statistics of batch norms, whose range is wider, stay float32.
+
+    Raises:
+      UserError: the file cannot be written, or half precision cannot hold an array.
+    """
+    arrays = {
+        name: _stored(name, np.asarray(array, np.float32), half)
+        for name, array in traverse_util.flatten_dict(dict(variables), sep=_SEPARATOR).items()
+    }
+    content = safetensors.numpy.save(arrays, {_KEY: json.dumps(meta)})
+    path = pathlib.Path(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise UserError(f"{path} cannot be written ({error.strerror}): choose another") from None
+
+
+def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The variables, float32 NumPy arrays in nested dicts, and the meta data of a file.
+
+    Raises:
+      UserError: the file is missing, is something else, or is damaged.
+    """
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            meta = json.loads((file.metadata() or {})[_KEY])
+            names = list(file.keys())  # noqa: SIM118 (it is no dict)
+            arrays = {name: file.get_tensor(name).astype(np.float32) for name in names}
+    except OSError as error:
+        why = "not there" if isinstance(error, FileNotFoundError) else error
+        raise UserError(f"{path} cannot be read ({why}): name a model file") from None
+    except (safetensors.SafetensorError, KeyError, ValueError):
+        raise UserError(
+            f"{path} is no model file of rmpe_jax, or is damaged: fetch it again, or name a "
+            "training run's workdir"
+        ) from None
+    return traverse_util.unflatten_dict(arrays, sep=_SEPARATOR), meta
+
+
+def _stored(name: str, array: np.ndarray, half: bool) -> np.ndarray:
+    if not half or array.ndim < 2:
+        return np.array(array, order="C")
+    with np.errstate(over="ignore"):
+        stored = np.array(array, np.float16, order="C")
+    if not np.isfinite(stored).all():
+        raise UserError(f"{name} has values that float16 cannot hold: save it in full precision")
+    return stored
