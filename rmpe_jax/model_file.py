@@ -68,7 +68,7 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
             meta = json.loads((file.metadata() or {})[_KEY])
-            names = list(file.keys())  # noqa: SIM118 (it is no dict)
+            names = list(file.keys())
             arrays = {name: file.get_tensor(name).astype(np.float32) for name in names}
     except OSError as error:
         why = "not there" if isinstance(error, FileNotFoundError) else error
