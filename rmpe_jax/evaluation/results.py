@@ -20,7 +20,6 @@ from jaxtyping import Bool, Float, Int
 from rmpe_jax import geometry
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.files import write_json as write_json  # also found here
 
 PERSON = 1  # COCO's category id
 

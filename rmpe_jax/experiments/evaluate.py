@@ -11,8 +11,8 @@ from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.protocol import boxes_of, evaluate
-from rmpe_jax.evaluation.results import write_json
 from rmpe_jax.evaluation.top_down import make_predict, predict_boxes
+from rmpe_jax.files import write_json
 from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training.state import build_network
 from rmpe_jax.visualize import people_sheet

@@ -13,6 +13,7 @@ from rmpe_jax.evaluation.arrays import ground_truth_arrays
 from rmpe_jax.evaluation.coco import Annotations, coco_ap, load_ground_truth
 from rmpe_jax.evaluation.nms import proposal_groups, suppressed
 from rmpe_jax.evaluation.results import person_records
+from rmpe_jax.files import write_json
 from rmpe_jax.pose_nms import PoseNmsParams, params_to_dict, pose_nms_batch
 from rmpe_jax.pose_nms.fit import PoseNmsFit, Search, fit_pose_nms, oks_ap
 from rmpe_jax.skeletons import Skeleton

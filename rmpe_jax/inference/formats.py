@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rmpe_jax import skeletons
-from rmpe_jax.evaluation.results import PERSON, ImageId, coco_results
+from rmpe_jax.evaluation.results import PERSON, ImageId, coco_results, picture_stem
 from rmpe_jax.files import write_json, write_json_list
 from rmpe_jax.inference.poses import Poses
 from rmpe_jax.skeletons import Skeleton
@@ -57,7 +57,7 @@ def joint_rows(poses: Poses) -> Float[np.ndarray, "n k 3"]:
 
 def image_id_of(name: str) -> ImageId:
     """A picture's id: an integer for names such as COCO's `000000000139.jpg`, else the name."""
-    stem = _stem(name)
+    stem = picture_stem(name)
     return int(stem) if stem.isascii() and stem.isdecimal() else name
 
 
@@ -175,13 +175,7 @@ def write_openpose(
     used = set()
     for picture in pictures:
         flat = picture.name.replace("\\", "/").strip("/").replace("/", "_")
-        stem = pathlib.PurePosixPath(flat).stem
-        stem = flat if stem in used else stem
+        stem = flat if picture_stem(flat) in used else picture_stem(flat)
         used.add(stem)
         document = openpose_document(picture, skeleton)
         write_json(pathlib.Path(folder) / f"{stem}_keypoints.json", document)
-
-
-def _stem(name: str) -> str:
-    # Names come from Windows too.
-    return pathlib.PurePosixPath(name.replace("\\", "/")).stem

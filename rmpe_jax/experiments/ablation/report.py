@@ -8,9 +8,9 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float
 
-from rmpe_jax.evaluation.results import write_json
 from rmpe_jax.experiments.ablation.rows import ROWS, Row, rows_of
 from rmpe_jax.experiments.ablation.run import row_path
+from rmpe_jax.files import write_json
 
 PAPER_FULL = 80.8  # mAP of the paper's whole system
 

@@ -19,13 +19,14 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.coco import coco_ap, coco_content
 from rmpe_jax.evaluation.nms import open_nms, suppressed
 from rmpe_jax.evaluation.protocol import score_results
-from rmpe_jax.evaluation.results import person_records, write_json
+from rmpe_jax.evaluation.results import person_records
 from rmpe_jax.experiments.ablation.rows import FULL, Row, rows_of, trainings_of
 from rmpe_jax.experiments.ablation.trainings import Training, pgpg_folder, stages
 from rmpe_jax.experiments.evaluate import evaluate_run
 from rmpe_jax.experiments.fit_nms import fit_nms, search_line
 from rmpe_jax.experiments.fit_pgpg import Options, fit_from_files
 from rmpe_jax.experiments.stages import load_config
+from rmpe_jax.files import write_json
 from rmpe_jax.pose_nms import load_params
 from rmpe_jax.progress import progress
 
