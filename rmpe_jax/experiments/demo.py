@@ -30,7 +30,7 @@ def demo(out: pathlib.Path) -> None:
     """
     from rmpe_jax.training.checkpoints import load_variables
     from rmpe_jax.training.loop import train
-    from rmpe_jax.visualize import learning_curves
+    from rmpe_jax.visualize.curves import learning_curves
 
     begin = time.monotonic()
     _draw(out / "train", TRAIN_SEEDS)

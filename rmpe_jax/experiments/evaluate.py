@@ -15,7 +15,7 @@ from rmpe_jax.evaluation.top_down import make_predict, predict_boxes
 from rmpe_jax.files import write_json
 from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training.state import build_network
-from rmpe_jax.visualize import people_sheet
+from rmpe_jax.visualize.sheets import people_sheet
 
 
 def evaluate_run(

@@ -1,0 +1,68 @@
+"""Drawn poses: what is painted where, and how."""
+
+import numpy as np
+import pytest
+from standing_person import GRAY, color_at, middle, standing
+
+from rmpe_jax.skeletons import COCO
+from rmpe_jax.visualize import draw_poses
+from rmpe_jax.visualize import poses as drawing
+
+
+def test_sides_have_their_colours_and_the_image_stays():
+    pose = standing()
+    before = GRAY.copy()
+    drawn = draw_poses(GRAY, pose[None], np.ones((1, 17)), COCO)
+    np.testing.assert_array_equal(GRAY, before)
+    assert drawn.shape == GRAY.shape
+    assert drawn.dtype == np.uint8
+    assert color_at(drawn, middle(pose, "left_hip", "left_knee")) == drawing.LEFT
+    assert color_at(drawn, middle(pose, "right_hip", "right_knee")) == drawing.RIGHT
+    assert color_at(drawn, middle(pose, "left_shoulder", "right_shoulder")) == drawing.MIDDLE
+    assert color_at(drawn, (5, 5)) == (128, 128, 128)
+
+
+def test_unsure_joints_and_their_limbs_are_not_drawn():
+    pose = standing()
+    scores = np.ones((1, 17))
+    scores[0, COCO.index("left_ankle")] = 0.1
+    drawn = draw_poses(GRAY, pose[None], scores, COCO)
+    assert color_at(drawn, middle(pose, "left_knee", "left_ankle")) == (128, 128, 128)
+    assert color_at(drawn, middle(pose, "right_knee", "right_ankle")) == drawing.RIGHT
+    none = draw_poses(GRAY, pose[None], scores, COCO, threshold=1.1)
+    np.testing.assert_array_equal(none, GRAY)
+
+
+def test_lines_grow_with_the_person():
+    drawn = [
+        draw_poses(
+            np.full((s * 240, s * 200, 3), 128, np.uint8),
+            standing()[None] * s,
+            np.ones((1, 17)),
+            COCO,
+        )
+        for s in (2, 4)
+    ]
+    inked = [(image != 128).any(-1).mean() for image in drawn]
+    assert inked[0] == pytest.approx(inked[1], rel=0.25)
+
+
+def test_joints_far_outside_or_not_finite_do_no_harm():
+    pose = np.stack([standing(), standing(), standing()])
+    pose[0, 0] = (1e12, -1e12)
+    pose[1, 5] = np.nan
+    pose[2, 7] = np.inf
+    drawn = draw_poses(GRAY, pose, np.ones((3, 17)), COCO)
+    assert (drawn != GRAY).any()
+
+
+def test_nobody():
+    drawn = draw_poses(GRAY, np.zeros((0, 17, 2)), np.zeros((0, 17)), COCO)
+    np.testing.assert_array_equal(drawn, GRAY)
+
+
+def test_boxes_are_drawn():
+    drawn = draw_poses(
+        GRAY, standing()[None], np.ones((1, 17)), COCO, np.array([[50.0, 20, 150, 220]])
+    )
+    np.testing.assert_allclose(color_at(drawn, (50, 25)), drawing.BOX, atol=12)
