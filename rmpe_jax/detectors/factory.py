@@ -1,0 +1,39 @@
+"""Detectors by what a user writes on a command line."""
+
+import pathlib
+
+from rmpe_jax.data.datasets import open_dataset
+from rmpe_jax.detectors.lookup import from_file, ground_truth, whole_picture
+from rmpe_jax.detectors.onnx import open_onnx
+from rmpe_jax.detectors.protocol import Detector
+from rmpe_jax.errors import UserError
+
+_FORMS = "whole, gt:DATASET, FILE.json[:ANNOTATIONS.json] or MODEL.onnx[:LAYOUT]"
+
+
+def open_detector(text: str, score_threshold: float | None = None) -> Detector:
+    """The detector that `text` names.
+
+    Args:
+      text: `whole`, the picture as one box; `gt:` and a data set as in `open_dataset`, its
+        annotated boxes; `FILE.json`, detections in COCO's or AlphaPose's form, with
+        `:ANNOTATIONS.json` after it if only that knows the names of its ids; `MODEL.onnx`, a
+        network, with `:LAYOUT` after it if its outputs do not tell (see `open_onnx`).
+      score_threshold: boxes that score less are left out; if not given, a file's boxes are all
+        taken and a network has a threshold of its own.
+
+    Raises:
+      UserError: `text` is of no such form, or what it names cannot be used.
+    """
+    kind, _, rest = text.partition(":")
+    suffix = pathlib.Path(kind).suffix.lower()
+    if text == "whole":
+        return whole_picture
+    if kind == "gt":
+        return ground_truth(open_dataset(rest))
+    if suffix == ".json":
+        threshold = {} if score_threshold is None else {"score_threshold": score_threshold}
+        return from_file(kind, rest or None, **threshold)
+    if suffix == ".onnx":
+        return open_onnx(kind, rest, score_threshold)
+    raise UserError(f"{text!r} names no detector: write {_FORMS}")

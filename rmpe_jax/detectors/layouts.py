@@ -1,0 +1,177 @@
+"""What detection networks put out, and how people's boxes are read from it.
+
+A decoder takes a network's outputs for one picture and gives every candidate's box (n, 4), xyxy in
+pixels of the network's input, and its score as a person (n,), whatever other classes score. It
+raises a `LayoutError` if the outputs are not of its layout. "cells" are those of the grids of
+strides 8, 16, 32 (or 8 to 64, or 4 to 32), row by row, one grid after the other.
+"""
+
+from collections.abc import Callable, Container, Sequence
+
+import numpy as np
+from jaxtyping import Float
+from scipy.special import expit
+
+Outputs = Sequence[np.ndarray]
+Candidates = tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]
+Decoder = Callable[[Outputs, tuple[int, int], int], Candidates]
+
+_STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
+_FASTESTDET_STRIDE = 16
+_MAX_SELECTED = 1000
+
+
+class LayoutError(Exception):
+    """Outputs of another layout."""
+
+
+def decode_yolox(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
+    """YOLOX (Ge et al., 2021): (1, cells, 5 + classes).
+
+    A row holds x, y in cells from the cell's corner, log width, log height in cells, objectness,
+    class scores; the score is objectness times class score.
+    """
+    grids = {len(grid[1]): grid for grid in _grids(input_size)}
+    rows = _table(outputs, grids.keys(), 6 + person_class)
+    corners, stride = grids[len(rows)]
+    bboxes = _xyxy((rows[:, :2] + corners) * stride, np.exp(rows[:, 2:4]) * stride)
+    return bboxes, rows[:, 4] * rows[:, 5 + person_class]
+
+
+def decode_yolov5(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
+    """YOLOv5, YOLOv7: (1, 3 * cells, 5 + classes).
+
+    A row holds centre x, y, width, height in input pixels, objectness, class scores.
+    """
+    counts = {3 * len(stride) for _, stride in _grids(input_size)}
+    rows = _table(outputs, counts, 6 + person_class)
+    return _xyxy(rows[:, :2], rows[:, 2:4]), rows[:, 4] * rows[:, 5 + person_class]
+
+
+def decode_yolov8(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
+    """YOLOv8, YOLO11, YOLO12: (1, 4 + classes, cells); the pose networks too.
+
+    A column holds centre x, y, width, height in input pixels, class scores.
+    """
+    counts = {len(stride) for _, stride in _grids(input_size)}
+    turned = [output.swapaxes(-1, -2) for output in outputs if output.ndim > 1]
+    rows = _table(turned, counts, 5 + person_class)
+    return _xyxy(rows[:, :2], rows[:, 2:4]), rows[:, 4 + person_class]
+
+
+def decode_yolov10(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
+    """YOLOv10, YOLO26 and exports with NMS inside: (1, at most 1000, 6).
+
+    A row holds x1, y1, x2, y2 in input pixels, score, class.
+    """
+    del input_size
+    rows = _table(outputs, range(_MAX_SELECTED + 1), 6)
+    if rows.shape[1] != 6:
+        raise LayoutError
+    return rows[:, :4], np.where(rows[:, 5] == person_class, rows[:, 4], 0)
+
+
+def decode_ssd(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
+    """SSD with decoded boxes: (1, n, 4) and (1, n, classes), the background being a class.
+
+    Boxes are x1, y1, x2, y2 as fractions of the input. Of two outputs with four columns the first
+    is the boxes.
+    """
+    arrays = [_single(output) for output in outputs]
+    if len(arrays) != 2 or any(array.ndim != 2 for array in arrays):
+        raise LayoutError
+    boxes, scores = sorted(arrays, key=lambda array: array.shape[1] != 4)
+    if boxes.shape != (len(scores), 4) or scores.shape[1] <= person_class:
+        raise LayoutError
+    height, width = input_size
+    return boxes * np.array([width, height] * 2, np.float32), scores[:, person_class]
+
+
+def decode_fastestdet(
+    outputs: Outputs, input_size: tuple[int, int], person_class: int
+) -> Candidates:
+    """FastestDet (Ma, 2022): (1, 5 + classes, h, w), a grid of stride 16.
+
+    A cell holds objectness, the centre's tanh-inverse offset from the cell's corner in cells, the
+    logits of width and height as fractions of the input, class scores. The score is
+    objectness^0.6 times class score^0.4.
+    """
+    grid = (input_size[0] // _FASTESTDET_STRIDE, input_size[1] // _FASTESTDET_STRIDE)
+    if len(outputs) != 1:
+        raise LayoutError
+    cells = _single(outputs[0])
+    if cells.shape[1:] != grid or len(cells) <= 5 + person_class:
+        raise LayoutError
+    cells = cells.reshape(len(cells), -1)
+    corners, stride = _grid(input_size, (_FASTESTDET_STRIDE,))
+    centers = (np.tanh(cells[1:3].T) + corners) * stride
+    sizes = expit(cells[3:5].T) * np.array(input_size[::-1], np.float32)
+    return _xyxy(centers, sizes), cells[0] ** 0.6 * cells[5 + person_class] ** 0.4
+
+
+DECODERS: dict[str, Decoder] = {
+    "yolox": decode_yolox,
+    "yolov5": decode_yolov5,
+    "yolov8": decode_yolov8,
+    "yolov10": decode_yolov10,
+    "ssd": decode_ssd,
+    "fastestdet": decode_fastestdet,
+}
+
+
+def fitting_layouts(
+    outputs: Outputs, input_size: tuple[int, int], person_class: int = 0
+) -> list[str]:
+    """The layouts that outputs of such shapes can be of."""
+    return [name for name in DECODERS if fits(name, outputs, input_size, person_class)]
+
+
+def fits(layout: str, outputs: Outputs, input_size: tuple[int, int], person_class: int = 0) -> bool:
+    """Whether outputs of such shapes can be of this layout."""
+    try:
+        with np.errstate(all="ignore"):
+            DECODERS[layout](outputs, input_size, person_class)
+    except LayoutError:
+        return False
+    return True
+
+
+def _single(output: np.ndarray) -> np.ndarray:
+    """Without the axis of the batch, which has one picture."""
+    return output[0] if output.ndim > 2 and output.shape[0] == 1 else output
+
+
+def _table(outputs: Outputs, counts: Container[int], columns: int) -> Float[np.ndarray, "n c"]:
+    """The first output with so many rows and at least so many columns.
+
+    Raises:
+      LayoutError: there is none.
+    """
+    for output in map(_single, outputs):
+        if output.ndim == 2 and len(output) in counts and output.shape[1] >= columns:
+            return output
+    raise LayoutError
+
+
+def _grids(
+    input_size: tuple[int, int],
+) -> list[tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 1"]]]:
+    return [_grid(input_size, strides) for strides in _STRIDES]
+
+
+def _grid(
+    input_size: tuple[int, int], strides: Sequence[int]
+) -> tuple[Float[np.ndarray, "n 2"], Float[np.ndarray, "n 1"]]:
+    """The (x, y) of every cell's corner in cells, and its stride in pixels."""
+    corners, stride = [], []
+    for step in strides:
+        y, x = np.mgrid[: input_size[0] // step, : input_size[1] // step]
+        corners.append(np.stack([x.ravel(), y.ravel()], -1))
+        stride.append(np.full((x.size, 1), step))
+    return np.concatenate(corners).astype(np.float32), np.concatenate(stride).astype(np.float32)
+
+
+def _xyxy(
+    centers: Float[np.ndarray, "n 2"], sizes: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "n 4"]:
+    return np.concatenate([centers - sizes / 2, centers + sizes / 2], -1)

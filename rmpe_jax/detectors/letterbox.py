@@ -1,0 +1,52 @@
+"""A picture fitted into a network's input, and the exact way back for boxes.
+
+Resizing a picture of width w to width v maps its outer edges onto each other, so box edges map by
+x_input = left + x_image * v / w, with no half pixels: they are edges of pixels counted from 0 in
+both frames (docs/frames.md). The factor is that of the rounded width v, and each axis has its own.
+"""
+
+from typing import Literal
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from rmpe_jax import geometry
+
+Resize = Literal["letterbox", "corner", "stretch"]
+
+
+def fit_picture(
+    image: UInt8[np.ndarray, "h w 3"], input_size: tuple[int, int], resize: Resize, fill: int = 114
+) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "2 3"]]:
+    """Resize a picture to a network's input, bilinearly.
+
+    Args:
+      image: any picture.
+      input_size: (height, width) of the input.
+      resize: keep the aspect and put the picture in the middle (`letterbox`) or into the upper
+        left (`corner`), or fill the input with it (`stretch`).
+      fill: grey value of the borders.
+
+    Returns:
+      The input, and the affine image_from_input of box edges.
+    """
+    height, width = image.shape[:2]
+    scale = min(input_size[0] / height, input_size[1] / width)
+    size = (max(round(height * scale), 1), max(round(width * scale), 1))
+    size = input_size if resize == "stretch" else size
+    top, left = (input_size[0] - size[0]) // 2, (input_size[1] - size[1]) // 2
+    if resize == "corner":
+        top = left = 0
+    resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    picture = np.full((*input_size, 3), fill, np.uint8)
+    picture[top : top + size[0], left : left + size[1]] = resized
+    x, y = width / size[1], height / size[0]  # image pixels per input pixel
+    return picture, np.array([[x, 0, -x * left], [0, y, -y * top]], np.float32)
+
+
+def transform_boxes(
+    affine: Float[np.ndarray, "2 3"], bboxes: Float[np.ndarray, "n 4"]
+) -> Float[np.ndarray, "n 4"]:
+    """Boxes (xyxy) through an affine of box edges without rotation."""
+    return geometry.transform_points(affine, bboxes.reshape(-1, 2)).reshape(-1, 4)
