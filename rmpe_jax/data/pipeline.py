@@ -12,13 +12,14 @@ import logging
 import multiprocessing
 import os
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from typing import Any
 
 import cv2
 import grain
 import numpy as np
 from absl import flags
+from jaxtyping import UInt8
 
 from rmpe_jax.data import augment
 from rmpe_jax.data.augment import Augmentation
@@ -81,18 +82,35 @@ def train_dataset(
     """
     if len(source) == 0:
         raise UserError("no people to train on: the data set is empty")
+    load = _LoadPerson(
+        source, skeleton, tuple(input_size), augmentation, padding, proposals, strict
+    )
+    return endless_batches(len(source), load, batch_size, seed, process_index, process_count)
+
+
+def endless_batches(
+    count: int,
+    load: Callable[[int, np.random.Generator], dict[str, Any]],
+    batch_size: int,
+    seed: int,
+    process_index: int = 0,
+    process_count: int = 1,
+) -> grain.MapDataset:
+    """Batches of what `load` makes of an index below `count` and a generator, shuffled anew in
+    each epoch; element i is this process's share of batch i.
+
+    Raises:
+      UserError: `process_count` does not divide the batch size.
+    """
     if batch_size % process_count:
         raise UserError(
             f"batch size {batch_size} cannot be shared by {process_count} processes: "
             "make it a multiple of their number"
         )
-    load = _LoadPerson(
-        source, skeleton, tuple(input_size), augmentation, padding, proposals, strict
-    )
-    people = grain.MapDataset.range(len(source)).seed(seed).shuffle().repeat().random_map(load)
-    # Shared out after the random map: each person's random numbers follow from its place in the
-    # whole stream, so that any number of processes makes the same crops.
-    return people[process_index::process_count].batch(batch_size // process_count)
+    elements = grain.MapDataset.range(count).seed(seed).shuffle().repeat().random_map(load)
+    # Shared out after the random map: each element's random numbers follow from its place in the
+    # whole stream, so that any number of processes makes the same ones.
+    return elements[process_index::process_count].batch(batch_size // process_count)
 
 
 def iterate(
@@ -156,7 +174,7 @@ class _LoadPerson:
     strict: bool
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        person, image, corrupt = self._read(index)
+        person, image, corrupt = read_or_next(self.source, index, self.strict)
         pose = person["keypoints"], person["visibility"]
         well_placed, proposal = self.proposals.draw(rng, person["bbox"], *pose, image.shape[:2])
         plan = augment.augment(
@@ -183,21 +201,32 @@ class _LoadPerson:
             "corrupt": np.bool_(corrupt),
         }
 
-    def _read(self, index: int) -> tuple[dict[str, Any], np.ndarray, bool]:
-        """Person and picture at `index`, or of the next index that can be read."""
-        limit = min(len(self.source), MAX_CORRUPT_IN_A_ROW)
-        for tries in range(limit):
-            try:
-                person = self.source[(index + tries) % len(self.source)]
-                return person, decode_picture(person["encoded"], person["name"]), tries > 0
-            except PictureError as error:
-                if self.strict:
-                    raise
-                _warn_once(str(error))
-        raise UserError(
-            f"{limit} people in a row have pictures that cannot be read, which the log names: "
-            "check the data set's folder"
-        )
+
+def read_or_next(
+    source: Source, index: int, strict: bool
+) -> tuple[dict[str, Any], UInt8[np.ndarray, "h w 3"], bool]:
+    """The element at `index` and its picture, or of the next index whose picture can be read.
+
+    Returns:
+      The element, the picture, and whether it is another's.
+
+    Raises:
+      PictureError: the picture cannot be read, if `strict`.
+      UserError: nor can those of many that follow.
+    """
+    limit = min(len(source), MAX_CORRUPT_IN_A_ROW)
+    for tries in range(limit):
+        try:
+            element = source[(index + tries) % len(source)]
+            return element, decode_picture(element["encoded"], element["name"]), tries > 0
+        except PictureError as error:
+            if strict:
+                raise
+            _warn_once(str(error))
+    raise UserError(
+        f"{limit} people in a row have pictures that cannot be read, which the log names: "
+        "check the data set's folder"
+    )
 
 
 @functools.cache

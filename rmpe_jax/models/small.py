@@ -122,4 +122,5 @@ SMALL_MODELS = {
         TinyPose, widths=(48, 96, 192, 320), depths=(1, 2, 2, 2), head=(192, 160, 128, 96)
     ),
     "litepose_effnet0": LitePose,
+    "litepose_effnet0_s": functools.partial(LitePose, head=(128, 96, 64, 48)),
 }

@@ -22,6 +22,7 @@ from rmpe_jax.training.state import TrainState
 
 # Keys of a config that say which network it is and what its outputs mean.
 IDENTITY = (
+    ("model", "task"),
     ("model", "name"),
     ("model", "skeleton"),
     ("codec", "loss"),

