@@ -17,6 +17,7 @@ from rmpe_jax import geometry, heatmaps, losses
 
 LOSSES = ("mse", "cross_entropy", "symmetric_integral")
 DECODERS = ("argmax", "quarter", "dark", "integral")
+ALIGNMENTS = ("centre", "first_pixel")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +33,8 @@ class Codec:
       decode: one of `DECODERS`.
       mean: of the network's inputs, RGB in 0..1.
       std: likewise.
+      alignment: one of `ALIGNMENTS`. Heatmaps cover the crop's area, as `heatmap_from_crop` says;
+        or the first pixels' centres coincide and x is x / stride there, as in AlphaPose's networks.
     """
 
     loss: str
@@ -42,6 +45,18 @@ class Codec:
     decode: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
+    alignment: str = "centre"
+
+    @property
+    def flip_shift(self) -> bool:
+        """Whether mirrored heatmaps lie a pixel aside, see `heatmaps.flip_and_merge`."""
+        return self.alignment == "first_pixel"
+
+    @property
+    def heatmap_from_crop(self) -> Float[Array, "2 3"]:
+        """Crop pixels to heatmap pixels."""
+        affine = jnp.asarray(geometry.heatmap_from_crop(self.input_size, self.heatmap_size))
+        return affine.at[:, 2].set(0) if self.alignment == "first_pixel" else affine
 
     def inputs(self, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
         """RGB bytes of crops to what the network takes: (value / 255 - mean) / std."""
@@ -93,13 +108,12 @@ class Codec:
         points, scores = heatmaps.decode(maps, self.decode, self.sigma)
         if self.loss == "cross_entropy":
             scores = heatmaps.local_mass(maps, points, radius=2)
-        affine = geometry.invert(geometry.heatmap_from_crop(self.input_size, self.heatmap_size))
-        return geometry.transform_points(jnp.asarray(affine), points), jnp.clip(scores, 0, 1)
+        crop_from_heatmap = geometry.invert(self.heatmap_from_crop)
+        return geometry.transform_points(crop_from_heatmap, points), jnp.clip(scores, 0, 1)
 
     def to_heatmap(self, keypoints: Float[Array, "b k 2"]) -> Float[Array, "b k 2"]:
         """Crop pixels to heatmap pixels."""
-        affine = geometry.heatmap_from_crop(self.input_size, self.heatmap_size)
-        return geometry.transform_points(jnp.asarray(affine), keypoints)
+        return geometry.transform_points(self.heatmap_from_crop, keypoints)
 
 
 def normalised(

@@ -49,6 +49,19 @@ def test_crop_and_heatmap_cover_the_same_area():
     np.testing.assert_allclose(codec.to_heatmap(edges), expected, atol=1e-6)
 
 
+def test_alignment_at_the_first_pixels_is_a_division(rng):
+    """AlphaPose's frames: heatmap x is crop x / 4, and back; mirrored maps lie 3/4 aside."""
+    codec = make_codec("mse", "integral", alignment="first_pixel")
+    keypoints = inner_keypoints(rng, (64, 48))
+    np.testing.assert_allclose(codec.to_heatmap(keypoints), keypoints / 4, rtol=1e-6)
+    targets, _ = heatmaps.encode(
+        codec.to_heatmap(keypoints), jnp.ones((3, K)), codec.heatmap_size, sigma=0.7
+    )
+    np.testing.assert_allclose(codec.keypoints(targets)[0], keypoints, atol=0.02)
+    assert codec.flip_shift
+    assert not make_codec().flip_shift
+
+
 @pytest.mark.parametrize(("size", "stride"), [((64, 48), 4), ((128, 128), 4), ((48, 96), 2)])
 @pytest.mark.parametrize(("decode", "apart"), [("dark", 0.1), ("quarter", 1.9), ("argmax", 3.0)])
 def test_targets_decode_to_the_keypoints(rng, size, stride, decode, apart):

@@ -46,7 +46,8 @@ def make_predict(
         found = maps(variables, image)
         if flip_test:
             flipped = maps(variables, image[:, :, ::-1])
-            found = heatmaps.flip_and_merge(found, flipped, skeleton.flip_indices, flip_shift)
+            shift = flip_shift or codec.flip_shift
+            found = heatmaps.flip_and_merge(found, flipped, skeleton.flip_indices, shift)
         keypoints, scores = codec.keypoints(found)
         return geometry.transform_points(image_from_crop, keypoints), scores
 

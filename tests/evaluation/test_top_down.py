@@ -1,5 +1,6 @@
 """Boxes to poses with networks whose answer is known: they point at bright spots."""
 
+import dataclasses
 import pathlib
 
 import cv2
@@ -98,6 +99,27 @@ def test_the_flip_test_by_its_formula():
         found = predict({}, crop, affines(1))
         np.testing.assert_allclose(found[0], expected, atol=1e-3)
         np.testing.assert_allclose(found[1], scores, atol=1e-5)
+
+
+def test_networks_aligned_at_the_first_pixel_are_mirrored_with_a_shift():
+    """Heatmap x of a spot at crop x is x / 4; the mean of both passes is half a crop pixel off."""
+    codec = dataclasses.replace(CODEC, alignment="first_pixel", decode="integral")
+
+    class Spot(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            place = (x.mean(-1).sum(1) * jnp.arange(x.shape[2])).sum(-1) / x.mean(-1).sum((1, 2))
+            offset = jnp.arange(x.shape[2] // 4) - place[:, None, None, None] / 4
+            bell = jnp.exp(-(offset**2) / 2)[:, 0, 0][:, None, :, None]
+            return jnp.tile(bell, (1, x.shape[1] // 4, 1, 17))
+
+    crop = spot(SIZE, 20.0, 30.0, sigma=3.0)[None]
+    alone, twice = (
+        make_predict(Spot(), codec, COCO, flip_test=flip)({}, crop, affines(1))[0][0, 0, 0]
+        for flip in (False, True)
+    )
+    assert abs(alone - 20) < 0.1
+    assert abs(twice - 20.5) < 0.1
 
 
 SPOTS = [(60.0, 40.0), (110.0, 70.0), (45.0, 90.0), (90.0, 50.0)]

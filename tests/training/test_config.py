@@ -33,6 +33,8 @@ def test_every_file_of_configs_is_valid(path):
         ("model.dtype", "float16", "bfloat16"),
         ("codec.loss", "mae", "did you mean 'mse'"),
         ("codec.decode", "darkk", "did you mean 'dark'"),
+        ("codec.alignment", "first", "use centre, first_pixel"),
+        ("model.skeleton", "unnamed_0", "is unknown: use coco"),
         ("optim.name", "sgd", "use adam, adamw, rmsprop"),
         ("optim.schedule", "cosin", "did you mean 'cosine'"),
         ("batch_size", 0, "at least 1"),
