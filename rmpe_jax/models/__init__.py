@@ -17,11 +17,23 @@ from rmpe_jax.models.small import SMALL_MODELS
 _MODELS = {
     "fastpose_res18": partial(FastPose, depth=18, duc_features=(512, 512)),
     "fastpose_res34": partial(FastPose, depth=34, duc_features=(512, 512)),
-    "fastpose_res50": partial(FastPose, depth=50),
-    "fastpose_res101": partial(FastPose, depth=101),
-    "fastpose_res152": partial(FastPose, depth=152),
+    **{
+        f"fastpose_res{depth}{plain}{wide}": partial(
+            FastPose, depth=depth, se=not plain, duc_features=(1024, 1024 if wide else 512)
+        )
+        for depth in (50, 101, 152)
+        for plain in ("", "_plain")  # without squeeze-and-excitation
+        for wide in ("", "_wide")  # as published for 133 and 136 keypoints
+    },
     "fastpose_duc_res50": partial(FastPoseDuc, depth=50, shuffle=True),
     "fastpose_duc_res152": partial(FastPoseDuc, depth=152),
+    **{
+        f"fastpose_duc_res{depth}_{kind}": partial(
+            FastPoseDuc, depth=depth, se=kind != "plain", shuffle=kind == "shuffle"
+        )
+        for depth in (50, 101, 152)
+        for kind in ("plain", "se", "shuffle")
+    },
     "simplepose_res18": partial(SimplePose, depth=18),
     "simplepose_res50": partial(SimplePose, depth=50),
     "simplepose_res101": partial(SimplePose, depth=101),

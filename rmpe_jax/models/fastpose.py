@@ -36,18 +36,20 @@ class FastPose(nn.Module):
       duc_features: channels of the two DUC convolutions. Published: (1024, 512), or (1024, 1024)
         with 136 keypoints. The published code cannot build depths 18 and 34, whose features shuffle
         to 128 channels instead of 512; `build_sppe` gives them our own choice, (512, 512).
+      se: squeeze-and-excitation in the ResNet, as in all published forms.
       dtype: precision of the arithmetic.
     """
 
     num_keypoints: int
     depth: int = 50
     duc_features: tuple[int, int] = (1024, 512)
+    se: bool = True
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b h w 3"], train: bool = False) -> Float[Array, "..."]:
         check_size(x, 32, "fastpose")
-        x = ResNet(self.depth, se=True, dtype=self.dtype, name="preact")(x, train)
+        x = ResNet(self.depth, self.se, dtype=self.dtype, name="preact")(x, train)
         x = pixel_shuffle(x)
         for index, features in enumerate(self.duc_features, start=1):
             x = Duc(features, dtype=self.dtype, name=f"duc{index}")(x, train)

@@ -14,7 +14,8 @@ from rmpe_jax.models.simplepose import SimplePose
 
 PUBLISHED = (
     *(f"fastpose_res{depth}" for depth in (18, 34, 50, 101, 152)),
-    *("fastpose_duc_res50", "fastpose_duc_res152"),
+    *("fastpose_duc_res50", "fastpose_duc_res152", "fastpose_duc_res50_plain"),
+    *("fastpose_res50_wide", "fastpose_res101_plain_wide"),
     *(f"simplepose_res{depth}" for depth in (18, 50, 101, 152)),
     *("hrnet_w32", "hourglass_2", "hourglass_4", "hourglass_8"),
 )
@@ -68,9 +69,9 @@ CHECKPOINTS = {
     "coco_resnet_res50_1x": lambda: build_sppe("fastpose_res50", 17),
     "coco_resnet_res50_1x-simple": lambda: build_sppe("simplepose_res50", 17),
     "coco_resnet_res50_1x-duc": lambda: build_sppe("fastpose_duc_res50", 17),
-    "coco_resnet_res152_1x-duc": lambda: build_sppe("fastpose_duc_res152", 17),
+    "coco_resnet_res152_1x-duc": lambda: build_sppe("fastpose_duc_res152_se", 17),
     "coco_hrnet_w32": lambda: build_sppe("hrnet_w32", 17),
-    "halpe_136_resnet_res50_2x-regression": lambda: FastPose(136, duc_features=(1024, 1024)),
+    "halpe_136_resnet_res50_2x-regression": lambda: build_sppe("fastpose_res50_wide", 136),
 }
 
 
