@@ -1,5 +1,6 @@
 """Networks of files: input, outputs, way back to the picture, and every refusal."""
 
+import dataclasses
 import json
 import sys
 
@@ -9,13 +10,12 @@ import pytest
 from encoded import encode
 
 from rmpe_jax.data.coco import read_coco
-from rmpe_jax.data.pictures import read_picture
+from rmpe_jax.detectors.evaluation import detection_results
 from rmpe_jax.detectors.onnx import OnnxDetector, open_onnx
 from rmpe_jax.detectors.onnx_config import PRESETS, OnnxConfig, make_config
 from rmpe_jax.detectors.onnx_engines import Engine, onnxruntime_engine, opencv_engine
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import box_ap
-from rmpe_jax.geometry import xywh_from_xyxy
 
 SIZE = (96, 128)  # of the input
 BBOXES = np.float32([[20, 10, 200, 290], [250, 60, 399, 250]])  # in a picture of 300x400
@@ -279,16 +279,10 @@ def test_a_real_network_finds_people_as_well_as_it_should(
     content["images"] = content["images"][:num_pictures]
     known = {image["id"] for image in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in known]
+    part = dataclasses.replace(dataset, pictures=dataset.pictures[:num_pictures])
     detect = open_onnx(fastestdet)
     assert detect.config.layout == "fastestdet"
-    records = []
-    for picture in dataset.pictures[:num_pictures]:
-        bboxes, scores = detect(read_picture(picture.path))
-        common = {"image_id": picture.image_id, "category_id": 1}
-        records += [
-            {**common, "bbox": box, "score": score}
-            for box, score in zip(xywh_from_xyxy(bboxes).tolist(), scores.tolist(), strict=True)
-        ]
+    records = detection_results(detect, part)
     assert box_ap(content, records)["AP50"] > at_least
 
 
