@@ -21,7 +21,7 @@ def get_config(folder: str = "ablation/scenes") -> ml_collections.ConfigDict:
     config.checkpoint_every = 500
     config.evaluate_every = 0
 
-    config.model.name = "tinypose_s"
+    config.model.name = "tinypose_xs"
     config.model.input_size = (96, 64)
     config.codec.loss = "cross_entropy"
     config.codec.sigma = 1.25
@@ -47,7 +47,7 @@ def ablation(folder: str) -> ml_collections.ConfigDict:
     ablation = ml_collections.ConfigDict()
     ablation.seeds = (0, 1, 2)
     ablation.trainings = ()  # by name; empty: all that the rows need
-    ablation.first = ""  # workdir of a finished first stage for all; empty: one for each PGPG mode
+    ablation.first = ""  # workdir of a finished first stage; empty: one is trained for each seed
     ablation.second = {  # keys of the config that the second stage changes
         "total_steps": 500,
         "optim": {"learning_rate": 1e-3, "warmup_steps": 20},

@@ -115,6 +115,9 @@ class LitePose(nn.Module):
 
 
 SMALL_MODELS = {
+    "tinypose_xs": functools.partial(
+        TinyPose, widths=(16, 32, 64, 96), depths=(1, 2, 2, 1), head=(64, 48, 32, 32)
+    ),
     "tinypose_s": functools.partial(
         TinyPose, widths=(32, 64, 128, 192), depths=(1, 2, 2, 1), head=(128, 96, 64, 64)
     ),

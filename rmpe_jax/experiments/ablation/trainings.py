@@ -1,7 +1,9 @@
-"""The trainings of the ablation: a first stage for each way to draw boxes, and second stages of it.
+"""The trainings of the ablation: one first stage, and the second stages that start from it.
 
-Both stages of every training have the same number of steps, with a spatial transformer or without:
-what a row leaves out is not made up for by less training.
+The first is the SPPE alone on people's own boxes, like the trained hourglass that the paper starts
+from; it also is the frozen parallel SPPE. What is ablated happens in the second. All second stages
+have the same number of steps, with a spatial transformer or without, so that nothing that is left
+out is trained less.
 """
 
 import dataclasses
@@ -31,32 +33,32 @@ class Training:
         return "_".join(filter(None, parts))
 
 
-def first_stage(
-    config: ml_collections.ConfigDict, training: Training, seed: int, folder: pathlib.Path
-) -> tuple[ml_collections.ConfigDict, pathlib.Path]:
-    """Config and workdir of the SPPE alone.
+Stage = tuple[ml_collections.ConfigDict, pathlib.Path]  # config and workdir
+
+
+def first_stage(config: ml_collections.ConfigDict, seed: int, folder: pathlib.Path) -> Stage:
+    """The SPPE alone, the same for all trainings of a seed.
 
     Args:
       config: of the ablation.
-      training: to which it is the start.
       seed: of initial weights and of the order of the data.
       folder: of the ablation.
     """
     stage = _without_ablation(config)
     stage.seed = seed
-    stage.data.proposals = training.proposals
-    if training.proposals == "atomic":
-        stage.data.pgpg_model = str(pgpg_folder(folder) / "pgpg.npz")
-    return stage, folder / f"seed{seed}" / f"first_{training.proposals}"
+    return stage, folder / f"seed{seed}" / "first"
 
 
 def second_stage(
     config: ml_collections.ConfigDict, training: Training, seed: int, folder: pathlib.Path
-) -> tuple[ml_collections.ConfigDict, pathlib.Path]:
-    """Config and workdir of the stage that makes the system; arguments as of `first_stage`."""
-    stage, before = first_stage(config, training, seed, folder)
+) -> Stage:
+    """The stage that makes the system; arguments as of `first_stage`."""
+    stage, before = first_stage(config, seed, folder)
     stage.update(config.ablation.second.to_dict())
     stage.model.init_from = config.ablation.first or str(before)
+    stage.data.proposals = training.proposals
+    if training.proposals == "atomic":
+        stage.data.pgpg_model = str(pgpg_folder(folder) / "pgpg.npz")
     stage.sstn.enabled = training.sstn
     stage.sstn.parallel = stage.model.name if training.parallel else ""
     return stage, folder / f"seed{seed}" / training.name
@@ -64,15 +66,13 @@ def second_stage(
 
 def stages(
     config: ml_collections.ConfigDict, training: Training, seed: int, folder: pathlib.Path
-) -> list[tuple[ml_collections.ConfigDict, pathlib.Path]]:
-    """Config and workdir of each stage to be trained, in order; arguments as of `first_stage`.
+) -> list[Stage]:
+    """Each stage to be trained, in order; arguments as of `first_stage`.
 
     With `config.ablation.first`, a finished run, there is only the second.
     """
     second = second_stage(config, training, seed, folder)
-    if config.ablation.first:
-        return [second]
-    return [first_stage(config, training, seed, folder), second]
+    return [second] if config.ablation.first else [first_stage(config, seed, folder), second]
 
 
 def pgpg_folder(folder: pathlib.Path) -> pathlib.Path:
