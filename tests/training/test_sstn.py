@@ -11,6 +11,7 @@ from toy import metrics_of, same
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.models.rmpe import RMPE
+from rmpe_jax.skeletons import COCO, UNION
 from rmpe_jax.training.checkpoints import load_variables
 from rmpe_jax.training.config import validate
 from rmpe_jax.training.loop import train
@@ -219,6 +220,32 @@ def test_each_branch_from_its_own_run(config, tmp_path):
 
     config.sstn.parallel = "toy"
     with pytest.raises(UserError, match=r"model\.name='toy_plain' cannot start one of 'toy'"):
+        start_from(config, fresh)
+
+
+def test_a_run_with_more_joints_gives_those_of_ours(config, tmp_path):
+    stage = config.copy_and_resolve_references()
+    stage.sstn.enabled, stage.sstn.parallel, stage.model.init_from = False, "", ""
+    stage.model.skeleton, stage.total_steps = "union", 1
+    train(stage, tmp_path)
+    union, _ = load_variables(tmp_path / "checkpoints")
+
+    config.sstn.enabled, config.sstn.parallel = False, ""
+    config.model.init_from = str(tmp_path)
+    ours = UNION.indices_in(UNION)[UNION.indices_in(COCO) >= 0]
+    network, _ = build_network(config)
+    state = start_from(config, init_state(config, network, build_optimizer(config)))
+    assert same(state.params["backbone"], union["params"]["backbone"])
+    assert same(state.params["conv"], union["params"]["conv"])
+    expected = jax.tree.map(lambda leaf: leaf[..., ours], union["params"]["conv_out"])
+    assert same(state.params["conv_out"], expected)
+
+    # The other way there are joints that it never learnt.
+    stage.model.skeleton, stage.model.init_from = "mpii", str(tmp_path)
+    config.model.skeleton, config.model.init_from = "union", str(tmp_path / "mpii")
+    train(stage, tmp_path / "mpii")
+    fresh = init_state(config, build_network(config)[0], build_optimizer(config))
+    with pytest.raises(UserError, match="a run for mpii joints lacks nose, left_eye"):
         start_from(config, fresh)
 
 
