@@ -48,7 +48,7 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config.optim.learning_rate = 2e-3
     config.optim.warmup_steps = 100
     config.optim.clip_norm = 5.0
-    config.optim.frozen = r"depthwise$|backbone/(stem|block[0-4]_)"
+    config.optim.frozen = r"depthwise$|backbone/(stem|block[0-7]_)"
     config.optim.ema_decay = 0.995
     return config
 

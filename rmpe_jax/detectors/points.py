@@ -38,6 +38,7 @@ class FixedBoxes(NamedTuple):
     valid: Bool[Array, "b n"]
 
 
+@functools.partial(jax.jit, static_argnames=("model", "codec", "max_boxes", "nms_iou"))
 def detect(
     model: nn.Module,
     codec: BoxCodec,
@@ -48,7 +49,7 @@ def detect(
     nms_iou: float = NMS_IOU,
     score_threshold: float | Float[Array, ""] = 0.0,
 ) -> FixedBoxes:
-    """People in pictures of the network's size, as `data.mosaic.letterbox` makes them; to be jitted.
+    """People in pictures of the network's size, as `data.mosaic.letterbox` makes them.
 
     Args:
       model: the network.
@@ -91,13 +92,18 @@ class PointDetector:
         score_threshold: float = 0.2,
     ):
         self._size, self._threshold = tuple(input_size), score_threshold
-        self._variables = variables
-        self._detect = jax.jit(functools.partial(detect, model, codec))
+        self._model, self._codec, self._variables = model, codec, variables
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
         """Boxes of the people in one picture, image pixels; `name` is not read."""
         canvas, fit = letterbox(image, self._size)
-        found = self._detect(self._variables, canvas[None], score_threshold=self._threshold)
+        found = detect(
+            self._model,
+            self._codec,
+            self._variables,
+            canvas[None],
+            score_threshold=self._threshold,
+        )
         bboxes, scores, valid = (np.asarray(values)[0] for values in found)
         scale, offset = np.tile(fit[:2], 2), np.tile(fit[2:], 2)
         bboxes = geometry.clip_boxes((bboxes[valid] - offset) / scale, image.shape[:2])
