@@ -17,7 +17,7 @@ from rmpe_jax.training.config import default_config
 
 def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config = default_config()
-    config.total_steps = 1600
+    config.total_steps = 2000
     config.batch_size = 16
     config.log_every = 25
     config.checkpoint_every = 100
@@ -41,7 +41,7 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config.data.repeats = (30, 6, 1)
     config.data.evaluate = (f"coco:{folder}/coco:val2017",)
 
-    config.augmentation.color_gain = (0.6, 1.4)
+    config.augmentation.color_gain = (0.7, 1.3)
 
     config.optim.name = "adamw"
     config.optim.weight_decay = 0.02
