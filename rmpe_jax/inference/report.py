@@ -116,7 +116,7 @@ def _person(picture: PicturePoses, i: int, skeleton: Skeleton, threshold: float)
     score, box_score = float(poses.scores[i]), float(poses.bbox_scores[i])
     return (
         f'<g class="person" tabindex="0" role="img" data-score="{score:.4f}" '
-        f'data-box="{box_score:.4f}" data-joints="{" ".join(f"{s:.3g}" for s in joints[:, 2])}" '
+        f'data-box="{box_score:.4f}" data-joints="{" ".join(f"{s:.4g}" for s in joints[:, 2])}" '
         f'aria-label="person, score {score:.2f}" style="--w:{width:.2f}">'
         f'<rect class="box" x="{x:.1f}" y="{y:.1f}" width="{right - x:.1f}" '
         f'height="{bottom - y:.1f}"/>'

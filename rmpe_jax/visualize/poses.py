@@ -20,11 +20,11 @@ RIGHT: Color = (38, 170, 255)
 MIDDLE: Color = (255, 226, 110)
 SIDES = {"left": LEFT, "right": RIGHT, "middle": MIDDLE}
 BOX: Color = (140, 232, 130)
-UNSURE: Color = (126, 128, 134)  # what a colour fades to as its score falls to 0
+_UNSURE: Color = (126, 128, 134)  # what colours fade to as their scores fall to 0
 _OUTLINE: Color = (20, 20, 24)
 
 _SHIFT = 4  # OpenCV draws at sixteenths of a pixel
-_SMALL = 60  # people of fewer pixels would vanish under outlines
+_SMALL = 90  # people of a smaller extent would vanish under outlines
 
 
 def draw_poses(
@@ -105,8 +105,9 @@ def _draw_joint(
 def _paint(skeleton: Skeleton, ends: Sequence[int], scores: Float[np.ndarray, " k"]) -> Color:
     """The side's colour, faded as far as the less sure end is unsure."""
     full = np.array(SIDES[side_of(*(skeleton.joints[j] for j in ends))])
-    sure = np.clip(scores[list(ends)].min(), 0, 1)
-    red, green, blue = np.round(sure * full + (1 - sure) * np.array(UNSURE)).astype(int).tolist()
+    faded = 0.75 * (1 - np.clip(scores[list(ends)].min(), 0, 1))
+    mixed = (1 - faded) * full + faded * np.array(_UNSURE)
+    red, green, blue = np.round(mixed).astype(int).tolist()
     return red, green, blue
 
 
@@ -129,4 +130,4 @@ def line_width(person: float, size: tuple[int, int]) -> float:
       size: of the image.
     """
     side = max(size)
-    return max(1.0, float(np.clip(0.014 * person, 0.002 * side, 0.012 * side)))
+    return max(1.0, float(np.clip(0.017 * person, 0.002 * side, 0.012 * side)))

@@ -25,7 +25,8 @@ class VideoFile:
         Args:
           path: ends in `.mp4`.
           frame_rate: frames a second.
-          size: (height, width) of every frame.
+          size: (height, width) of every frame; the last row or column of an odd one is left out,
+            for MPEG-4 has even sides.
 
         Raises:
           UserError: no such video can be written there.

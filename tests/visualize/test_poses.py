@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from standing_person import GRAY, color_at, middle, standing
 
-from rmpe_jax.skeletons import COCO
+from rmpe_jax.skeletons import COCO, Skeleton
 from rmpe_jax.visualize import draw_poses
 from rmpe_jax.visualize import poses as drawing
 
@@ -66,3 +66,55 @@ def test_boxes_are_drawn():
         GRAY, standing()[None], np.ones((1, 17)), COCO, np.array([[50.0, 20, 150, 220]])
     )
     np.testing.assert_allclose(color_at(drawn, (50, 25)), drawing.BOX, atol=12)
+
+
+def test_colours_fade_with_the_score():
+    pose, place = standing(), middle(standing(), "left_hip", "left_knee")
+    colors = []
+    for score in (1.0, 0.7, 0.4):
+        scores = np.ones((1, 17))
+        scores[0, COCO.index("left_knee")] = score
+        colors.append(np.array(color_at(draw_poses(GRAY, pose[None], scores, COCO), place)))
+        other = color_at(draw_poses(GRAY, pose[None], scores, COCO), middle(pose, "nose", "nose"))
+        assert other == drawing.MIDDLE
+    saturation = [np.ptp(color) for color in colors]
+    assert saturation[0] > 1.2 * saturation[1] > 1.2 * 1.2 * saturation[2] > 0
+
+
+def test_small_people_are_drawn_without_outline():
+    """In 60 pixels the dark outline would hide more of the person than the lines show."""
+    small = draw_poses(GRAY[:80, :67], standing()[None] / 3, np.ones((1, 17)), COCO)
+    large = draw_poses(GRAY, standing()[None], np.ones((1, 17)), COCO)
+    assert large.max(-1).min() < 40
+    assert small.max(-1).min() >= 125
+    assert (small != 128).any()
+
+
+def test_joints_without_limbs_are_small_dots():
+    """As those of a face in whole-body skeletons."""
+    face = Skeleton("face", ("left_brow", "nose", "neck"), (("nose", "neck"),), (0.05,) * 3)
+    image = np.full((600, 600, 3), 128, np.uint8)
+    points = np.array([[[100.0, 100], [500, 400], [500, 590]]])
+    drawn = (draw_poses(image, points, np.ones((1, 3)), face) != 128).any(-1)
+    assert 0 < np.ptp(np.nonzero(drawn[:300, :300])[1]) < np.ptp(np.nonzero(drawn[380:405])[1]) / 2
+
+
+@pytest.mark.parametrize(
+    ("joints", "side"),
+    [
+        (("left_hip", "left_knee"), "left"),
+        (("right_eye",), "right"),
+        (("left_hip", "right_hip"), "middle"),
+        (("nose", "left_eye"), "left"),
+        (("nose",), "middle"),
+        (("leftover",), "middle"),
+    ],
+)
+def test_sides(joints, side):
+    assert drawing.side_of(*joints) == side
+
+
+@pytest.mark.parametrize("bbox", [[-1e30, -1e30, 1e30, 1e30], [150, 20, 50, 220], [3, 3, 3, 3]])
+def test_odd_boxes_do_no_harm(bbox):
+    drawn = draw_poses(GRAY, standing()[None], np.ones((1, 17)), COCO, np.array([bbox]))
+    assert drawn.shape == GRAY.shape
