@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import jaxtyping
 import numpy as np
 import pytest
+import scipy.ndimage
 from jax.test_util import check_grads
 
 from rmpe_jax import geometry, heatmaps
@@ -18,6 +19,7 @@ from rmpe_jax.spatial_transformer import (
     placement_error,
     theta_from_pixels,
     theta_on_raster,
+    theta_size,
 )
 
 typed = jaxtyping.jaxtyped(typechecker=beartype.beartype)
@@ -325,3 +327,30 @@ def test_placement_error():
     # One that is twice too large: all corners are off by half the way to the centre.
     zoomed = np.tile(np.array([[2, 0, -10], [0, 2, -20]], np.float32), (4, 1, 1))
     assert float(measure(identity, zoomed, size)) == pytest.approx(2**-0.5, rel=1e-5)
+
+
+def test_theta_between_rasters_of_different_sizes():
+    """Sampling by it is scipy's, at the pixels that the affine points to."""
+    image = np.random.default_rng(0).uniform(size=(9, 13)).astype(np.float32)
+    affine = np.array([[1.3, 0.2, 0.7], [-0.1, 0.8, 1.1]], np.float32)
+    theta = theta_from_pixels(jnp.asarray(affine), (6, 8), (9, 13))
+    found = affine_sample(jnp.asarray(image)[..., None], theta, (6, 8))[..., 0]
+    rows, columns = np.mgrid[:6, :8]
+    x, y = np.einsum("ij,jhw->ihw", affine, np.stack([columns, rows, np.ones((6, 8))]))
+    expected = scipy.ndimage.map_coordinates(image, [y, x], order=1, mode="grid-constant")
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_theta_size():
+    """The identity, and a view of half the width and a third of the height, off the centre."""
+    eye = jnp.eye(2, 3)
+    assert jax.tree.map(float, theta_size(eye[None])) == {
+        "theta_change": 0,
+        "theta_translation": 0,
+        "theta_scale": 1,
+    }
+    other = jnp.array([[0.5, 0, 0.3], [0, 1 / 3, -0.4]])
+    size = jax.jit(typed(theta_size))(jnp.stack([eye, other]))
+    assert float(size["theta_change"]) == pytest.approx((0.5 + 2 / 3 + 0.3 + 0.4) / 12)
+    assert float(size["theta_translation"]) == pytest.approx(0.25)
+    assert float(size["theta_scale"]) == pytest.approx((1 + 6**-0.5) / 2)

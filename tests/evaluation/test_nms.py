@@ -1,11 +1,14 @@
 import functools
+import json
 
 import numpy as np
 import pytest
 
-from rmpe_jax.evaluation.nms import proposal_groups, suppressed
+from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.nms import open_nms, proposal_groups, suppressed
 from rmpe_jax.evaluation.results import coco_results
-from rmpe_jax.pose_nms import PoseNmsParams, pose_nms_batch
+from rmpe_jax.pose_nms import PoseNmsParams, params_to_dict, pose_nms_batch
+from rmpe_jax.skeletons import COCO
 
 
 @pytest.fixture
@@ -39,3 +42,27 @@ def test_what_is_left(results):
     np.testing.assert_allclose(left[2]["keypoints"], results[0]["keypoints"], atol=2e-3)
     assert left[2]["score"] == 0.9
     assert left[0].keys() == results[0].keys()
+
+
+@pytest.mark.parametrize(
+    ("name", "left"),
+    [("box", 2), ("oks", 3), ("soft_oks", 12), ("paper", 3), ("rmpe", 3), ("alphapose", 3)],
+)
+def test_nms_by_name(results, name, left):
+    assert len(suppressed(results, 17, [1, 2, 3], open_nms(name, COCO))) == left
+
+
+def test_none_is_no_nms():
+    assert open_nms("none", COCO) is None
+
+
+def test_nms_of_a_file(results, tmp_path):
+    params = PoseNmsParams.preset("rmpe").replace(eta=1e3)  # nothing is so similar
+    (tmp_path / "params.json").write_text(json.dumps(params_to_dict(params)))
+    nms = open_nms(str(tmp_path / "params.json"), COCO)
+    assert len(suppressed(results, 17, [1, 2, 3], nms)) == 12
+
+
+def test_unknown_nms():
+    with pytest.raises(UserError, match="pose NMS parameters boxes cannot be read"):
+        open_nms("boxes", COCO)

@@ -9,6 +9,8 @@ from rmpe_jax.data.mpii import read_mpii
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap, pckh
 from rmpe_jax.evaluation.coco import METRICS
+from rmpe_jax.evaluation.nms import open_nms
+from rmpe_jax.evaluation.pckh import COLUMNS
 from rmpe_jax.evaluation.protocol import boxes_of, evaluate, person_scores
 from rmpe_jax.skeletons import COCO, CROWDPOSE, LSP, MPII, UNION
 
@@ -125,12 +127,30 @@ def test_lsp_measures_heads_itself(make_dataset):
     assert evaluate(dataset, boxes, poses + 1, np.ones((1, 14)), LSP)[0]["PCKh"] == 0
 
 
+def test_mpii_on_a_detectors_boxes_is_scored_by_map(make_dataset, write):
+    """Two people; the first is found twice, which NMS mends, and the second not at all."""
+    rng = np.random.default_rng(0)
+    people = rng.uniform(0, 100, (2, 16, 2)) + np.array([[[0, 0]], [[300, 0]]])
+    dataset = make_dataset(MPII, [people], head_size=20)
+    box = {"image_id": "p0.jpg", "category_id": 1, "bbox": [0, 0, 100, 100]}
+    boxes = boxes_of(dataset, write([box | {"score": s} for s in (0.9, 0.8)]))
+    poses, scores = np.repeat(people[:1], 2, 0), np.repeat([[0.9], [0.8]], 16, 1)
+    before, both = evaluate(dataset, boxes, poses, scores, MPII)
+    after, one = evaluate(dataset, boxes, poses, scores, MPII, open_nms("oks", MPII))
+    assert list(before) == ["mAP", *COLUMNS]
+    assert before["mAP"] == after["mAP"] == 50  # a double behind the right one costs nothing
+    assert (len(both), len(one)) == (2, 1)
+    scores[1] = 0.95
+    poses[1] += 1000
+    assert evaluate(dataset, boxes, poses, scores, MPII)[0]["mAP"] == 25
+
+
 def test_pckh_needs_to_know_whose_box_it_is(make_dataset, write):
-    dataset = make_dataset(MPII, [np.zeros((1, 16, 2))], head_size=20)
+    dataset = make_dataset(LSP, [np.zeros((1, 14, 2))])
     box = {"image_id": "p0.jpg", "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}
     boxes = boxes_of(dataset, write([box]))
     with pytest.raises(UserError, match=r"^test/set: PCKh needs .* ground truth's boxes"):
-        evaluate(dataset, boxes, np.zeros((1, 16, 2)), np.ones((1, 16)), MPII)
+        evaluate(dataset, boxes, np.zeros((1, 14, 2)), np.ones((1, 14)), LSP)
 
 
 def test_a_network_without_the_joints(make_dataset):

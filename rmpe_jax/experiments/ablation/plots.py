@@ -1,6 +1,8 @@
 """Pictures of the ablation: differences as bars, theta over training."""
 
+import json
 import os
+import pathlib
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +12,13 @@ if TYPE_CHECKING:
     from rmpe_jax.experiments.ablation.report import Line
 
 _OURS, _PAPER = "#1478c8", "#cfd3da"
+_CURVES = {"atomic_sstn_parallel": "#e8710a", "atomic_sstn": "#1478c8"}
+_PANELS = {
+    "placement": "view to well-placed crop, half sides",
+    "theta_change": "mean |theta - identity|",
+    "theta_translation": "translation, half sides",
+    "theta_scale": "scale of the view",
+}
 
 
 def draw_bars(lines: "list[Line]", path: str | os.PathLike) -> None:
@@ -30,3 +39,29 @@ def draw_bars(lines: "list[Line]", path: str | os.PathLike) -> None:
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=90)
+
+
+def draw_theta(seed_folders: list[pathlib.Path], path: str | os.PathLike) -> None:
+    """Theta over the second stage, with the parallel SPPE and without, a line for each seed."""
+    figure = Figure(figsize=(13, 2.9), layout="constrained")
+    all_axes = figure.subplots(1, len(_PANELS))
+    for axes, (metric, title) in zip(all_axes, _PANELS.items(), strict=True):
+        for training, color in _CURVES.items():
+            for number, folder in enumerate(seed_folders):
+                steps, values = read_metric(folder / training / "metrics.jsonl", metric)
+                label = training if number == 0 else None
+                axes.plot(steps, values, color=color, linewidth=1, label=label)
+        axes.set_title(title, fontsize=9)
+        axes.set_xlabel("step", fontsize=8)
+        axes.spines[["top", "right"]].set_visible(False)
+    all_axes[0].legend(frameon=False, fontsize=7)
+    figure.savefig(path, dpi=80)
+
+
+def read_metric(path: pathlib.Path, metric: str) -> tuple[list[int], list[float]]:
+    """Steps and values of `train/METRIC`; none if the run has not begun."""
+    if not path.exists():
+        return [], []
+    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    chosen = [r for r in records if f"train/{metric}" in r]
+    return [r["step"] for r in chosen], [r[f"train/{metric}"] for r in chosen]

@@ -1,6 +1,7 @@
 """The table of the ablation, from however many seeds are done: Markdown, JSON and pictures."""
 
 import dataclasses
+import importlib.util
 import json
 import pathlib
 
@@ -67,7 +68,8 @@ def write_report(config: ml_collections.ConfigDict, folder: pathlib.Path) -> str
             continue
         tables.append(f"{name}\n\n{markdown(lines)}")
         content[name] = [_to_dict(line) for line in lines]
-        _draw(lines, folder / f"bars_{name}.png")
+        if importlib.util.find_spec("matplotlib"):
+            _draw(lines, name, folder)
     text = "\n\n".join(tables) + "\n"
     (folder / "table.md").write_text(text, encoding="utf-8")
     write_json(folder / "table.json", content)
@@ -112,10 +114,8 @@ def _seeds(folder: pathlib.Path) -> list[int]:
     return sorted(int(name) for name in names if name.isdigit())
 
 
-def _draw(lines: list[Line], path: pathlib.Path) -> None:
-    import importlib.util
+def _draw(lines: list[Line], name: str, folder: pathlib.Path) -> None:
+    from rmpe_jax.experiments.ablation.plots import draw_bars, draw_theta
 
-    if importlib.util.find_spec("matplotlib"):
-        from rmpe_jax.experiments.ablation.plots import draw_bars
-
-        draw_bars(lines, path)
+    draw_bars(lines, folder / f"bars_{name}.png")
+    draw_theta([folder / f"seed{seed}" for seed in _seeds(folder)], folder / "theta.png")
