@@ -140,7 +140,11 @@ def test_version_is_that_of_the_project_file():
 @pytest.mark.parametrize("path", CONFIGS, ids=relative)
 def test_configs_are_valid_and_say_how_to_run_them(path):
     validate(runpy.run_path(str(path))["get_config"]())
-    assert f"python train.py --config={relative(path)}" in ast.get_docstring(parse(path))
+    commands = (
+        f"python train.py --config={relative(path)}",
+        f"rmpe ablate --config={relative(path)}",
+    )
+    assert any(command in ast.get_docstring(parse(path)) for command in commands)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=relative)
