@@ -1,0 +1,130 @@
+"""JAX functions as ONNX models: traced with an open batch, translated primitive by primitive.
+
+What does not depend on the input is computed while exporting and stored as weights. A primitive
+without a rule is refused by name; a model that comes out has passed `onnx.checker`.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+from jax.extend import core
+
+from rmpe_jax.interop.onnx_elementwise import ELEMENTWISE, refusal
+from rmpe_jax.interop.onnx_graph import Graph, Value, is_int
+from rmpe_jax.interop.onnx_layers import LAYERS, depthwise
+from rmpe_jax.interop.onnx_shapes import LAZY_SHAPES, SHAPES
+
+RULES = ELEMENTWISE | SHAPES | LAYERS
+# Functions of ours that have a rule of their own, by the name that JAX keeps of them.
+FUNCTION_RULES = {"depthwise": depthwise}
+CHANNELS_FIRST = (0, 3, 1, 2)
+# Primitives that do what a function within them does, and where they keep it.
+_CALLS = {
+    "checkpoint": "jaxpr",
+    "closed_call": "call_jaxpr",
+    "custom_jvp_call": "call_jaxpr",
+    "custom_vjp_call": "call_jaxpr",
+    "jit": "jaxpr",
+}
+# What folding meets most: JAX would compile each of these anew for each shape.
+_NUMPY = {
+    "add": np.add,
+    "mul": np.multiply,
+    "rsqrt": lambda x: 1 / np.sqrt(x),
+    "sub": np.subtract,
+}
+
+
+def to_onnx(
+    function: Callable[[jax.Array], Any],
+    input_shape: tuple[int, ...],
+    dtype: Any = np.float32,
+    *,
+    input_name: str,
+    output_names: Sequence[str],
+    channels_first: bool = False,
+    metadata: dict[str, str] | None = None,
+) -> onnx.ModelProto:
+    """Translates a function of one batched array.
+
+    Args:
+      function: (b, *input_shape) to an array or a tuple of arrays.
+      input_shape: without the batch, which stays open.
+      dtype: of the input.
+      input_name: in the model.
+      output_names: one for each array that comes out.
+      channels_first: arrays of four axes go in and come out as (b, c, h, w), not (b, h, w, c).
+      metadata: stored in the model.
+
+    Raises:
+      UserError: the function uses a primitive, or a form of one, that has no translation.
+    """
+    (batch,) = jax.export.symbolic_shape("b")
+    spec = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
+    closed: Any = jax.jit(function).trace(spec).jaxpr
+
+    def layout(shape: Sequence) -> tuple[int, ...]:
+        return CHANNELS_FIRST if channels_first and len(shape) == 4 else tuple(range(len(shape)))
+
+    graph = Graph(input_name, spec.shape, np.dtype(dtype), layout(spec.shape))
+    constants = [Value.constant(np.asarray(constant)) for constant in closed.consts]
+    results = _translate(graph, closed.jaxpr, constants, [graph.input])
+    for name, value, var in zip(output_names, results, closed.jaxpr.outvars, strict=True):
+        graph.output(name, value, var.aval.shape, var.aval.dtype, layout(var.aval.shape))
+    return graph.model("rmpe_jax", metadata or {})
+
+
+def _translate(
+    graph: Graph, jaxpr: Any, constants: Sequence[Value], arguments: Sequence[Value]
+) -> list[Value]:
+    values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
+
+    def read(atom: Any) -> Value:
+        if isinstance(atom, core.Literal):
+            aval: Any = atom.aval
+            return Value.constant(np.asarray(atom.val, aval.dtype))
+        return values[atom]
+
+    for eqn in jaxpr.eqns:
+        outputs = _translate_equation(graph, eqn, [read(atom) for atom in eqn.invars])
+        values.update(zip(eqn.outvars, outputs, strict=True))
+    return [read(atom) for atom in jaxpr.outvars]
+
+
+def _translate_equation(graph: Graph, eqn: Any, inputs: list[Value]) -> list[Value]:
+    if eqn.primitive.name in _CALLS:
+        called = eqn.params[_CALLS[eqn.primitive.name]]
+        inner = getattr(called, "jaxpr", called)
+        rule = FUNCTION_RULES.get(inner.debug_info.func_name)
+        if rule:
+            return [rule(graph, eqn, *inputs)]
+        constants = [Value.constant(np.asarray(c)) for c in getattr(called, "consts", ())]
+        return _translate(graph, inner, constants, inputs)
+    folded = _fold(eqn, inputs)
+    if folded is not None:
+        return folded
+    if eqn.primitive.name not in RULES:
+        raise refusal(eqn)
+    return [RULES[eqn.primitive.name](graph, eqn, *inputs)]
+
+
+def _fold(eqn: Any, inputs: list[Value]) -> list[Value] | None:
+    """The outputs of an equation whose inputs are all known, or None."""
+    name = eqn.primitive.name
+    arrays = [value.array for value in inputs if value.array is not None]
+    if len(arrays) != len(inputs) or name in LAZY_SHAPES or name not in RULES:
+        return None
+    if name in _NUMPY:
+        return [Value.constant(np.asarray(_NUMPY[name](*arrays)))]
+    if name in ELEMENTWISE:
+        arrays = np.broadcast_arrays(*arrays)  # with each other; the batch may still be missing
+    elif all(is_int(size) for var in eqn.outvars for size in var.aval.shape):
+        arrays = [np.broadcast_to(a, v.aval.shape) for a, v in zip(arrays, eqn.invars, strict=True)]
+    else:
+        return None
+    outputs = eqn.primitive.bind(*arrays, **eqn.params)
+    outputs = outputs if eqn.primitive.multiple_results else [outputs]
+    return [Value.constant(np.asarray(output)) for output in outputs]
