@@ -1,4 +1,4 @@
-"""Score a trained pose estimator.
+"""Score a trained pose estimator, or a detector by its config.
 
   python eval.py --config=configs/synthetic.py --workdir=demo/run --boxes=gt --flip_test
   python eval.py --config=configs/synthetic.py --workdir=demo/run --boxes=demo/val/detections.json
@@ -6,7 +6,7 @@
 
 Writes metrics.json, results.json (COCO's result form) and people.png (best, median and worst
 people) to WORKDIR/eval/, one folder for each data set, kind of boxes and NMS, and prints the
-metrics.
+metrics. Of a detector it writes metrics.json and detections.json, which --boxes takes.
 """
 
 import pathlib
@@ -51,7 +51,7 @@ def main(argv: list[str]) -> int:
 
 def evaluate() -> None:
     from rmpe_jax.errors import UserError
-    from rmpe_jax.experiments.evaluate import evaluate_run, metrics_table
+    from rmpe_jax.experiments.evaluate import evaluate_detector, evaluate_run, metrics_table
     from rmpe_jax.training.checkpoints import check_same_model, load_variables
     from rmpe_jax.training.config import validate
 
@@ -66,9 +66,15 @@ def evaluate() -> None:
     if not specs:
         raise UserError("no data set to evaluate on: give --data, or config.data.evaluate")
     for spec in specs:
+        if config.model.task == "detection":
+            out = pathlib.Path(_OUT.value or workdir / "eval") / folder_name(spec)
+            metrics = evaluate_detector(config, variables, spec, out)
+            print(metrics_table({f"{spec}, step {meta['step']}": metrics}))
+            print(f"files: {out}")
+            continue
         boxes = _BOXES.value
         nms = _NMS.value or ("none" if boxes == "gt" else "oks")
-        parts = [spec.replace(":", "-").replace("/", "_"), pathlib.Path(boxes).stem]
+        parts = [folder_name(spec), pathlib.Path(boxes).stem]
         name = "-".join([*parts, pathlib.Path(nms).stem] if _NMS.value else parts)
         out = pathlib.Path(_OUT.value or workdir / "eval") / name
         metrics = evaluate_run(
@@ -85,6 +91,10 @@ def evaluate() -> None:
         title = f"{spec}, boxes {boxes}, NMS {nms}, step {meta['step']}"
         print(metrics_table({title: metrics}))
         print(f"files: {out}")
+
+
+def folder_name(spec: str) -> str:
+    return spec.replace(":", "-").replace("/", "_")
 
 
 if __name__ == "__main__":

@@ -5,10 +5,13 @@ import pathlib
 from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.detectors.lookup import from_file, ground_truth, whole_picture
 from rmpe_jax.detectors.onnx import open_onnx
+from rmpe_jax.detectors.points import PointDetector
 from rmpe_jax.detectors.protocol import Detector
 from rmpe_jax.errors import UserError
 
-_FORMS = "whole, gt:DATASET, FILE.json[:ANNOTATIONS.json] or MODEL.onnx[:LAYOUT]"
+_FORMS = (
+    "whole, gt:DATASET, FILE.json[:ANNOTATIONS.json], MODEL.onnx[:LAYOUT] or MODEL.safetensors"
+)
 
 
 def open_detector(text: str, score_threshold: float | None = None) -> Detector:
@@ -18,7 +21,8 @@ def open_detector(text: str, score_threshold: float | None = None) -> Detector:
       text: `whole`, the picture as one box; `gt:` and a data set as in `open_dataset`, its
         annotated boxes; `FILE.json`, detections in COCO's or AlphaPose's form, with
         `:ANNOTATIONS.json` after it if only that knows the names of its ids; `MODEL.onnx`, a
-        network, with `:LAYOUT` after it if its outputs do not tell (see `open_onnx`).
+        network, with `:LAYOUT` after it if its outputs do not tell (see `open_onnx`);
+        `MODEL.safetensors`, a detector that `train.py` trained.
       score_threshold: boxes that score less are left out; if not given, a file's boxes are all
         taken and a network has a threshold of its own.
 
@@ -36,4 +40,6 @@ def open_detector(text: str, score_threshold: float | None = None) -> Detector:
         return from_file(kind, rest or None, **threshold)
     if suffix == ".onnx":
         return open_onnx(kind, rest, score_threshold)
+    if suffix == ".safetensors":
+        return PointDetector.from_file(kind, score_threshold)
     raise UserError(f"{text!r} names no detector: write {_FORMS}")

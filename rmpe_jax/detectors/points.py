@@ -6,6 +6,8 @@ device, and a pose network goes on from there, with `valid` for the rows that ar
 """
 
 import functools
+import os
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -18,10 +20,19 @@ from rmpe_jax import geometry
 from rmpe_jax.box_codec import BoxCodec
 from rmpe_jax.data.mosaic import letterbox
 from rmpe_jax.detectors.protocol import Boxes
+from rmpe_jax.errors import UserError
+from rmpe_jax.model_file import load_model
+from rmpe_jax.models.detector import build_detector
 from rmpe_jax.pose_nms.suppression import assign
 
 MAX_BOXES = 64
 NMS_IOU = 0.6
+SCORE_THRESHOLD = 0.2
+LEAST_SCORE = 0.05  # of boxes that an evaluation takes: average precision asks for doubtful ones
+CONFIG_KEYS = {
+    "model": ("task", "name", "input_size", "mean", "std"),
+    "detection": ("test_size",),
+}
 
 
 class FixedBoxes(NamedTuple):
@@ -89,10 +100,48 @@ class PointDetector:
         codec: BoxCodec,
         variables: Any,
         input_size: tuple[int, int],
-        score_threshold: float = 0.2,
+        score_threshold: float = SCORE_THRESHOLD,
     ):
-        self._size, self._threshold = tuple(input_size), score_threshold
+        """The network works on pictures letterboxed to `input_size`, (height, width)."""
         self._model, self._codec, self._variables = model, codec, variables
+        self._size, self._threshold = tuple(input_size), score_threshold
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Mapping[str, Any],
+        variables: Any,
+        score_threshold: float | None = None,
+    ) -> "PointDetector":
+        """With the network that a run's config describes, of which `CONFIG_KEYS` are read.
+
+        Raises:
+          UserError: it is no detector's.
+        """
+        network = config.get("model", {})
+        if network.get("task") != "detection":
+            raise UserError("this network finds no boxes: give one of model.task='detection'")
+        model, codec = build_detector(
+            network["name"],
+            input_size=tuple(network["input_size"]),
+            mean=tuple(network["mean"]),
+            std=tuple(network["std"]),
+        )
+        threshold = SCORE_THRESHOLD if score_threshold is None else score_threshold
+        size = tuple(config["detection"]["test_size"])
+        return cls(model, codec, variables, size, threshold)
+
+    @classmethod
+    def from_file(
+        cls, path: str | os.PathLike, score_threshold: float | None = None
+    ) -> "PointDetector":
+        """Of a model file, see `model_file`.
+
+        Raises:
+          UserError: the file cannot be read, or holds no detector.
+        """
+        variables, meta = load_model(path)
+        return cls.from_config(meta.get("config", {}), variables, score_threshold)
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
         """Boxes of the people in one picture, image pixels; `name` is not read."""
@@ -110,3 +159,8 @@ class PointDetector:
         # A box may have lain in the gray beside the picture.
         inside = geometry.box_area(bboxes) > 0
         return Boxes(bboxes[inside], scores[valid][inside])
+
+
+def config_to_store(config: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a run's config a model file keeps, as `PointDetector.from_config` reads it."""
+    return {part: {key: config[part][key] for key in keys} for part, keys in CONFIG_KEYS.items()}

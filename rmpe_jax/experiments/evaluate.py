@@ -8,6 +8,8 @@ import cv2
 import ml_collections
 
 from rmpe_jax.data.datasets import open_dataset
+from rmpe_jax.detectors.evaluation import detector_ap
+from rmpe_jax.detectors.points import LEAST_SCORE, PointDetector
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.protocol import boxes_of, evaluate
@@ -82,6 +84,27 @@ def evaluate_run(
     sheet = people_sheet(dataset, person_boxes, keypoints, scores, skeleton)
     if not cv2.imwrite(str(out / "people.png"), sheet[..., ::-1]):
         raise UserError(f"{out / 'people.png'}: cannot be written; is the disk full?")
+    return metrics
+
+
+def evaluate_detector(
+    config: ml_collections.ConfigDict, variables: dict[str, Any], spec: str, out: pathlib.Path
+) -> dict[str, float]:
+    """Box AP of a detector on a data set of COCO's form; writes `metrics.json`, `detections.json`.
+
+    Args:
+      config: that the detector was trained with.
+      variables: of the network.
+      spec: the data set, such as `coco:FOLDER:val2017`.
+      out: folder for the files, made if need be.
+
+    Raises:
+      UserError: data or folder cannot be used.
+    """
+    detector = PointDetector.from_config(config, variables, LEAST_SCORE)
+    metrics, results = detector_ap(detector, open_dataset(spec))
+    write_json(out / "metrics.json", {"data": spec} | metrics)
+    write_json(out / "detections.json", results)
     return metrics
 
 

@@ -10,10 +10,11 @@ import ml_collections
 import optax
 from jaxtyping import Array, Int
 
-from rmpe_jax.box_codec import NUM_MAPS, BoxCodec
+from rmpe_jax.box_codec import BoxCodec
 from rmpe_jax.codec import Codec
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
+from rmpe_jax.models.detector import build_detector
 from rmpe_jax.models.localization import build_localization
 from rmpe_jax.models.rmpe import RMPE
 from rmpe_jax.skeletons import get_skeleton
@@ -54,7 +55,14 @@ def build_network(config: ml_collections.ConfigDict) -> tuple[nn.Module, Codec |
       UserError: the network cannot work at this input size.
     """
     if config.model.task == "detection":
-        return _build_detector(config)
+        return build_detector(
+            config.model.name,
+            input_size=tuple(config.model.input_size),
+            mean=tuple(config.model.mean),
+            std=tuple(config.model.std),
+            dtype=jnp.dtype(config.model.dtype),
+            bbox_weight=config.detection.bbox_weight,
+        )
     num_keypoints = get_skeleton(config.model.skeleton).num_keypoints
     dtype = jnp.dtype(config.model.dtype)
     model = build_sppe(config.model.name, num_keypoints, dtype)
@@ -76,21 +84,6 @@ def build_network(config: ml_collections.ConfigDict) -> tuple[nn.Module, Codec |
         mean=tuple(config.model.mean),
         std=tuple(config.model.std),
         alignment=config.codec.alignment,
-    )
-    return model, codec
-
-
-def _build_detector(config: ml_collections.ConfigDict) -> tuple[nn.Module, BoxCodec]:
-    model = build_sppe(config.model.name, NUM_MAPS, jnp.dtype(config.model.dtype))
-    if config.model.name.startswith("hourglass"):
-        raise UserError(f"config.model.name: {config.model.name} has stacks; no detector has them")
-    height, _ = _heatmap_size(config, model)
-    codec = BoxCodec(
-        input_size=tuple(config.model.input_size),
-        stride=config.model.input_size[0] // height,
-        bbox_weight=config.detection.bbox_weight,
-        mean=tuple(config.model.mean),
-        std=tuple(config.model.std),
     )
     return model, codec
 

@@ -26,7 +26,7 @@ from rmpe_jax.data.mosaic import MosaicOptions
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.detectors.evaluation import detector_ap
-from rmpe_jax.detectors.points import PointDetector
+from rmpe_jax.detectors.points import LEAST_SCORE, PointDetector
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.protocol import boxes_of, evaluate
 from rmpe_jax.evaluation.results import load_detections
@@ -35,7 +35,6 @@ from rmpe_jax.pgpg.sample import open_proposals
 from rmpe_jax.skeletons import get_skeleton
 
 Scores = dict[str, float]
-_LEAST_SCORE = 0.05  # of boxes that are evaluated
 
 
 @dataclasses.dataclass(frozen=True)
@@ -152,7 +151,7 @@ def _detection_task(config: ml_collections.ConfigDict, model: nn.Module, codec: 
     evaluations = [open_dataset(spec) for spec in config.data.evaluate]
 
     def score(variables: Any) -> Scores:
-        detector = PointDetector(model, codec, variables, options.test_size, _LEAST_SCORE)
+        detector = PointDetector(model, codec, variables, options.test_size, LEAST_SCORE)
         scores = {}
         for dataset in evaluations:
             scores |= _named(dataset, "AP50", detector_ap(detector, dataset)[0])
