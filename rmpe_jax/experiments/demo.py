@@ -5,16 +5,13 @@ python -m rmpe_jax.experiments.demo --out demo
 
 import argparse
 import pathlib
-import runpy
 import sys
 import time
 
-import ml_collections
-
 from rmpe_jax.data import synthetic
 from rmpe_jax.entry import run, use_compilation_cache
-from rmpe_jax.errors import UserError
 from rmpe_jax.experiments.evaluate import evaluate_run, metrics_table
+from rmpe_jax.experiments.stages import load_config
 from rmpe_jax.files import write_json
 from rmpe_jax.progress import duration, progress
 
@@ -35,7 +32,7 @@ def demo(out: pathlib.Path) -> None:
     begin = time.monotonic()
     _draw(out / "train", TRAIN_SEEDS)
     _draw(out / "val", VAL_SEEDS)
-    config = _get_config(out)
+    config = load_config(f"{CONFIG}:{out}")
     train(config, out / "run")
     learning_curves(out / "run/metrics.jsonl", out / "learning_curves.png")
 
@@ -60,13 +57,6 @@ def _draw(folder: pathlib.Path, seeds: range) -> None:
     counted = progress(iter(range(len(seeds))), len(seeds), f"scenes drawn to {folder}")
     synthetic.write_coco_folder(folder, seeds, progress=lambda _: next(counted, None))
     next(counted, None)
-
-
-def _get_config(folder: pathlib.Path) -> ml_collections.ConfigDict:
-    """What `configs/synthetic.py` says for scenes in `folder`; `configs/` is no package."""
-    if not CONFIG.is_file():
-        raise UserError(f"{CONFIG}: not there; run the demo from a checkout of the project")
-    return runpy.run_path(str(CONFIG))["get_config"](str(folder))
 
 
 def main() -> int:

@@ -22,17 +22,17 @@ SMALL = (
 def small_demo(tmp_path_factory):
     """The demo's folder after a run with six scenes and four steps."""
     out = tmp_path_factory.mktemp("demo")
-    get_config = demo_module._get_config
+    load_config = demo_module.load_config
 
-    def small_config(folder):
-        config = get_config(folder)
+    def small_config(spec):
+        config = load_config(spec)
         config.model.input_size = (64, 32)
         config.total_steps, config.batch_size = 4, 4
         config.log_every = config.checkpoint_every = config.evaluate_every = 2
         return config
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(demo_module, "_get_config", small_config)
+        patch.setattr(demo_module, "load_config", small_config)
         patch.setattr(demo_module, "TRAIN_SEEDS", range(6))
         patch.setattr(demo_module, "VAL_SEEDS", range(100, 103))
         demo_module.demo(out)
