@@ -68,12 +68,12 @@ def keypoint_extent(
 
 
 def image_from_crop(
-    bbox: Float[np.ndarray, " 4"],
+    bbox: Float[AnyArray, "*n 4"],
     input_size: tuple[int, int],
     padding: float = 1.25,
     rotation: float = 0.0,
-) -> Float[np.ndarray, "2 3"]:
-    """Affine from crop pixels to image pixels for the crop of a person's box.
+) -> Float[AnyArray, "*n 2 3"]:
+    """Affine from crop pixels to image pixels for the crop of a person's box, or of each of some.
 
     The box's short side is grown to the aspect of `input_size`, both sides by `padding` (1.25 is
     AlphaPose's and the COCO literature's), and the result fills the crop exactly: its outer edges
@@ -85,17 +85,20 @@ def image_from_crop(
       padding: factor on both sides of the box.
       rotation: radians; the crop's x axis is turned by this angle, clockwise as seen, in the image.
     """
+    xp = bbox.__array_namespace__()
     height, width = input_size
-    x1, y1, x2, y2 = (float(v) for v in bbox)
-    box_width, box_height = max(x2 - x1, 1.0), max(y2 - y1, 1.0)
-    scale = padding * max(box_width / width, box_height / height)  # image pixels per crop pixel
+    sides = xp.maximum(bbox[..., 2:] - bbox[..., :2], 1)
+    # Image pixels per crop pixel.
+    scale = padding * xp.maximum(sides[..., 0] / width, sides[..., 1] / height)
     a, b = scale * math.cos(rotation), scale * math.sin(rotation)
     # Box edges lie on pixel edges, so in pixel-centre coordinates the centre is half a pixel less.
-    center_x, center_y = (x1 + x2 - 1) / 2, (y1 + y2 - 1) / 2
-    u, v = (width - 1) / 2, (height - 1) / 2
-    return np.array(
-        [[a, -b, center_x - a * u + b * v], [b, a, center_y - b * u - a * v]], dtype=np.float32
+    center_x, center_y = (
+        (bbox[..., 0] + bbox[..., 2] - 1) / 2,
+        (bbox[..., 1] + bbox[..., 3] - 1) / 2,
     )
+    u, v = (width - 1) / 2, (height - 1) / 2
+    rows = (a, -b, center_x - a * u + b * v), (b, a, center_y - b * u - a * v)
+    return xp.stack([xp.stack(row, -1) for row in rows], -2).astype(xp.float32)
 
 
 def heatmap_from_crop(
@@ -114,8 +117,8 @@ def compose(
 ) -> Float[AnyArray, "*n 2 3"]:
     """The affine that applies `inner` first: `compose(c_from_b, b_from_a)` is c_from_a."""
     xp = outer.__array_namespace__()
-    linear = outer[..., :2] @ inner[..., :2]
-    offset = outer[..., :2] @ inner[..., 2:] + outer[..., 2:]
+    linear = _times(outer, inner[..., :2])
+    offset = _times(outer, inner[..., 2:]) + outer[..., 2:]
     return xp.concatenate([linear, offset], -1)
 
 
@@ -125,7 +128,7 @@ def invert(affine: Float[AnyArray, "*n 2 3"]) -> Float[AnyArray, "*n 2 3"]:
     a, b, c, d = affine[..., 0, 0], affine[..., 0, 1], affine[..., 1, 0], affine[..., 1, 1]
     det = a * d - b * c
     linear = xp.stack([xp.stack([d, -b], -1), xp.stack([-c, a], -1)], -2) / det[..., None, None]
-    return xp.concatenate([linear, -(linear @ affine[..., 2:])], -1)
+    return xp.concatenate([linear, -_times(linear, affine[..., 2:])], -1)
 
 
 def transform_points(
@@ -133,4 +136,12 @@ def transform_points(
 ) -> Float[AnyArray, "*n k 2"]:
     """Apply an affine to points (…, k, 2): frame a in, frame b out, for b_from_a."""
     xp = affine.__array_namespace__()
-    return points @ xp.swapaxes(affine[..., :2], -1, -2) + affine[..., None, :, 2]
+    return _times(points, xp.swapaxes(affine[..., :2], -1, -2)) + affine[..., None, :, 2]
+
+
+def _times(a: Float[AnyArray, "*n m 2"], b: Float[AnyArray, "*n 2 l"]) -> Float[AnyArray, "*n m l"]:
+    """The matrix product of the first two columns of `a` with `b`, as a sum of float32 products.
+
+    Accelerators would round what goes into `a @ b` to as little as 8 bits, by default.
+    """
+    return a[..., 0, None] * b[..., None, 0, :] + a[..., 1, None] * b[..., None, 1, :]

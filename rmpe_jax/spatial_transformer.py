@@ -101,12 +101,21 @@ def theta_on_raster(
 
 
 def theta_from_pixels(
-    affine: Float[Array, "*b 2 3"], size: tuple[int, int]
+    affine: Float[Array, "*b 2 3"],
+    size: tuple[int, int],
+    source_size: tuple[int, int] | None = None,
 ) -> Float[Array, "*b 2 3"]:
-    """Theta of an affine between pixels of rasters of `size`, target to source."""
-    half = jnp.asarray(_half_extent(size), affine.dtype)[:, None]
-    linear = affine[..., :2] * half.T / half
-    offset = (affine[..., :2] @ half + affine[..., 2:]) / half - 1
+    """Theta of an affine between pixels of two rasters, target to source.
+
+    Args:
+      affine: source_from_target.
+      size: (height, width) of the target.
+      source_size: of the source, two pixels or more; by default the target's.
+    """
+    target = jnp.asarray(_half_extent(size), affine.dtype)
+    source = jnp.asarray(_half_extent(source_size or size), affine.dtype)[:, None]
+    linear = affine[..., :2] * target / source
+    offset = linear.sum(-1, keepdims=True) + affine[..., 2:] / source - 1
     return jnp.concatenate([linear, offset], -1)
 
 

@@ -214,3 +214,16 @@ def test_jax_arrays_give_what_numpy_arrays_give(name):
         result = variant(*on_device)
         assert isinstance(result, jax.Array)
         close(result, expected)
+
+
+def test_crops_of_many_boxes_are_those_of_each():
+    rng = np.random.default_rng(0)
+    corners = rng.uniform(0, 600, (2, 3, 2)).astype(np.float32)
+    bboxes = np.concatenate([corners, corners + rng.uniform(0, 300, (2, 3, 2))], -1, dtype="f")
+    many = geometry.image_from_crop(bboxes, (256, 192), 1.25, 0.3)
+    on_device = jax.jit(lambda b: geometry.image_from_crop(b, (256, 192), 1.25, 0.3))(bboxes)
+    assert many.dtype == on_device.dtype == np.float32
+    np.testing.assert_allclose(on_device, many, atol=1e-3)
+    for at in np.ndindex(2, 3):
+        one = geometry.image_from_crop(bboxes[at], (256, 192), 1.25, 0.3)
+        np.testing.assert_array_equal(many[at], one)
