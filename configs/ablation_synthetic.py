@@ -49,7 +49,7 @@ def ablation(folder: str) -> ml_collections.ConfigDict:
     ablation.trainings = ()  # by name; empty: all that the rows need
     ablation.first = ""  # workdir of a finished first stage; empty: one is trained for each seed
     ablation.second = {  # keys of the config that the second stage changes
-        "total_steps": 500,
+        "total_steps": 300,
         "optim": {"learning_rate": 1e-3, "warmup_steps": 20},
         "sstn": {"localization": "small", "localization_factor": 0.05},
     }
