@@ -1,9 +1,8 @@
 """From boxes to poses: crop on the host, network and decoding in one compiled function."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
-import flax.linen as nn
 import jax
 import numpy as np
 from jaxtyping import Array, Float, UInt8
@@ -18,8 +17,15 @@ from rmpe_jax.skeletons import Skeleton
 Predict = Callable[..., tuple[Float[Array, "b k 2"], Float[Array, "b k"]]]
 
 
+class Network(Protocol):
+    """A Flax module, or what applies one."""
+
+    def apply(self, variables: Any, x: Float[Array, "b h w 3"], /) -> Any:
+        """Heatmaps, or a list of them, of crops."""
+
+
 def make_predict(
-    model: nn.Module,
+    model: Network,
     codec: Codec,
     skeleton: Skeleton,
     *,
@@ -28,8 +34,8 @@ def make_predict(
 ) -> Predict:
     """The compiled function (variables, crops, image_from_crop) -> keypoints, scores.
 
-    Crops are (b, height, width, 3) uint8 RGB, affines (b, 2, 3); keypoints come back in image
-    pixels (b, k, 2), scores in 0..1 (b, k).
+    Crops are (b, height, width, 3) RGB from 0 to 255, affines (b, 2, 3); keypoints come back in
+    image pixels (b, k, 2), scores in 0..1 (b, k).
 
     Args:
       flip_test: average the heatmaps with those of the mirrored crop.

@@ -95,6 +95,7 @@ class FrozenBatchNorm(nn.Module):
     """
 
     dtype: DTypeLike = jnp.float32
+    epsilon: float = 1e-3  # of the port
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
@@ -103,7 +104,7 @@ class FrozenBatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, shape)
         mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
         var = self.variable("batch_stats", "var", jnp.ones, shape)
-        factor = scale * jax.lax.rsqrt(var.value + 1e-3)  # epsilon of the port
+        factor = scale * jax.lax.rsqrt(var.value + self.epsilon)
         return x * factor.astype(self.dtype) + (bias - mean.value * factor).astype(self.dtype)
 
 
