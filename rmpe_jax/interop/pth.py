@@ -168,6 +168,8 @@ def _open_legacy(data: bytes) -> tuple[Any, Callable[[str], bytes]]:
         storages.setdefault(storage.key, storage)
         return storage
 
+    if data[257:262] == b"ustar":
+        raise UserError("a tar file of torch before 0.1.10; load and save it with a newer torch")
     if _LEGACY_MAGIC not in data[:32]:
         raise ValueError("neither a zip archive nor the magic number")
     for _ in ("magic number", "protocol version", "system"):

@@ -13,6 +13,9 @@ from jaxtyping import Array, Float
 from rmpe_jax.models.layers import check_size, conv_bn, heatmap_conv, upsample_nearest
 from rmpe_jax.models.resnet import BasicBlock, Bottleneck
 
+_BLOCKS = 4  # on every branch of a module
+_STAGES = ((2, 1), (3, 4), (4, 3))  # branches, which is the stage's name, and modules
+
 
 class HighResolutionModule(nn.Module):
     """Four basic blocks on every branch, then every output is the sum of all branches.
@@ -31,7 +34,7 @@ class HighResolutionModule(nn.Module):
     def __call__(
         self, branches: list[Float[Array, "..."]], train: bool = False
     ) -> list[Float[Array, "..."]]:
-        for index in range(4):
+        for index in range(_BLOCKS):
             branches = [
                 BasicBlock(x.shape[-1], dtype=self.dtype, name=f"branches_{i}_{index}")(x, train)
                 for i, x in enumerate(branches)
@@ -82,7 +85,7 @@ class HRNet(nn.Module):
             x = Bottleneck(64, dtype=self.dtype, name=f"layer1_{index}")(x, train)
         coarsest = x
         branches = [self.layer(x, self.width, train, "transition1_0_0", "transition1_0_1")]
-        for stage, num_modules in ((2, 1), (3, 4), (4, 3)):
+        for stage, num_modules in _STAGES:
             name = f"transition{stage - 1}_{stage - 1}_0"
             width = self.width * 2 ** (stage - 1)
             branches.append(self.layer(coarsest, width, train, f"{name}_0", f"{name}_1", stride=2))

@@ -4,6 +4,7 @@ import contextlib
 import io
 import pickle
 import struct
+import tarfile
 import tracemalloc
 import zipfile
 
@@ -455,6 +456,30 @@ def test_missing_file_and_directory(tmp_path):
 )
 def test_other_files(tmp_path, data):
     assert "damaged or no PyTorch file" in refusal(tmp_path, data)
+
+
+def test_tar_files_of_the_first_torch(tmp_path):
+    """Members as torch 0.1 wrote them: the system, the storages, the tensors, the pickle."""
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w:", format=tarfile.PAX_FORMAT) as archive:
+        for name in ("sys_info", "storages", "tensors", "pickle"):
+            archive.addfile(tarfile.TarInfo(name), io.BytesIO())
+    line = refusal(tmp_path, stream.getvalue())
+    assert "a tar file of torch before 0.1.10; load and save it with a newer torch" in line
+
+
+def test_storages_that_are_shared_are_read_once(tmp_path):
+    """Two names of one tensor, and views into it, are views of the same bytes."""
+    torch = pytest.importorskip("torch")
+    base = torch.arange(12.0)
+    state = {"a": base, "b": base, "view": base.view(3, 4)[:, 1:3], "step": base[1::3]}
+    for zipped in (True, False):
+        torch.save(state, tmp_path / "net.pth", _use_new_zipfile_serialization=zipped)
+        arrays = read_pth(tmp_path / "net.pth")
+        assert all(np.shares_memory(arrays["a"], arrays[name]) for name in ("b", "view", "step"))
+        assert not arrays["a"].flags.writeable
+        np.testing.assert_array_equal(arrays["view"], [[1, 2], [5, 6], [9, 10]])
+        np.testing.assert_array_equal(arrays["step"], [1, 4, 7, 10])
 
 
 def test_other_zip_archives(tmp_path):
