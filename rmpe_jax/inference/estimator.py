@@ -3,7 +3,7 @@
 import itertools
 import os
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple, Self
+from typing import Self
 
 import jax
 import numpy as np
@@ -88,7 +88,9 @@ class PoseEstimator:
         *,
         detector: Detector | str | None = None,
         nms: PoseNmsParams | str | None = None,
-        **options: bool | int,
+        flip_test: bool = False,
+        batch_size: int | None = None,
+        chunk: int | None = None,
     ) -> Self:
         """The estimator of a trained network.
 
@@ -97,14 +99,23 @@ class PoseEstimator:
             `pose_model.load_pose_model`.
           detector: see above, or in words as `detectors.open_detector` takes it.
           nms: see above, or a preset's name, or a file of `rmpe fit-nms`.
-          **options: `flip_test`, `batch_size` and `chunk`, see above.
+          flip_test: see above.
+          batch_size: see above.
+          chunk: see above.
 
         Raises:
           UserError: model, detector or parameters cannot be used.
         """
         detector = open_detector(detector) if isinstance(detector, str) else detector
         nms = load_params(nms) if isinstance(nms, str) else nms
-        return cls(load_pose_model(path), detector=detector, nms=nms, **options)
+        return cls(
+            load_pose_model(path),
+            detector=detector,
+            nms=nms,
+            flip_test=flip_test,
+            batch_size=batch_size,
+            chunk=chunk,
+        )
 
     def estimate(
         self,
@@ -178,36 +189,27 @@ class PoseEstimator:
     ) -> Iterator[Poses]:
         pairs = iter(zip(images, boxes, strict=True))
         while group := list(itertools.islice(pairs, batch_size)):
-            crowd = _crowd_of(group)
-            if not crowd.count:
+            people = _people_of(group)
+            if not people.count:
                 yield from (Poses.none(self.skeleton.num_keypoints) for _ in group)
                 continue
             pictures, sizes = _stacked([image for image, _ in group], batch_size)
-            people = People(crowd.picture, crowd.bboxes, crowd.scores, np.int32(crowd.count))
             found = self._program(self._variables, pictures, sizes, people, self._nms)
             keypoints, keypoint_scores, scores, keep, _ = jax.device_get(found)
             for index in range(len(group)):
-                rows = np.flatnonzero(keep & (crowd.picture == index))
+                rows = np.flatnonzero(keep & (people.picture == index))
                 rows = rows[np.argsort(-scores[rows], kind="stable")]
                 yield Poses(
                     keypoints[rows],
                     keypoint_scores[rows],
                     scores[rows],
-                    crowd.bboxes[rows],
-                    crowd.scores[rows],
+                    people.bboxes[rows],
+                    people.bbox_scores[rows],
                 )
 
 
-class _Crowd(NamedTuple):
-    """The usable boxes of some pictures, padded; the first `count` are boxes."""
-
-    picture: Int[np.ndarray, " n"]
-    bboxes: Float[np.ndarray, "n 4"]
-    scores: Float[np.ndarray, " n"]
-    count: int
-
-
-def _crowd_of(group: Sequence[tuple[UInt8[np.ndarray, "h w 3"], Boxes]]) -> _Crowd:
+def _people_of(group: Sequence[tuple[UInt8[np.ndarray, "h w 3"], Boxes]]) -> People:
+    """The usable boxes of some pictures, padded."""
     columns: list[tuple[np.ndarray, ...]] = []
     for index, (image, boxes) in enumerate(group):
         bboxes, scores = boxes
@@ -221,12 +223,10 @@ def _crowd_of(group: Sequence[tuple[UInt8[np.ndarray, "h w 3"], Boxes]]) -> _Cro
     picture, bboxes, scores = (np.concatenate(c) for c in zip(*columns, strict=True))
     count = len(picture)
     size = _padded(count, _SMALLEST_CROWD)
-    crowd = _Crowd(
-        np.full(size, -1, np.int32), np.zeros((size, 4), "f"), np.zeros(size, "f"), count
-    )
-    for padded, values in zip(crowd[:3], (picture, bboxes, scores), strict=True):
-        padded[:count] = values
-    return crowd
+    nobody = np.full(size, -1, np.int32), np.zeros((size, 4), "f"), np.zeros(size, "f")
+    for rows, values in zip(nobody, (picture, bboxes, scores), strict=True):
+        rows[:count] = values
+    return People(*nobody, np.int32(count))
 
 
 def _usable(bboxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> np.ndarray:

@@ -58,8 +58,8 @@ def fold_batch_norm(
     Returns:
       The network and its variables; folded norms have nothing left but `bias`.
     """
-    params = traverse_util.flatten_dict(variables["params"])
-    stats = traverse_util.flatten_dict(variables.get("batch_stats", {}))
+    params: dict[Path, Any] = traverse_util.flatten_dict(variables["params"])
+    stats: dict[Path, Any] = traverse_util.flatten_dict(variables.get("batch_stats", {}))
     norms = _norms_after_convolutions(model, variables, input_size)
     for norm, (convolution, epsilon) in norms.items():
         mean, var = stats.pop((*norm, "mean")), stats.pop((*norm, "var"))

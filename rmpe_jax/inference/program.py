@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, UInt8
+from jaxtyping import Array, Float, Int
 
 from rmpe_jax import geometry
 from rmpe_jax.codec import Codec
@@ -16,22 +16,22 @@ from rmpe_jax.skeletons import Skeleton
 
 
 class People(NamedTuple):
-    """Boxes to look for people in, of several pictures; the first `count`, the rest is padding.
+    """Boxes to look for people in, of several pictures, as arrays of NumPy or JAX.
 
     Attributes:
       picture: which picture a box is of.
       bboxes: xyxy image pixels.
       bbox_scores: the detector's.
-      count: how many are meant.
+      count: how many there are; the rows after them are padding.
     """
 
-    picture: Int[Array, " n"]
-    bboxes: Float[Array, "n 4"]
-    bbox_scores: Float[Array, " n"]
-    count: Int[Array, ""]
+    picture: Int[Any, " n"]
+    bboxes: Float[Any, "n 4"]
+    bbox_scores: Float[Any, " n"]
+    count: Int[Any, ""]
 
 
-Program = Callable[[Any, UInt8[Array, "p l 3"], Int[Array, "p 2"], People, PoseNmsParams], Poses]
+Program = Callable[..., Poses]
 
 
 def make_program(
