@@ -65,11 +65,27 @@ examples:
   rmpe ablate --config=configs/ablation_synthetic.py --workdir=ablation --seeds 0
   rmpe ablate --config=configs/ablation_synthetic.py --workdir=ablation --seeds
 """
+_PREDICT_HELP = """\
+Find the poses of the people in pictures and videos, and write them to a folder.
+
+INPUT is a picture, a folder (with its subfolders), a list (.txt, a path a line), a video, or the
+number of a webcam, which is stopped with Ctrl-C.
+
+OUT gets poses.jsonl, a line for each picture as soon as it is done, and at the end, also of a run
+that is interrupted, what --format, --draw and --report ask for.
+"""
+_PREDICT_EXAMPLES = """\
+examples:
+  rmpe predict photo.jpg --out poses --draw
+  rmpe predict pictures/ clip.mp4 --out poses --model runs/coco --detector person.onnx --report
+  rmpe predict pictures/ --out poses --format coco --detector boxes.json --flip-test --resume
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; 0 if all went well, 1 after a line on stderr that says what did not."""
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax says much
     args = _parser().parse_args(argv)
     # Terminated, it unwinds like an interrupted one, so that what is half done is cleaned up.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -89,11 +105,87 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="rmpe", description="RMPE pose estimation.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    _add_predict(commands)
     _add_prepare(commands)
     _add_fit_nms(commands)
     _add_fit_pgpg(commands)
     _add_ablate(commands)
     return parser
+
+
+def _add_predict(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "predict",
+        help="find people's poses in pictures and videos",
+        description=_PREDICT_HELP,
+        epilog=_PREDICT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    add = parser.add_argument
+    add("inputs", metavar="INPUT", nargs="+", help="see above")
+    add("--out", required=True, type=pathlib.Path, metavar="OUT", help="folder for the results")
+    add(
+        "--model",
+        default="builtin",
+        metavar="PATH",
+        help="model file, or workdir of a training run (default: the one that comes with rmpe)",
+    )
+    add(
+        "--detector",
+        default="builtin",
+        metavar="SPEC",
+        help="where boxes come from, see docs/detectors.md (default: comes with rmpe)",
+    )
+    add(
+        "--nms",
+        metavar="PARAMS",
+        help="paper, rmpe, alphapose or a params.json (default: the model's own, else alphapose)",
+    )
+    add(
+        "--format",
+        action="append",
+        default=[],
+        choices=("jsonl", "coco", "alphapose", "openpose"),
+        help="a form of results beside poses.jsonl, which is always written; may come repeatedly",
+    )
+    add("--draw", action="store_true", help="also pictures and videos with the poses on them")
+    add("--report", action="store_true", help="also report.html, a page to look at the poses")
+    add("--resume", action="store_true", help="go on with the results in OUT")
+    add("--flip-test", action="store_true", help="look at mirrored people too, for twice the time")
+    add("--batch", type=_positive, help="pictures at a time (default: 8, on a CPU 1)")
+    parser.set_defaults(run=_predict)
+
+
+def _predict(args: argparse.Namespace) -> None:
+    from rmpe_jax.entry import use_compilation_cache
+    from rmpe_jax.inference.estimator import PoseEstimator
+    from rmpe_jax.inference.run import predict_files
+
+    use_compilation_cache()
+    estimator = PoseEstimator.from_checkpoint(
+        args.model,
+        detector=args.detector,
+        nms=args.nms,
+        flip_test=args.flip_test,
+        batch_size=args.batch,
+    )
+    settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
+    start = time.monotonic()
+    done = predict_files(
+        args.inputs,
+        args.out,
+        estimator,
+        settings=settings,
+        formats=args.format,
+        draw=args.draw,
+        report=args.report,
+        resume=args.resume,
+    )
+    before = f", {done.done_before:,} pictures done before" if done.done_before else ""
+    print(
+        f"{done.pictures:,} pictures, {done.people:,} people, {done.unreadable:,} pictures "
+        f"unreadable{before}; wrote {args.out} in {time.monotonic() - start:.1f} s"
+    )
 
 
 def _add_prepare(commands: argparse._SubParsersAction) -> None:

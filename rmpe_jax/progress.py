@@ -10,7 +10,7 @@ T = TypeVar("T")
 
 def progress(
     items: Iterable[T],
-    total: int,
+    total: int | None,
     what: str,
     file: TextIO | None = None,
     every: float | None = None,
@@ -19,7 +19,7 @@ def progress(
 
     Args:
       items: to pass through.
-      total: how many there are.
+      total: how many there are; None if nobody knows.
       what: their name in the plural.
       file: where to write, stderr by default. On a terminal one line is rewritten.
       every: seconds between lines; by default 0.2 on a terminal and 10 elsewhere.
@@ -35,14 +35,19 @@ def progress(
             said = now
             line = progress_line(done, total, what, now - start)
             print(f"\r{line:<79}" if terminal else line, end="", file=file)
-            print("" if terminal and done < total else "\n", end="", file=file, flush=True)
+            print("" if terminal and done != total else "\n", end="", file=file, flush=True)
+    if terminal and total is None:
+        print(file=file)
 
 
-def progress_line(done: int, total: int, what: str, seconds: float) -> str:
+def progress_line(done: int, total: int | None, what: str, seconds: float) -> str:
     """Such as `1,200/5,000 pictures, 431/s, 0:08 left`."""
     rate = done / max(seconds, 1e-9)
+    said = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
+    if total is None:
+        return f"{done:,} {what}, {said}"
     left = round((total - done) / rate)
-    return f"{done:,}/{total:,} {what}, {rate:,.0f}/s, {duration(left)} left"
+    return f"{done:,}/{total:,} {what}, {said}, {duration(left)} left"
 
 
 def duration(seconds: int) -> str:

@@ -42,6 +42,15 @@ def test_nothing_to_do_says_nothing():
 def test_rate_and_time_left():
     line = progress.progress_line(1_200, 5_000, "pictures", 4.0)
     assert line == "1,200/5,000 pictures, 300/s, 0:13 left"
+    assert progress.progress_line(9, 10, "pictures", 18.0) == "9/10 pictures, 0.5/s, 0:02 left"
+
+
+def test_without_a_total_there_is_no_time_left():
+    assert progress.progress_line(1_200, None, "frames", 4.0) == "1,200 frames, 300/s"
+    terminal = Terminal()
+    list(progress.progress(range(3), None, "frames", terminal, every=0))
+    assert [line.split(" ")[0] for line in terminal.getvalue().split("\r")[1:]] == ["1", "2", "3"]
+    assert terminal.getvalue().endswith("\n")
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ def eval_batches(
 
     def crops() -> Iterator[_Crop]:
         read = functools.partial(_crops, input_size=input_size, padding=padding)
-        for found in _map_ahead(read, by_picture, num_threads):
+        for found in map_ahead(read, by_picture, num_threads):
             if isinstance(found, PictureError):
                 unread.append(found)
             else:
@@ -99,7 +99,7 @@ def _crops(
     ]
 
 
-def _map_ahead(function: Callable, items: Iterable, num_threads: int) -> Iterator[Any]:
+def map_ahead(function: Callable, items: Iterable, num_threads: int) -> Iterator[Any]:
     """`map` in threads, a few items ahead of the consumer and no more."""
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         running: collections.deque = collections.deque()

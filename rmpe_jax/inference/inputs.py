@@ -1,0 +1,211 @@
+"""What `rmpe predict` is given, as a stream: pictures, folders, lists, videos, a webcam."""
+
+import itertools
+import os
+import pathlib
+from collections.abc import Collection, Generator, Iterator, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+from jaxtyping import UInt8
+
+from rmpe_jax.data.eval_pipeline import map_ahead
+from rmpe_jax.data.pictures import PictureError, read_picture
+from rmpe_jax.errors import UserError
+
+PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+_DEFAULT_RATE = 25.0  # frames a second, of videos that do not say
+
+
+class Picture(NamedTuple):
+    """A file, and the name its poses go by."""
+
+    name: str
+    path: pathlib.Path
+
+
+class Video(NamedTuple):
+    """A video.
+
+    Attributes:
+      name: of the file, without folders and extension; or `webcam0`.
+      source: the file, or the number of a webcam.
+      frame_rate: frames a second.
+      num_frames: as its file says; None if nobody knows.
+    """
+
+    name: str
+    source: str | int
+    frame_rate: float
+    num_frames: int | None
+
+
+class Frame(NamedTuple):
+    """A picture, or a frame of a video, or why there is none.
+
+    Attributes:
+      name: that the poses go by, unique among the inputs.
+      image: RGB; None if it cannot be read.
+      video: that it is of, if any.
+      index: in the video.
+      error: why there is no image.
+    """
+
+    name: str
+    image: UInt8[np.ndarray, "h w 3"] | None
+    video: Video | None = None
+    index: int = 0
+    error: str = ""
+
+
+def find_inputs(
+    texts: Sequence[str], leave_out: pathlib.Path | None = None
+) -> list[Picture | Video]:
+    """All that `texts` name, in that order; files of folders by name.
+
+    A text is a picture, a folder, whose pictures are taken with those of its subfolders, a list
+    (.txt; a path a line, relative to the list), a video, or the number of a webcam. Poses go by
+    file names without folders, in folders by paths relative to them, or, where that is ambiguous,
+    by paths relative to the folder that all inputs have in common.
+
+    Args:
+      texts: see above.
+      leave_out: a folder whose files are not taken: that of the results.
+
+    Raises:
+      UserError: one does not exist, is empty, or is a video that cannot be read.
+    """
+    found = [item for text in texts for item in _find(text, leave_out)]
+    names = [item.name for item in found]
+    if len(set(names)) == len(names):
+        return found
+    found = _by_common_folder(found)
+    return list({item.name: item for item in found}.values())  # given twice, done once
+
+
+def count_frames(inputs: Sequence[Picture | Video]) -> int | None:
+    """How many frames there are; None if nobody knows."""
+    counts = [item.num_frames if isinstance(item, Video) else 1 for item in inputs]
+    return None if None in counts else sum(count for count in counts if count)
+
+
+def read_frames(
+    inputs: Sequence[Picture | Video], done: Collection[str] = (), num_threads: int = 2
+) -> Generator[Frame, None, None]:
+    """Frames of all inputs in their order, pictures decoded ahead in threads.
+
+    Args:
+      inputs: of `find_inputs`.
+      done: names to leave out.
+      num_threads: threads that decode.
+    """
+    for is_video, items in itertools.groupby(inputs, lambda item: isinstance(item, Video)):
+        if is_video:
+            for video in items:
+                yield from _video_frames(video, done)
+        else:
+            waiting = (item for item in items if item.name not in done)
+            yield from map_ahead(_read, waiting, num_threads)
+
+
+def _find(text: str, leave_out: pathlib.Path | None) -> list[Picture | Video]:
+    path = pathlib.Path(text)
+    if text.isascii() and text.isdigit() and not path.exists():
+        return [_open_video(f"webcam{text}", int(text))]
+    if not path.exists():
+        raise UserError(f"{text}: no such file or folder; check the path")
+    if path.is_dir():
+        return list(_in_folder(path, leave_out))
+    if path.suffix.lower() == ".txt":
+        return _in_list(path, leave_out)
+    return [_of_file(path)]
+
+
+def _of_file(path: pathlib.Path) -> Picture | Video:
+    if path.suffix.lower() in VIDEOS:
+        return _open_video(path.stem, str(path))
+    return Picture(path.name, path)
+
+
+def _in_folder(folder: pathlib.Path, leave_out: pathlib.Path | None) -> list[Picture]:
+    paths = sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURES
+        and not (leave_out and path.resolve().is_relative_to(leave_out.resolve()))
+    )
+    if not paths:
+        raise UserError(f"{folder}: no pictures there ({' '.join(PICTURES)}); check the path")
+    return [Picture(path.relative_to(folder).as_posix(), path) for path in paths]
+
+
+def _in_list(path: pathlib.Path, leave_out: pathlib.Path | None) -> list[Picture | Video]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path}: not a list of paths ({error}); give a text file") from None
+    files = [path.parent / line.strip() for line in lines if line.strip()]
+    if not files:
+        raise UserError(f"{path}: the list is empty; write a path a line")
+    folders = [file for file in files if file.is_dir()]
+    if folders:
+        raise UserError(f"{path}: {folders[0]} is a folder; give folders themselves, or files")
+    # A picture that is missing is said when its turn comes, like one that is damaged.
+    return [_of_file(file) for file in files]
+
+
+def _open_video(name: str, source: str | int) -> Video:
+    capture = _capture(source)
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if isinstance(source, str) else 0
+    capture.release()
+    rate = rate if np.isfinite(rate) and rate > 0 else _DEFAULT_RATE
+    return Video(name, source, rate, count if count > 0 else None)
+
+
+def _capture(source: str | int) -> cv2.VideoCapture:
+    capture = cv2.VideoCapture(source)
+    if not capture.isOpened() or not capture.grab():
+        what = f"video {source}" if isinstance(source, str) else f"webcam {source}"
+        raise UserError(f"{what} cannot be read: check that it is there and not damaged")
+    return capture
+
+
+def _video_frames(video: Video, done: Collection[str]) -> Iterator[Frame]:
+    """Those not done; of one that is done no pixel is decoded."""
+    capture = _capture(video.source)  # which has grabbed the first frame
+    try:
+        for index in itertools.count():
+            if index and not capture.grab():
+                return
+            name = f"{video.name}_{index:06}.jpg"
+            if name in done:
+                continue
+            there, image = capture.retrieve()
+            if there:
+                yield Frame(name, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), video, index)
+            else:
+                error = f"{video.source}: frame {index} cannot be decoded"
+                yield Frame(name, None, video, index, error)
+    finally:
+        capture.release()
+
+
+def _read(picture: Picture) -> Frame:
+    try:
+        return Frame(picture.name, read_picture(picture.path))
+    except PictureError as error:
+        return Frame(picture.name, None, error=str(error))
+
+
+def _by_common_folder(items: list[Picture | Video]) -> list[Picture | Video]:
+    """Names that tell all files apart: paths relative to the folder that they have in common."""
+    paths = [item.path if isinstance(item, Picture) else item.source for item in items]
+    files = [path if isinstance(path, int) else pathlib.Path(path).absolute() for path in paths]
+    root = os.path.commonpath([file.parent for file in files if not isinstance(file, int)])
+    return [
+        item if isinstance(file, int) else item._replace(name=file.relative_to(root).as_posix())
+        for item, file in zip(items, files, strict=True)
+    ]
