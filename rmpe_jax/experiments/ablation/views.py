@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from rmpe_jax import geometry
+from rmpe_jax.codec import Codec
 from rmpe_jax.data.eval_pipeline import PersonBox, eval_batches
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.evaluation.protocol import boxes_of
@@ -55,14 +56,16 @@ def views_sheet(
       columns: tiles in a row.
     """
     model, codec = build_network(config)
+    assert isinstance(codec, Codec)  # a detector has no STN
     size = codec.input_size
     batches = eval_batches(
         items, input_size=size, padding=config.data.padding, batch_size=len(items)
     )
     tiles = []
     for batch in batches:
-        theta = model.apply(variables, codec.inputs(batch["image"]), method="theta")
-        views = jax.device_get(stn(jnp.asarray(batch["image"], jnp.float32), theta))
+        crops = jnp.asarray(batch["image"])
+        theta: Any = model.apply(variables, codec.inputs(crops), method="theta")
+        views = jax.device_get(stn(crops.astype(jnp.float32), theta))
         frames = jax.device_get(view_corners(theta, size))
         for crop, view, frame in zip(batch["image"], views, frames, strict=True):
             tiles += [_framed(crop, frame), _enlarged(np.clip(view, 0, 255).astype(np.uint8))]
