@@ -159,8 +159,10 @@ def _add_predict(commands: argparse._SubParsersAction) -> None:
 def _predict(args: argparse.Namespace) -> None:
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.inference.estimator import PoseEstimator
+    from rmpe_jax.inference.inputs import find_inputs
     from rmpe_jax.inference.run import predict_files
 
+    inputs = find_inputs(args.inputs, leave_out=args.out)  # what is wrong with them is said at once
     use_compilation_cache()
     estimator = PoseEstimator.from_checkpoint(
         args.model,
@@ -172,7 +174,7 @@ def _predict(args: argparse.Namespace) -> None:
     settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
     start = time.monotonic()
     done = predict_files(
-        args.inputs,
+        inputs,
         args.out,
         estimator,
         settings=settings,

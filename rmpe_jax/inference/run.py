@@ -23,7 +23,7 @@ from rmpe_jax.inference.formats import (
     write_coco,
     write_openpose,
 )
-from rmpe_jax.inference.inputs import Frame, count_frames, find_inputs, read_frames
+from rmpe_jax.inference.inputs import Frame, Picture, Video, count_frames, read_frames
 from rmpe_jax.inference.journal import Journal, read_journal
 from rmpe_jax.inference.pipeline import ahead
 from rmpe_jax.inference.poses import Poses
@@ -57,7 +57,7 @@ class Summary(NamedTuple):
 
 
 def predict_files(
-    inputs: Sequence[str],
+    inputs: Sequence[Picture | Video],
     out: pathlib.Path,
     estimator: PoseEstimator,
     *,
@@ -73,7 +73,7 @@ def predict_files(
     are made from it. A picture that cannot be read is logged and left out.
 
     Args:
-      inputs: as `inputs.find_inputs` takes them.
+      inputs: of `inputs.find_inputs`.
       out: folder for the files, made if need be.
       estimator: with a detector.
       settings: what the results depend on; kept in `settings.json`, and compared on resuming.
@@ -83,9 +83,8 @@ def predict_files(
       resume: go on with the results in `out`, leaving out what they have.
 
     Raises:
-      UserError: inputs, folder or results in it cannot be used, or no picture can be read.
+      UserError: the folder or results in it cannot be used, or no picture can be read.
     """
-    items = find_inputs(inputs, leave_out=out)
     _claim(out, settings, resume)
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(Journal(out / JOURNAL, estimator.skeleton, resume))
@@ -95,13 +94,13 @@ def predict_files(
         if report:
             page = ReportOfRun(out / "report.html", estimator.skeleton)
             sinks.append(stack.enter_context(page))
-            page.add_earlier(items, out / JOURNAL)
+            page.add_earlier(inputs, out / JOURNAL)
         # Also when the run is stopped: before the error goes on, from all that is in the journal.
         stack.callback(_write_formats, out, formats, estimator)
         done_before = len(journal.done)
-        total = count_frames(items)
+        total = count_frames(inputs)
         left = None if total is None else max(total - done_before, 0)
-        frames = read_frames(items, frozenset(journal.done))
+        frames = read_frames(inputs, frozenset(journal.done))
         found = stack.enter_context(contextlib.closing(_pipeline(frames, estimator)))
         summary = Summary(done_before=done_before)
         for frame, poses in progress(found, left, "pictures"):
