@@ -80,6 +80,19 @@ examples:
   rmpe predict pictures/ clip.mp4 --out poses --model runs/coco --detector person.onnx --report
   rmpe predict pictures/ --out poses --format coco --detector boxes.json --flip-test --resume
 """
+_EXPORT_HELP = """\
+Write a trained pose network as a file that other programs run: StableHLO for JAX on CPU, CUDA and
+TPU, or ONNX. The size of the batch stays open.
+
+MODEL is a model file, a training run's workdir, or "builtin". FILE.json, beside FILE, says what
+goes in and comes out, how crops are made and normalised, and what the joints are; docs/export.md
+shows how to load both.
+"""
+_EXPORT_EXAMPLES = """\
+examples:
+  rmpe export runs/synthetic --to=stablehlo --function=keypoints --out=pose.stablehlo
+  rmpe export pose.safetensors --to=onnx --channels-first --out=pose.onnx
+"""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -110,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit_nms(commands)
     _add_fit_pgpg(commands)
     _add_ablate(commands)
+    _add_export(commands)
     return parser
 
 
@@ -372,6 +386,50 @@ def _ablate(args: argparse.Namespace) -> None:
         run_seed(config, folder, seed)
         write_report(config, folder)
     print(write_report(config, folder))
+
+
+def _add_export(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "export",
+        help="write a pose network as StableHLO or ONNX",
+        description=_EXPORT_HELP,
+        epilog=_EXPORT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("model", metavar="MODEL", help="the network")
+    parser.add_argument("--to", required=True, choices=("stablehlo", "onnx"), help="the format")
+    parser.add_argument("--out", required=True, metavar="FILE", help="file to be made")
+    parser.add_argument(
+        "--function",
+        choices=("heatmaps", "keypoints"),
+        default="heatmaps",
+        help="what it computes: heatmaps of normalised crops (default), or keypoints and scores of "
+        "crops of RGB bytes",
+    )
+    parser.add_argument(
+        "--channels-first",
+        action="store_true",
+        help="ONNX only: crops and heatmaps are (batch, channels, height, width)",
+    )
+    parser.set_defaults(run=_export)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from rmpe_jax.experiments.export import export_model
+    from rmpe_jax.inference.pose_model import load_pose_model
+
+    start = time.monotonic()
+    about = export_model(
+        load_pose_model(args.model),
+        args.out,
+        args.to,
+        function=args.function,
+        channels_first=args.channels_first,
+    )
+    for end in (about["input"], *about["outputs"]):
+        shape = ", ".join(map(str, end["shape"]))
+        print(f"{end['name']} ({shape}) {end['dtype']}: {end['values']}")
+    print(f"wrote {args.out} and {args.out}.json in {time.monotonic() - start:.1f} s")
 
 
 def _whole(text: str) -> int:

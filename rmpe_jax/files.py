@@ -11,10 +11,14 @@ from rmpe_jax.errors import UserError
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[IO[str]]:
-    """A text file to write, which takes the place of `path` once the block ends without an error.
+def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
+    """A file to write, which takes the place of `path` once the block ends without an error.
 
     Until then, and after an error, `path` is what it was. Missing folders are made.
+
+    Args:
+      path: of the file.
+      mode: "w" for text, "wb" for bytes.
 
     Raises:
       UserError: the folder or the disk does not take it.
@@ -23,7 +27,7 @@ def replacing(path: str | os.PathLike) -> Iterator[IO[str]]:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(temporary, "w", encoding="utf-8") as file:
+        with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
             yield file
         os.replace(temporary, path)
     except OSError as error:

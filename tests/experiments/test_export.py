@@ -1,0 +1,201 @@
+import json
+import subprocess
+import sys
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from rmpe_jax import cli, models
+from rmpe_jax.errors import UserError
+from rmpe_jax.experiments.export import export_model
+from rmpe_jax.inference.pose_model import PoseModel, save_pose_model
+from rmpe_jax.training.config import default_config
+from rmpe_jax.training.state import build_network
+
+SIZE = (32, 32)
+CROPS = np.random.default_rng(0).integers(0, 256, (5, *SIZE, 3), np.uint8)
+
+
+class Small(nn.Module):
+    """(b, h, w, 3) -> (b, h/4, w/4, k), compiled in no time."""
+
+    num_keypoints: int
+    dtype: object = jnp.float32
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        x = nn.Conv(8, (4, 4), strides=4, use_bias=False, dtype=self.dtype, name="conv")(x)
+        x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype, name="bn")(x)
+        return nn.Conv(self.num_keypoints, (3, 3), name="conv_out")(nn.relu(x))
+
+
+@pytest.fixture(autouse=True, scope="module")
+def small_network():
+    """The default network's name stands for `Small`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(models._MODELS, "tinypose_s", Small)
+        yield
+
+
+def make_model(loss="cross_entropy", **options):
+    """A network that gives something of every joint, as no fresh one does."""
+    config = default_config()
+    config.model.input_size = SIZE
+    config.codec.loss = loss
+    config.codec.decode = "argmax"
+    config.update_from_flattened_dict(options)
+    module, _ = build_network(config)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
+    rng = np.random.default_rng(1)
+
+    def draw(path, leaf):
+        noise = rng.standard_normal(leaf.shape).astype(np.float32)
+        names = [entry.key for entry in path]
+        if names[-2] == "theta":
+            warp = np.array([0.9, 0.1, 0.05, -0.1, 0.8, -0.1], np.float32)
+            return 0.02 * noise / np.sqrt(len(noise)) if names[-1] == "kernel" else warp
+        if names[-1] == "kernel":
+            return noise / np.sqrt(np.prod(leaf.shape[:-1]), dtype=np.float32)
+        return 1 + 0.2 * abs(noise) if names[-1] in ("scale", "var") else 0.2 * noise
+
+    return PoseModel(config, jax.tree.map_with_path(draw, shapes))
+
+
+def expected(model):
+    """Normalised crops, heatmaps, keypoints and scores, by the network as it was trained."""
+    module, codec = build_network(model.config)
+    inputs = codec.inputs(jnp.asarray(CROPS))
+    maps = codec.heatmaps(jax.jit(module.apply)(model.variables, inputs))
+    return [np.asarray(array) for array in (inputs, maps, *jax.jit(codec.keypoints)(maps))]
+
+
+@pytest.fixture(scope="module")
+def plain(small_network):
+    model = make_model()
+    return model, expected(model)
+
+
+def assert_close(actual, reference):
+    for ours, theirs in zip(actual, reference, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max())
+
+
+FRESH_PROCESS = """
+import sys
+import jax, numpy
+crops = numpy.load("crops.npz")
+for name in ("heatmaps", "keypoints"):
+    exported = jax.export.deserialize(open(f"{name}.stablehlo", "rb").read())
+    assert exported.platforms == ("cpu", "cuda", "tpu"), exported.platforms
+    for count in (5, 1):
+        found = jax.tree.leaves(exported.call(crops[name][:count]))
+        numpy.savez(f"{name}{count}.npz", *found)
+assert not any(name.startswith(("rmpe_jax", "flax")) for name in sys.modules)
+"""
+
+
+def test_stablehlo_in_a_process_that_has_jax_alone(tmp_path, plain):
+    pytest.importorskip("flatbuffers")
+    model, (inputs, maps, *decoded) = plain
+    for name in ("heatmaps", "keypoints"):
+        export_model(model, tmp_path / f"{name}.stablehlo", "stablehlo", function=name)
+    np.savez(tmp_path / "crops.npz", heatmaps=inputs, keypoints=CROPS)
+    subprocess.run([sys.executable, "-c", FRESH_PROCESS], cwd=tmp_path, check=True)
+    for name, reference in (("heatmaps", [maps]), ("keypoints", decoded)):
+        for count in (5, 1):
+            with np.load(tmp_path / f"{name}{count}.npz") as found:
+                assert_close(found.values(), [array[:count] for array in reference])
+
+
+def run_onnx(path, crops):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return session.run(None, {"crops": crops})
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"loss": "mse", "sstn.enabled": True}, id="spatial_transformer"),
+        pytest.param({"loss": "symmetric_integral", "codec.decode": "dark"}, id="sigmoid"),
+    ],
+)
+def test_onnx_of_both_functions(tmp_path, plain, options):
+    pytest.importorskip("onnx")
+    model = make_model(**options) if options else plain[0]
+    inputs, maps, *decoded = expected(model) if options else plain[1]
+    for name, crops, reference in (("heatmaps", inputs, [maps]), ("keypoints", CROPS, decoded)):
+        path = tmp_path / f"{name}.onnx"
+        export_model(model, path, "onnx", function=name)
+        for count in (5, 2):
+            assert_close(run_onnx(path, crops[:count]), [array[:count] for array in reference])
+
+
+def test_onnx_computes_in_float32(tmp_path, plain):
+    pytest.importorskip("onnx")
+    model, (inputs, maps, *_) = plain
+    config = model.config.copy_and_resolve_references()
+    config.model.dtype = "bfloat16"
+    export_model(model._replace(config=config), tmp_path / "half.onnx", "onnx")
+    assert_close(run_onnx(tmp_path / "half.onnx", inputs), [maps])
+
+
+def test_opencv_runs_it_channels_first(tmp_path, plain):
+    pytest.importorskip("onnx")
+    cv2 = pytest.importorskip("cv2")
+    model, (inputs, maps, *_) = plain
+    export_model(model, tmp_path / "pose.onnx", "onnx", channels_first=True)
+    network = cv2.dnn.readNetFromONNX(str(tmp_path / "pose.onnx"))
+    network.setInput(np.ascontiguousarray(inputs.transpose(0, 3, 1, 2)))
+    assert_close([network.forward()], [maps.transpose(0, 3, 1, 2)])
+
+
+def test_what_the_json_says(tmp_path, plain):
+    onnx = pytest.importorskip("onnx")
+    about = export_model(plain[0], tmp_path / "pose.onnx", "onnx", channels_first=True)
+    assert json.loads((tmp_path / "pose.onnx.json").read_text()) == about
+    (prop,) = onnx.load(tmp_path / "pose.onnx").metadata_props
+    assert json.loads(prop.value) == about
+    assert about["input"]["shape"] == ["batch", 3, *SIZE]
+    assert about["outputs"][0]["shape"] == ["batch", 17, 8, 8]
+    assert about["joints"][:2] == ["nose", "left_eye"]
+    assert about["flip_indices"][:3] == [0, 2, 1]
+    # Mirrored pixels of the crop are mirrored pixels of the heatmap.
+    matrix = np.array(about["heatmap_from_crop"])
+    np.testing.assert_allclose(matrix @ [31 / 2, 31 / 2, 1], [7 / 2, 7 / 2])
+
+
+def test_the_command(tmp_path, plain, capsys):
+    pytest.importorskip("onnx")
+    save_pose_model(tmp_path / "pose.safetensors", plain[0])
+    out = tmp_path / "new" / "pose.onnx"
+    command = ["export", str(tmp_path / "pose.safetensors"), "--to=onnx", f"--out={out}"]
+    assert cli.main([*command, "--function=keypoints"]) == 0
+    assert out.is_file()
+    text = capsys.readouterr().out
+    assert "crops (batch, 32, 32, 3) uint8: RGB\nkeypoints (batch, 17, 2) float32" in text
+
+
+def test_no_model_there(tmp_path, capsys):
+    assert cli.main(["export", str(tmp_path / "x"), "--to=onnx", "--out=y"]) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("rmpe: ")
+    assert message.count("\n") == 1
+
+
+def test_stablehlo_has_one_layout(tmp_path, plain):
+    with pytest.raises(UserError, match="leave out --channels-first"):
+        export_model(plain[0], tmp_path / "x", "stablehlo", channels_first=True)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_is_named(tmp_path, plain, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    for name in [name for name in sys.modules if name.startswith("rmpe_jax.interop.onnx_")]:
+        monkeypatch.delitem(sys.modules, name)
+    with pytest.raises(UserError, match=r"install 'rmpe_jax\[export\]'"):
+        export_model(plain[0], tmp_path / "x", "onnx")
