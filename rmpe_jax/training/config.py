@@ -41,12 +41,13 @@ def default_config() -> ml_collections.ConfigDict:
     config.model.dtype = "float32"  # of the arithmetic; parameters are float32
     config.model.mean = (0.485, 0.456, 0.406)  # of RGB in 0..1, ImageNet's
     config.model.std = (0.229, 0.224, 0.225)
-    config.model.backbone_weights = ""  # a .pth file to start from
+    config.model.backbone_weights = ""  # a .pth file to start from, see docs/interop.md
     config.model.init_from = ""  # workdir of an earlier stage, whose weights to start from
 
     config.sstn = ml_collections.ConfigDict()  # the symmetric spatial transformer, docs/sstn.md
     config.sstn.enabled = False
     config.sstn.localization = "small"  # or the paper's "resnet18"
+    config.sstn.localization_weights = ""  # torchvision's ResNet-18 to start "resnet18" from
     config.sstn.localization_factor = 1.0  # on the learning rate of the localisation network
     config.sstn.parallel = ""  # name of the parallel SPPE's network; empty: none
     config.sstn.parallel_from = ""  # workdir of its run; empty: model.init_from
@@ -152,6 +153,9 @@ def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.Config
     _known("sstn.localization", sstn.localization, LOCALIZATION_NAMES)
     for key in ("localization_factor", "parallel_weight"):
         _require(sstn[key] >= 0, f"sstn.{key}", sstn[key], "0 or more")
+    usable = not sstn.localization_weights or (sstn.enabled and sstn.localization == "resnet18")
+    wanted = "empty, but with sstn.enabled and the localization 'resnet18'"
+    _require(usable, "sstn.localization_weights", sstn.localization_weights, wanted)
     if not sstn.parallel:
         return
     _known("sstn.parallel", sstn.parallel, SPPE_NAMES)

@@ -19,6 +19,7 @@ from rmpe_jax.models.localization import build_localization
 from rmpe_jax.models.rmpe import RMPE
 from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training.optimizers import split_frozen
+from rmpe_jax.training.pretrained import load_backbone, load_localization
 
 
 class TrainState(flax.struct.PyTreeNode):
@@ -102,7 +103,9 @@ def init_state(
     variables = jax.jit(model.init)(jax.random.key(config.seed), _crops(config))
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if config.model.backbone_weights:
-        _load_backbone(config, _sppe(config, params), _sppe(config, batch_stats))
+        load_backbone(config, _sppe(config, params), _sppe(config, batch_stats))
+    if config.sstn.localization_weights:
+        load_localization(config, params, batch_stats)
     if config.optim.backbone_factor != 1 and "backbone" not in _sppe(config, params):
         raise UserError(
             f"config.optim.backbone_factor: {config.model.name} has no part called backbone; "
@@ -128,22 +131,3 @@ def _crops(config: ml_collections.ConfigDict) -> jax.Array:
 def _sppe(config: ml_collections.ConfigDict, tree: dict) -> dict:
     """The part of parameters or statistics that is the SPPE's."""
     return tree["sppe"] if config.sstn.enabled else tree
-
-
-def _load_backbone(config: ml_collections.ConfigDict, params: dict, batch_stats: dict) -> None:
-    """Replaces the backbone in an SPPE's trees by that of the config's file."""
-    from rmpe_jax.interop.efficientnet import efficientnet_variables
-    from rmpe_jax.interop.pth import read_pth
-
-    path = config.model.backbone_weights
-    if not config.model.name.startswith("litepose_effnet0"):
-        raise UserError(
-            f"config.model.backbone_weights: there is no reader for the backbone of "
-            f"{config.model.name}; use litepose_effnet0, or leave it empty"
-        )
-    loaded = efficientnet_variables(read_pth(path))
-    for ours, theirs in ((params, loaded["params"]), (batch_stats, loaded["batch_stats"])):
-        expected = jax.tree.map(jnp.shape, ours["backbone"])
-        if jax.tree.map(jnp.shape, theirs) != expected:
-            raise UserError(f"{path}: not the weights of EfficientNet-Lite0; use its own file")
-        ours["backbone"] = jax.tree.map(jnp.array, theirs)

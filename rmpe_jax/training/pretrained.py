@@ -1,0 +1,71 @@
+"""Weights of other projects to start from: ImageNet's, for backbones and for localisation."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax.numpy as jnp
+import ml_collections
+from flax import traverse_util
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.interop.efficientnet import efficientnet_variables
+from rmpe_jax.interop.pth import read_pth
+from rmpe_jax.interop.resnet import localization_variables, resnet_variables
+
+
+def load_backbone(
+    config: ml_collections.ConfigDict, params: dict[str, Any], batch_stats: dict[str, Any]
+) -> None:
+    """Replaces an SPPE's backbone by that of the file `config.model.backbone_weights`, in place.
+
+    Raises:
+      UserError: the network has no backbone that there are files for, or the file is of another.
+    """
+    path, name = config.model.backbone_weights, config.model.name
+    part = "backbone" if name.startswith("litepose_effnet0") else "preact"
+    if part not in params:
+        raise UserError(
+            f"config.model.backbone_weights: there is no reader for the backbone of {name}; use "
+            "litepose_effnet0 or a network on a ResNet, or leave it empty"
+        )
+    state = read_pth(path)
+    expected = {"params": params[part], "batch_stats": batch_stats[part]}
+    try:
+        if part == "backbone":
+            loaded = efficientnet_variables(state)
+        else:
+            loaded = resnet_variables(expected, state)
+        for collection, ours in (("params", params), ("batch_stats", batch_stats)):
+            ours[part] = _merged(ours[part], loaded[collection], partly=part == "preact")
+    except UserError as error:
+        raise UserError(f"config.model.backbone_weights={path}, for {name}: {error}") from None
+
+
+def load_localization(
+    config: ml_collections.ConfigDict, params: dict[str, Any], batch_stats: dict[str, Any]
+) -> None:
+    """Replaces the localisation ResNet-18 but its last layer by torchvision's, in place.
+
+    Raises:
+      UserError: the file is of another network.
+    """
+    path = config.sstn.localization_weights
+    state = read_pth(path)
+    expected = {"params": params["localization"], "batch_stats": batch_stats["localization"]}
+    try:
+        loaded = localization_variables(expected, state)
+    except UserError as error:
+        raise UserError(f"config.sstn.localization_weights={path}: {error}") from None
+    for collection, ours in (("params", params), ("batch_stats", batch_stats)):
+        ours["localization"] = _merged(ours["localization"], loaded[collection], partly=True)
+
+
+def _merged(ours: Mapping, theirs: Mapping, *, partly: bool) -> dict[str, Any]:
+    """Our tree with the leaves of theirs, which may be all or, `partly`, some."""
+    flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(ours))
+    loaded: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(theirs))
+    same = loaded.keys() <= flat.keys() if partly else loaded.keys() == flat.keys()
+    if not same or any(loaded[path].shape != flat[path].shape for path in loaded):
+        raise UserError("not the weights of this backbone; use its own file")
+    arrays = {path: jnp.array(leaf) for path, leaf in loaded.items()}
+    return traverse_util.unflatten_dict(flat | arrays)
