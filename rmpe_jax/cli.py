@@ -3,6 +3,7 @@
 import argparse
 import logging
 import pathlib
+import re
 import signal
 import sys
 import time
@@ -94,6 +95,21 @@ examples:
   rmpe export pose.safetensors --to=onnx --channels-first --out=pose.onnx
 """
 
+_CONVERT_HELP = """\
+Convert a checkpoint of AlphaPose (FastPose, FastPose-DUC, SimplePose, HRNet-W32; not DCN) to a
+model file for rmpe predict, eval.py and PoseEstimator, with AlphaPose's crops, decoding and NMS.
+
+The network is read off the names of its tensors. The file is read without torch, and nothing in it
+is executed. What it does not tell can be said: the joints, if their number does not, the size of
+the crops, and the loss, which says how heatmaps are read. See docs/interop.md.
+"""
+_CONVERT_EXAMPLES = """\
+examples:
+  rmpe convert alphapose fast_res50_256x192.pth --out fastpose.safetensors
+  rmpe convert alphapose duc_se.pth --out fastpose.safetensors --input-size 320x256
+  rmpe convert alphapose halpe136_mse.pth --out halpe.safetensors --loss mse
+"""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one subcommand; 0 if all went well, 1 after a line on stderr that says what did not."""
@@ -123,6 +139,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit_nms(commands)
     _add_fit_pgpg(commands)
     _add_ablate(commands)
+    _add_convert(commands)
     _add_export(commands)
     return parser
 
@@ -430,6 +447,54 @@ def _export(args: argparse.Namespace) -> None:
         shape = ", ".join(map(str, end["shape"]))
         print(f"{end['name']} ({shape}) {end['dtype']}: {end['values']}")
     print(f"wrote {args.out} and {args.out}.json in {time.monotonic() - start:.1f} s")
+
+
+def _add_convert(commands: argparse._SubParsersAction) -> None:
+    parser = commands.add_parser(
+        "convert",
+        help="make a model file of a checkpoint of another project",
+        description=_CONVERT_HELP,
+        epilog=_CONVERT_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("project", choices=["alphapose"], help="whose checkpoint it is")
+    parser.add_argument("file", metavar="FILE", help="the .pth file")
+    parser.add_argument("--out", required=True, metavar="OUT", help="file to write, .safetensors")
+    parser.add_argument("--skeleton", default="", help="joint set (default: by their number)")
+    parser.add_argument(
+        "--input-size",
+        type=_size,
+        default=(256, 192),
+        metavar="HxW",
+        help="of the crops (default: 256x192)",
+    )
+    parser.add_argument(
+        "--loss",
+        default="",
+        choices=["mse", "symmetric_integral"],
+        help="trained with (default: symmetric_integral for 133 and 136 joints, else mse)",
+    )
+    parser.set_defaults(run=_convert)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from rmpe_jax.experiments.convert import convert_alphapose, summary
+
+    model = convert_alphapose(
+        args.file,
+        args.out,
+        skeleton=args.skeleton,
+        input_size=args.input_size,
+        loss=args.loss,
+    )
+    print(f"{summary(model)}\nwrote {args.out}")
+
+
+def _size(text: str) -> tuple[int, int]:
+    match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 256x192")
+    return int(match[1]), int(match[2])
 
 
 def _whole(text: str) -> int:

@@ -25,6 +25,12 @@ def test_bad_input_is_one_line_on_stderr(tmp_path, capsys):
         (["prepare", "o", "lsp:x", "--max-corrupt", "2"], "'2' is not a share between 0 and 1"),
         (["prepare", "o", "lsp:x", "--max-corrupt", "nan"], "'nan' is not a share between 0 and"),
         (["prepare", "o", "lsp:x", "--max-corrupt", "all"], "'all' is not a share between 0 and"),
+        (["convert", "alphapose", "f"], "the following arguments are required: --out"),
+        (["convert", "openpose", "f", "--out", "o"], "invalid choice: 'openpose'"),
+        (
+            ["convert", "alphapose", "f", "--out", "o", "--input-size", "256"],
+            "'256' is not HEIGHTxWIDTH, such as 256x192",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, expected, capsys):
