@@ -8,12 +8,12 @@ import pathlib
 import sys
 import time
 
-from rmpe_jax.data import synthetic
 from rmpe_jax.entry import run, use_compilation_cache
 from rmpe_jax.experiments.evaluate import evaluate_run, metrics_table
+from rmpe_jax.experiments.scenes import draw_scenes
 from rmpe_jax.experiments.stages import load_config
 from rmpe_jax.files import write_json
-from rmpe_jax.progress import duration, progress
+from rmpe_jax.progress import duration
 
 TRAIN_SEEDS = range(0, 2500)
 VAL_SEEDS = range(1_000_000, 1_000_200)  # scenes that training never sees
@@ -30,8 +30,8 @@ def demo(out: pathlib.Path) -> None:
     from rmpe_jax.visualize.curves import learning_curves
 
     begin = time.monotonic()
-    _draw(out / "train", TRAIN_SEEDS)
-    _draw(out / "val", VAL_SEEDS)
+    draw_scenes(out / "train", TRAIN_SEEDS)
+    draw_scenes(out / "val", VAL_SEEDS)
     config = load_config(f"{CONFIG}:{out}")
     train(config, out / "run")
     learning_curves(out / "run/metrics.jsonl", out / "learning_curves.png")
@@ -49,14 +49,6 @@ def demo(out: pathlib.Path) -> None:
     print(f"{duration(round(time.monotonic() - begin))} in all. Look at:")
     for name in ("ap.json", "learning_curves.png", "people.png"):
         print(f"  {out / name}")
-
-
-def _draw(folder: pathlib.Path, seeds: range) -> None:
-    if (folder / "annotations/person_keypoints.json").exists():
-        return
-    counted = progress(iter(range(len(seeds))), len(seeds), f"scenes drawn to {folder}")
-    synthetic.write_coco_folder(folder, seeds, progress=lambda _: next(counted, None))
-    next(counted, None)
 
 
 def main() -> int:

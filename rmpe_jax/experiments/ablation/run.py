@@ -12,7 +12,6 @@ import sys
 
 import ml_collections
 
-from rmpe_jax.data import synthetic
 from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.errors import UserError
@@ -25,10 +24,10 @@ from rmpe_jax.experiments.ablation.trainings import Training, pgpg_folder, stage
 from rmpe_jax.experiments.evaluate import evaluate_run
 from rmpe_jax.experiments.fit_nms import fit_nms, search_line
 from rmpe_jax.experiments.fit_pgpg import Options, fit_from_files
+from rmpe_jax.experiments.scenes import draw_scenes
 from rmpe_jax.experiments.stages import load_config
 from rmpe_jax.files import write_json
 from rmpe_jax.pose_nms import load_params
-from rmpe_jax.progress import progress
 
 PRESETS = ("paper", "rmpe", "alphapose")
 
@@ -86,15 +85,6 @@ def prepare(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
             seed=0,
         )
         print(fit_from_files(pgpg_folder(folder), data, (), options))
-
-
-def draw_scenes(folder: pathlib.Path, seeds: range) -> None:
-    """The scenes of these seeds in COCO's form, if they are not there."""
-    if (folder / "annotations/person_keypoints.json").exists():
-        return
-    counted = progress(iter(range(len(seeds))), len(seeds), f"scenes drawn to {folder}")
-    synthetic.write_coco_folder(folder, seeds, progress=lambda _: next(counted, None))
-    next(counted, None)
 
 
 def find_poses(
