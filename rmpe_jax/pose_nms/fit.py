@@ -10,6 +10,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,12 @@ from jaxtyping import Array, Float
 
 from rmpe_jax.average_precision import ALL_SIZES, Detections, GroundTruth, average_precision
 from rmpe_jax.pose_nms.params import Form, PoseNmsParams
+from rmpe_jax.pose_nms.similarity import joint_weights
 from rmpe_jax.pose_nms.suppression import Poses, Proposals, pose_nms_batch
 
 # Where to search; lengths in units of the form, as the parameters. eta is searched as its share of
-# d between identical sure poses, k (1 + lam): so it keeps its meaning when lam moves.
+# d between identical sure poses, k (1 + lam) if all joints count: so it keeps its meaning when lam
+# moves.
 RANGES = {"sigma1": (0.005, 1.0), "sigma2": (0.1, 20.0), "lam": (0.1, 10.0), "share": (0.03, 0.95)}
 PAIRS = (("lam", "share"), ("sigma2", "share"), ("sigma1", "share"))
 
@@ -199,15 +202,21 @@ def best_people(poses: Poses, number: int) -> Poses:
 
 
 def _point(params: PoseNmsParams, num_keypoints: int) -> Point:
-    share = params.eta / (num_keypoints * (1 + params.lam))
+    share = params.eta / _identical(params.lam, num_keypoints, params.form)
     point = {"sigma1": params.sigma1, "sigma2": params.sigma2, "lam": params.lam, "share": share}
     return {name: float(value) for name, value in point.items()}
 
 
 def _params(points: list[Point], num_keypoints: int, form: Form) -> PoseNmsParams:
     column = {name: jnp.array([point[name] for point in points], jnp.float32) for name in RANGES}
-    eta = column.pop("share") * num_keypoints * (1 + column["lam"])
+    eta = column.pop("share") * _identical(column["lam"], num_keypoints, form)
     return PoseNmsParams(**column, eta=eta, form=form)
+
+
+def _identical(lam: Any, num_keypoints: int, form: Form) -> Any:
+    """d between identical sure poses: k (1 + lam), where all joints count."""
+    weights = joint_weights(num_keypoints, form)
+    return float(weights.matching.sum()) + float(weights.closeness.sum()) * lam
 
 
 def _values(name: str, center: float, steps: int, sweep: int) -> Float[np.ndarray, " s"]:

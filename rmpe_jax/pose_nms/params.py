@@ -17,7 +17,8 @@ from rmpe_jax.errors import UserError
 class Form:
     """The parts of the rule that are not numbers to be learned.
 
-    Lengths are in units of the reference: a tenth of the longer side of a person's box.
+    Lengths are in units of the reference: a tenth, or another share, of the longer side of a
+    person's box.
 
     Attributes:
       region: where another pose's joint matches softly: in the `box` around the reference's joint
@@ -32,6 +33,11 @@ class Form:
       person_score: `mean` of the merged joint scores; `box_mean`: that times the box's score;
         `sum`: mean plus box's score plus 1.25 times the greatest.
       min_peak: people whose best joint scores less are dropped.
+      joints: which joints decide what is redundant: `all`, each counted alike; the `body`, the
+        first 17 of COCO and of those sets that begin with them; or `parts`, means over body, face
+        and hands, for sets that end with the 68 joints of a face and the 42 of hands. All joints
+        are merged in any case.
+      reference: the share of a box's longer side that the reference is.
     """
 
     region: Literal["box", "disc"]
@@ -41,6 +47,8 @@ class Form:
     merge: Literal["none", "max", "soft"]
     person_score: Literal["mean", "box_mean", "sum"]
     min_peak: float
+    joints: Literal["all", "body", "parts"] = "all"
+    reference: float = 0.1
 
     def __post_init__(self):
         for name, choices in _CHOICES.items():
@@ -53,7 +61,9 @@ _CHOICES = {
     "unit": ("reference", "pixel"),
     "merge": ("none", "max", "soft"),
     "person_score": ("mean", "box_mean", "sum"),
+    "joints": ("all", "body", "parts"),
 }
+_FEW_JOINTS = 21  # of bodies and their union; sets with more have feet, faces or hands
 
 
 @flax.struct.dataclass
@@ -80,12 +90,16 @@ class PoseNmsParams:
 
     @staticmethod
     def preset(name: str) -> "PoseNmsParams":
-        """`paper`, `rmpe` or `alphapose`.
+        """One of these, by its name.
 
         * `paper`: equations 8 to 10. They come without constants, without a unit of distance and
           without a person's score: these are the release's, the reference, and ours.
         * `rmpe`: the code released with the paper (Torch7 and Caffe).
         * `alphapose`: AlphaPose 0.6, body models.
+        * `rmpe_body`: the release's rule on COCO's 17 joints, for networks that have more: its
+          threshold is that of about so many. Feet, face and hands go with their body.
+        * `alphapose_whole_body`: AlphaPose 0.6's constants for 133 and 136 joints; how the factors
+          of the parts come together is our reading of them (docs/pose_nms.md).
 
         Raises:
           UserError: there is no such preset.
@@ -93,6 +107,11 @@ class PoseNmsParams:
         if name not in _PRESETS:
             raise UserError(f"pose NMS has no preset {name!r}: use one of {', '.join(_PRESETS)}")
         return _PRESETS[name]
+
+    @staticmethod
+    def default(num_keypoints: int) -> "PoseNmsParams":
+        """The release's rule, on the body alone where there are feet, faces or hands too."""
+        return _PRESETS["rmpe" if num_keypoints <= _FEW_JOINTS else "rmpe_body"]
 
 
 _PRESETS = {
@@ -116,6 +135,20 @@ _PRESETS = {
         lam=1.7,
         eta=22.48,
         form=Form("disc", "pixel", False, 5, "soft", "sum", 0.3),
+    ),
+    "rmpe_body": PoseNmsParams(
+        sigma1=0.01,
+        sigma2=2.08,
+        lam=2.08,
+        eta=22.48,
+        form=Form("disc", "reference", False, 0, "max", "mean", 0.0, joints="body"),
+    ),
+    "alphapose_whole_body": PoseNmsParams(
+        sigma1=1.0,
+        sigma2=8.0,
+        lam=1.65,
+        eta=3.6,
+        form=Form("disc", "pixel", False, 3, "soft", "sum", 0.01, joints="parts", reference=0.15),
     ),
 }
 

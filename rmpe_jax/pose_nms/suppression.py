@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from rmpe_jax.pose_nms.params import PoseNmsParams
+from rmpe_jax.pose_nms.params import Form, PoseNmsParams
 from rmpe_jax.pose_nms.similarity import redundant, reference_distance
 
 _MERGE_PIXELS = 15.0  # AlphaPose's cap on how far merged joints may lie apart
@@ -82,7 +82,7 @@ def pose_nms(
     people = Proposals(*(values[order] for values in people))
     similar = redundant(people.keypoints, people.keypoint_scores, people.bboxes, params)
     reference = assign(similar, people.valid)
-    merged_keypoints, merged_scores = _merge(people, reference, params.form.merge)
+    merged_keypoints, merged_scores = _merge(people, reference, params.form)
     keep = reference == jnp.arange(len(order))
     if params.form.min_peak > 0:
         keep &= people.keypoint_scores.max(-1) >= params.form.min_peak
@@ -127,14 +127,14 @@ def assign(redundant: Bool[Array, "n n"], valid: Bool[Array, " n"]) -> Int[Array
 
 
 def _merge(
-    people: Proposals, reference: Int[Array, " n"], merge: str
+    people: Proposals, reference: Int[Array, " n"], form: Form
 ) -> tuple[Float[Array, "n k 2"], Float[Array, "n k"]]:
     """The joints of each reference merged with those of its cluster; other rows are of no use."""
     keypoints, scores = people.keypoints, people.keypoint_scores
-    if merge == "none":
+    if form.merge == "none":
         return keypoints, scores
-    reach = reference_distance(people.bboxes)
-    if merge == "soft":
+    reach = reference_distance(people.bboxes, form)
+    if form.merge == "soft":
         reach = jnp.minimum(reach, _MERGE_PIXELS)
     # Offsets are averaged, not positions: they keep their digits in float32.
     offset = keypoints - keypoints[reference]
@@ -142,7 +142,7 @@ def _merge(
     weight = jnp.where(near, scores, 0)
     total = jnp.maximum(jnp.zeros_like(weight).at[reference].add(weight), 1e-12)
     shift = jnp.zeros_like(offset).at[reference].add(weight[..., None] * offset)
-    if merge == "max":
+    if form.merge == "max":
         merged_scores = jnp.zeros_like(weight).at[reference].max(weight)
     else:
         merged_scores = jnp.zeros_like(weight).at[reference].add(weight**2) / total

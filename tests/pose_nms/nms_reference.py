@@ -78,6 +78,40 @@ def alphapose(keypoints, scores, bboxes, bbox_scores):
     return kept, clusters, margin
 
 
+def rmpe_body(keypoints, scores, bboxes, bbox_scores):
+    """The release's rule, its similarity on COCO's joints alone; all joints are merged."""
+    reference_distance = 0.1 * np.max(bboxes[:, 2:] - bboxes[:, :2], axis=1)
+
+    def similarity(i, j):
+        dist = np.linalg.norm(keypoints[i, :17] - keypoints[j, :17], axis=1)
+        dist = dist / reference_distance[i]
+        sure = np.tanh(scores[i, :17] / 0.01) * np.tanh(scores[j, :17] / 0.01)
+        return sure[dist <= 1].sum() + 2.08 * np.exp(-dist / 2.08).sum(), 0
+
+    return eliminate(scores, similarity, 22.48, matches_needed=None)
+
+
+def alphapose_whole_body(keypoints, scores, bboxes, bbox_scores):
+    """Means over body, face and hands, times their factors; 3 matches eliminate."""
+    scores = np.where(scores == 0, 1e-5, scores)
+    reference_distance = 0.15 * np.max(bboxes[:, 2:] - bboxes[:, :2], axis=1)
+    body = keypoints.shape[1] - 110
+    parts = ((slice(0, body), 1, 1, 1), (slice(body, -42), 1.9, 1, 1))
+    parts = (*parts, (slice(-42, None), 0.55, 0.1, 1.5))
+
+    def similarity(i, j):
+        dist = np.linalg.norm(keypoints[i] - keypoints[j], axis=1)
+        sure = np.where(dist <= 1, np.tanh(scores[i]) * np.tanh(scores[j]), 0)
+        near, matches = np.exp(-dist / 8), dist <= min(reference_distance[i], 7)
+        total = sum(
+            factor * (in_k * sure[part].mean() + 1.65 * in_h * near[part].mean())
+            for part, factor, in_k, in_h in parts
+        )
+        return total, sum(factor * matches[part].sum() for part, factor, _, _ in parts)
+
+    return eliminate(scores, similarity, 3.6, matches_needed=3)
+
+
 def eliminate(scores, similarity, threshold, matches_needed):
     """The greedy loop: which reference each pose goes with."""
     clusters = np.full(len(scores), -1)

@@ -6,8 +6,10 @@ import pytest
 from rmpe_jax.errors import UserError
 from rmpe_jax.pose_nms import PoseNmsParams, load_params, params_from_dict, params_to_dict
 
+PRESETS = ("paper", "rmpe", "alphapose", "rmpe_body", "alphapose_whole_body")
 
-@pytest.mark.parametrize("preset", ["paper", "rmpe", "alphapose"])
+
+@pytest.mark.parametrize("preset", PRESETS)
 def test_file_round_trip(preset, tmp_path):
     params = PoseNmsParams.preset(preset)
     (tmp_path / "params.json").write_text(json.dumps(params_to_dict(params)))
@@ -57,4 +59,13 @@ def test_unknown_choice_in_the_form():
     content = params_to_dict(PoseNmsParams.preset("rmpe"))
     content["form"]["merge"] = "mean"
     with pytest.raises(UserError, match="merge is not one of none, max, soft"):
+        params_from_dict(content)
+
+
+def test_files_from_before_there_were_whole_bodies():
+    content = params_to_dict(PoseNmsParams.preset("rmpe"))
+    del content["form"]["joints"], content["form"]["reference"]
+    assert params_from_dict(content) == PoseNmsParams.preset("rmpe")
+    content["form"]["joints"] = "feet"
+    with pytest.raises(UserError, match="joints is not one of all, body, parts"):
         params_from_dict(content)

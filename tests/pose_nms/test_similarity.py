@@ -1,5 +1,7 @@
 """Similarity of poses: golden values, and what it must not depend on."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -59,7 +61,7 @@ def test_unsure_joints_do_not_match():
 
 
 def test_matches_within_the_smaller_of_a_reference_and_seven_pixels():
-    count = jax.jit(num_matches)
+    count = jax.jit(functools.partial(num_matches, form=PoseNmsParams.preset("alphapose").form))
     assert count(moved(7.0, k=17, joints=4)[0], BOX).tolist() == [[17, 17], [17, 17]]
     assert count(moved(7.01, k=17, joints=4)[0], BOX)[0, 1] == 13
     assert count(moved(6.0, k=17, joints=4)[0], BOX / 2)[0, 1] == 13

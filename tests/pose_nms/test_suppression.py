@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scenes import random_scenes
 
+from rmpe_jax.errors import UserError
 from rmpe_jax.pose_nms import PoseNmsParams, pose_nms
 
 PRESETS = ("paper", "rmpe", "alphapose")
@@ -160,3 +161,61 @@ def test_gradients_reach_the_merged_joints_and_are_finite():
 
     gradient = jax.jit(jax.grad(total))(arguments[0])
     np.testing.assert_allclose(gradient[:, :, 0], [[0.9 / 1.7] * 17, [0.8 / 1.7] * 17], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("preset", "k"),
+    [
+        *(("rmpe_body", k) for k in (17, 26, 133)),
+        *(("alphapose_whole_body", k) for k in (133, 136)),
+    ],
+)
+def test_whole_bodies_are_eliminated_as_in_numpy(preset, k):
+    """Poses, some of them others moved by a little, or with other faces, hands or bodies."""
+    rng = np.random.default_rng(k)
+    decided = kept = 0
+    for _ in range(12):
+        bases = rng.uniform(0, 300, (3, k, 2))
+        poses = bases[rng.integers(0, 3, 8)] + rng.uniform(0, 6, (8, 1, 1)) * rng.normal(
+            size=(8, k, 2)
+        )
+        elsewhere = rng.random((8, 3)) < 0.2
+        sizes = [k - 110, 68, 42] if k > 110 else [17, 0, k - 17]
+        poses[np.repeat(elsewhere, sizes, axis=1)] += 500
+        scores = rng.uniform(0, 1, (8, k)) * (rng.random((8, k)) < 0.95)
+        corner = rng.uniform(0, 50, (8, 2))
+        bboxes = np.concatenate([corner, corner + rng.uniform(40, 300, (8, 2))], 1)
+        columns = [np.float32(v) for v in (poses, scores, bboxes, rng.random(8))]
+        found = jax.device_get(jitted(*columns, np.ones(8, bool), PoseNmsParams.preset(preset)))
+        clusters, margin = getattr(nms_reference, preset)(*(v.astype(np.float64) for v in columns))
+        if margin > 1e-4:
+            np.testing.assert_array_equal(found.cluster, clusters)
+            decided += 1
+            kept += len(set(clusters))
+    assert decided >= 11
+    assert 1.2 < kept / decided < 7.8
+
+
+def test_the_body_decides_and_all_joints_are_merged():
+    """Hands far from each other neither save a pose from elimination nor are they merged."""
+    (pose, moved), *rest = two_poses(4.0, 133, first=0.9, second=0.8)
+    moved = moved.copy()
+    moved[91:] += 1000
+    found = run((np.stack([pose, moved]), *rest), "rmpe_body")
+    assert found.keep.tolist() == [True, False]
+    np.testing.assert_allclose(found.keypoints[0, :91, 0] - pose[:91, 0], 4 * 0.8 / 1.7, atol=1e-3)
+    np.testing.assert_allclose(found.keypoints[0, 91:], pose[91:])
+    # So many joints are too many for the release's own numbers: neighbours would go as well.
+    apart = two_poses(30.0, 60)
+    assert run(apart, "rmpe").keep.tolist() == [True, False]
+    assert run(apart, "rmpe_body").keep.tolist() == [True, True]
+
+
+def test_parts_need_a_whole_body():
+    with pytest.raises(UserError, match="needs the joints of a whole body, not 17"):
+        run(two_poses(1.0, 17), "alphapose_whole_body")
+
+
+@pytest.mark.parametrize(("k", "preset"), [(16, "rmpe"), (21, "rmpe"), (26, "rmpe_body")])
+def test_default_follows_the_number_of_joints(k, preset):
+    assert PoseNmsParams.default(k) == PoseNmsParams.preset(preset)
