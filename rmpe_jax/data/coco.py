@@ -3,6 +3,7 @@
 import math
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,13 @@ def read_coco_file(
         finite or not as many as they must be, an id comes twice, an annotation is of no picture of
         the file, or nobody is in it.
     """
-    document = read_json(annotations)
+    return coco_dataset(read_json(annotations), annotations, images, name, skeleton)
+
+
+def coco_dataset(
+    document: Any, annotations: pathlib.Path, images: pathlib.Path, name: str, skeleton: Skeleton
+) -> PoseDataset:
+    """What `read_coco_file` makes of the content of an annotation file."""
     paths = _picture_paths(document, annotations, images)
     people = {image_id: [] for image_id in paths}
     entries = field(document, "annotations", str(annotations), list)

@@ -5,9 +5,14 @@ from rmpe_jax.data.crowdpose import read_crowdpose
 from rmpe_jax.data.lsp import read_lsp
 from rmpe_jax.data.mpii import read_mpii
 from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.whole_body import read_coco_wholebody, read_halpe
 from rmpe_jax.errors import UserError
+from rmpe_jax.skeletons import HALPE26, HALPE136
 
-_FORMS = "coco:FOLDER[:SPLIT], mpii:FOLDER:SPLIT, lsp:FOLDER, crowdpose:FOLDER:SPLIT"
+_FORMS = (
+    "coco:FOLDER[:SPLIT], mpii:FOLDER:SPLIT, lsp:FOLDER, crowdpose:FOLDER:SPLIT, "
+    "coco_wholebody:FOLDER:SPLIT, halpe136:FOLDER:SPLIT, halpe26:FOLDER:SPLIT"
+)
 
 
 def open_dataset(spec: str) -> PoseDataset:
@@ -15,7 +20,8 @@ def open_dataset(spec: str) -> PoseDataset:
 
     Args:
       spec: `coco:FOLDER:SPLIT` (`coco:FOLDER` for `annotations/person_keypoints.json` with
-        `images/`), `mpii:FOLDER:SPLIT`, `lsp:FOLDER` or `crowdpose:FOLDER:SPLIT`.
+        `images/`), `mpii:FOLDER:SPLIT`, `lsp:FOLDER`, `crowdpose:FOLDER:SPLIT`,
+        `coco_wholebody:FOLDER:SPLIT`, `halpe136:FOLDER:SPLIT` or `halpe26:FOLDER:SPLIT`.
 
     Raises:
       UserError: `spec` is of no such form, or the annotations cannot be used.
@@ -31,4 +37,10 @@ def open_dataset(spec: str) -> PoseDataset:
             return read_lsp(folder)
         case ["crowdpose", folder, split] if folder and split:
             return read_crowdpose(folder, split)
+        case ["coco_wholebody", folder, split] if folder and split:
+            return read_coco_wholebody(folder, split)
+        case ["halpe136", folder, split] if folder and split:
+            return read_halpe(folder, split, HALPE136)
+        case ["halpe26", folder, split] if folder and split:
+            return read_halpe(folder, split, HALPE26)
     raise UserError(f"{spec!r} names no data set: write {_FORMS}")

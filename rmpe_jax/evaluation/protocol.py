@@ -16,6 +16,7 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.whole_body import whole_body_truth
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.coco import coco_ap
 from rmpe_jax.evaluation.mpii import mpii_map
@@ -23,6 +24,7 @@ from rmpe_jax.evaluation.mpii_people import mpii_ground_truth, mpii_predictions
 from rmpe_jax.evaluation.nms import Nms, suppressed
 from rmpe_jax.evaluation.pckh import head_sizes_from_keypoints, pckh
 from rmpe_jax.evaluation.results import coco_results, load_detections
+from rmpe_jax.evaluation.whole_body import whole_body_ap
 from rmpe_jax.skeletons import Skeleton
 
 
@@ -106,6 +108,8 @@ def evaluate(
 def score_results(dataset: PoseDataset, results: list[dict]) -> dict[str, float]:
     """The benchmark's metrics of several people in a picture: COCO's AP, or MPII's mAP.
 
+    Of joint sets with feet, faces or hands, COCO's AP with their own sigmas, also by part.
+
     Args:
       results: COCO's result form in the data set's joint set, after NMS.
 
@@ -115,6 +119,10 @@ def score_results(dataset: PoseDataset, results: list[dict]) -> dict[str, float]
     if dataset.skeleton.name == "coco":
         image_ids = [picture.image_id for picture in dataset.pictures]
         return coco_ap(dataset.annotations, results, image_ids=image_ids)
+    if dataset.skeleton.part_sizes:
+        truth = whole_body_truth(dataset.annotations, dataset.skeleton)
+        image_ids = [picture.image_id for picture in dataset.pictures]
+        return whole_body_ap(truth, results, dataset.skeleton, image_ids)
     if dataset.skeleton.name == "mpii":
         metrics = mpii_map(mpii_ground_truth(dataset), mpii_predictions(results))
         return {"mAP": metrics.pop("mAP")} | metrics

@@ -1,0 +1,46 @@
+"""COCO's average precision of poses with feet, faces and hands, of all joints and part by part.
+
+As the evaluation of COCO-WholeBody does it (Jin et al., ECCV 2020): OKS with the sigmas of the part
+and the area of the person; people without a labelled joint in the part do not count there.
+"""
+
+from collections.abc import Sequence
+
+from rmpe_jax.evaluation.coco import coco_ap
+from rmpe_jax.skeletons import Skeleton
+
+
+def whole_body_ap(
+    ground_truth: dict,
+    results: list[dict],
+    skeleton: Skeleton,
+    image_ids: Sequence[int | str] | None = None,
+) -> dict[str, float]:
+    """`coco_ap` of all joints, and of each part as `body/AP`, `body/AR`, `foot/AP`, ….
+
+    Args:
+      ground_truth: COCO's form with all joints of `skeleton` in "keypoints", as
+        `data.whole_body.whole_body_truth` gives it.
+      results: COCO's result form with as many joints.
+      image_ids: evaluate on these pictures only.
+
+    Raises:
+      UserError: as `coco_ap`.
+    """
+    metrics = coco_ap(ground_truth, results, skeleton.oks_sigmas, image_ids)
+    for name, part in skeleton.parts.items():
+        truth = [_part_of(person, part) for person in ground_truth["annotations"]]
+        found = coco_ap(
+            {**ground_truth, "annotations": truth},
+            [_part_of(result, part) for result in results],
+            skeleton.oks_sigmas[part],
+            image_ids,
+        )
+        metrics |= {f"{name}/{metric}": found[metric] for metric in ("AP", "AR")}
+    return metrics
+
+
+def _part_of(record: dict, part: slice) -> dict:
+    """A person or a result with the joints of a part alone."""
+    keypoints = record["keypoints"][3 * part.start : 3 * part.stop]
+    return {**record, "keypoints": keypoints, "num_keypoints": sum(v > 0 for v in keypoints[2::3])}
