@@ -1,4 +1,6 @@
 import json
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -199,3 +201,21 @@ def test_a_missing_package_is_named(tmp_path, plain, monkeypatch):
         monkeypatch.delitem(sys.modules, name)
     with pytest.raises(UserError, match=r"install 'rmpe_jax\[export\]'"):
         export_model(plain[0], tmp_path / "x", "onnx")
+
+
+def test_the_code_of_the_page_runs(tmp_path, monkeypatch, small_network):
+    for package in ("flatbuffers", "onnx", "onnxruntime"):
+        pytest.importorskip(package)
+    page = pathlib.Path(__file__).parents[2] / "docs" / "export.md"
+    blocks = re.findall(r"<!-- tested -->\n```python\n(.*?)```", page.read_text(), re.DOTALL)
+    assert len(blocks) == 4
+    model = make_model(**{"model.input_size": (256, 192)})
+    monkeypatch.chdir(tmp_path)
+    export_model(model, "pose.stablehlo", "stablehlo", function="keypoints")
+    export_model(model, "pose.onnx", "onnx", channels_first=True)
+    for block in blocks:
+        names = {}
+        exec(block, names)
+        if "heatmaps" in names:
+            assert names["heatmaps"].shape == (4, 17, 64, 48)
+    assert (tmp_path / "pose_b8_cuda.mlirbc").stat().st_size > 1000

@@ -1,0 +1,52 @@
+"""Every pose network against its ONNX model in onnxruntime."""
+
+import jax
+import numpy as np
+import pytest
+
+from rmpe_jax.models import SPPE_NAMES, build_sppe
+
+pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+from rmpe_jax.interop.onnx_export import to_onnx  # noqa: E402
+
+SIZE = (64, 64, 3)
+FAST = ("tinypose_s",)
+
+
+def random_variables(module, x):
+    """Variables of which none is zero or one, so that each matters."""
+    shapes = jax.eval_shape(module.init, jax.random.key(0), x)
+    rng = np.random.default_rng(0)
+
+    def draw(path, leaf):
+        noise, name = rng.standard_normal(leaf.shape).astype(np.float32), path[-1].key
+        if leaf.ndim > 1:
+            return noise / np.sqrt(np.prod(leaf.shape[:-1]), dtype=np.float32)
+        return 1 + 0.2 * abs(noise) if name in ("scale", "var") else 0.2 * noise
+
+    return jax.tree.map_with_path(draw, shapes)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [name if name in FAST else pytest.param(name, marks=pytest.mark.slow) for name in SPPE_NAMES],
+)
+def test_network(name):
+    module = build_sppe(name, 17)
+    crops = np.random.default_rng(1).standard_normal((3, *SIZE)).astype(np.float32)
+    variables = random_variables(module, crops)
+
+    def heatmaps(x):
+        outputs = module.apply(variables, x)
+        return outputs[-1] if isinstance(outputs, list) else outputs
+
+    expected = np.asarray(jax.jit(heatmaps)(crops))
+    model = to_onnx(heatmaps, SIZE, input_name="crops", output_names=["heatmaps"])
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for count in (3, 1):
+        (actual,) = session.run(None, {"crops": crops[:count]})
+        np.testing.assert_allclose(actual, expected[:count], atol=1e-4 * np.abs(expected).max())
