@@ -68,7 +68,7 @@ class PoseEstimator:
         self.skeleton = model.skeleton
         self.batch_size = batch_size or (1 if on_cpu else 8)
         self._detector = detector
-        self._nms = nms or model.nms or PoseNmsParams.preset("alphapose")
+        self._nms = nms or model.nms or PoseNmsParams.default(self.skeleton.num_keypoints)
         network, codec = model.build()
         folded, variables = fold_batch_norm(network, model.variables, codec.input_size)
         self._variables = jax.device_put(variables)

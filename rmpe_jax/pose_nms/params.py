@@ -110,8 +110,11 @@ class PoseNmsParams:
 
     @staticmethod
     def default(num_keypoints: int) -> "PoseNmsParams":
-        """The release's rule, on the body alone where there are feet, faces or hands too."""
-        return _PRESETS["rmpe" if num_keypoints <= _FEW_JOINTS else "rmpe_body"]
+        """AlphaPose's rule, decided by the body alone where there are feet, faces or hands too."""
+        params = _PRESETS["alphapose"]
+        if num_keypoints <= _FEW_JOINTS:
+            return params
+        return params.replace(form=dataclasses.replace(params.form, joints="body"))
 
 
 _PRESETS = {

@@ -216,6 +216,11 @@ def test_parts_need_a_whole_body():
         run(two_poses(1.0, 17), "alphapose_whole_body")
 
 
-@pytest.mark.parametrize(("k", "preset"), [(16, "rmpe"), (21, "rmpe"), (26, "rmpe_body")])
-def test_default_follows_the_number_of_joints(k, preset):
-    assert PoseNmsParams.default(k) == PoseNmsParams.preset(preset)
+def test_default_counts_joints_of_the_body():
+    """Five joints of 17 within 7 pixels, though all of 60 hands' are."""
+    assert PoseNmsParams.default(17) == PoseNmsParams.preset("alphapose")
+    params = PoseNmsParams.default(60)
+    for num_moved, kept in ((13, 2), (12, 1)):
+        scene = two_poses(500, 60, num_moved=num_moved)
+        assert jax.device_get(jitted(*scene, params)).keep.sum() == kept
+        assert run(scene, "alphapose").keep.sum() == 1
