@@ -17,11 +17,11 @@ from rmpe_jax.training.config import default_config
 
 def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config = default_config()
-    config.total_steps = 2000
-    config.batch_size = 16
-    config.log_every = 25
+    config.total_steps = 2500
+    config.batch_size = 8
+    config.log_every = 50
     config.checkpoint_every = 100
-    config.evaluate_every = 200
+    config.evaluate_every = 500
 
     config.model.task = "detection"
     config.model.name = "litepose_effnet0_s"
@@ -38,18 +38,21 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
         f"{folder}/mpii/detections/person_detections_centernet.json",
         f"{folder}/lsp_extended/detections/person_detections_centernet.json",
     )
-    config.data.repeats = (30, 6, 1)
+    config.data.repeats = (100, 12, 1)
     config.data.evaluate = (f"coco:{folder}/coco:val2017",)
 
+    config.detection.bbox_weight = 4.0
+    config.detection.mosaic_prob = 0.4
+    config.detection.scale = (0.7, 2.2)
     config.augmentation.color_gain = (0.7, 1.3)
 
     config.optim.name = "adamw"
     config.optim.weight_decay = 0.02
-    config.optim.learning_rate = 2e-3
+    config.optim.learning_rate = 1.5e-3
     config.optim.warmup_steps = 100
     config.optim.clip_norm = 5.0
     config.optim.frozen = r"depthwise$|backbone/(stem|block[0-7]_)"
-    config.optim.ema_decay = 0.995
+    config.optim.ema_decay = 0.997
     return config
 
 
