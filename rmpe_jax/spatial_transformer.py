@@ -129,7 +129,9 @@ def placement_error(
     """
     wanted = theta_from_pixels(geometry.invert(centred_from_crop), size)
     corners = jnp.array([[-1, -1], [1, -1], [-1, 1], [1, 1]], theta.dtype)
-    return jnp.linalg.norm(geometry.transform_points(theta - wanted, corners), axis=-1).mean()
+    squares = (geometry.transform_points(theta - wanted, corners) ** 2).sum(-1)
+    # As a loss it must have a gradient where nothing is wrong, too.
+    return jnp.sqrt(squares + 1e-12).mean()
 
 
 def theta_size(theta: Float[Array, "b 2 3"]) -> dict[str, Float[Array, ""]]:

@@ -52,6 +52,7 @@ def default_config() -> ml_collections.ConfigDict:
     config.sstn.parallel = ""  # name of the parallel SPPE's network; empty: none
     config.sstn.parallel_from = ""  # workdir of its run; empty: model.init_from
     config.sstn.parallel_weight = 1.0  # of its loss
+    config.sstn.placement_weight = 0.0  # of views' distance from well-placed crops; 0 in the paper
 
     config.codec = ml_collections.ConfigDict()
     config.codec.loss = "mse"
@@ -151,7 +152,7 @@ def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.Conf
 
 def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.ConfigDict) -> None:
     _known("sstn.localization", sstn.localization, LOCALIZATION_NAMES)
-    for key in ("localization_factor", "parallel_weight"):
+    for key in ("localization_factor", "parallel_weight", "placement_weight"):
         _require(sstn[key] >= 0, f"sstn.{key}", sstn[key], "0 or more")
     usable = not sstn.localization_weights or (sstn.enabled and sstn.localization == "resnet18")
     wanted = "empty, but with sstn.enabled and the localization 'resnet18'"

@@ -108,19 +108,21 @@ def boxes_loss(codec: BoxCodec, outputs: Array, batch: Batch) -> tuple[Array, Me
 def sstn_loss(
     config: ml_collections.ConfigDict, codec: Codec, outputs: TrainingOutputs, batch: Batch
 ) -> tuple[Array | float, Metrics]:
-    """The parallel SPPE's loss, 0 without one, and metrics of the spatial transformer.
+    """The loss of what guides the STN, and metrics of the spatial transformer.
 
-    The target is the pose in the frame of the well-placed crop, wherever the STN looks; joints
-    outside of the crop, which it cannot bring in, do not count (RMPE, §3.1).
+    The parallel SPPE's target is the pose in the frame of the well-placed crop, wherever the STN
+    looks; joints outside of the crop, which it cannot bring in, do not count (RMPE, §3.1).
+    `placement_weight`, which is ours, tells the STN outright where that crop is.
     """
     centred_from_crop = batch["centred_from_crop"]
     metrics = {"placement": placement_error(outputs.theta, centred_from_crop, codec.input_size)}
     metrics |= theta_size(outputs.theta)
+    told = config.sstn.placement_weight * metrics["placement"]
     if outputs.parallel_heatmaps is None:
-        return 0.0, metrics
+        return told, metrics
     keypoints = geometry.transform_points(centred_from_crop, batch["keypoints"])
     loss = codec.loss_of(outputs.parallel_heatmaps, keypoints, batch["weights"])
-    return config.sstn.parallel_weight * loss, metrics | {"parallel_loss": loss}
+    return told + config.sstn.parallel_weight * loss, metrics | {"parallel_loss": loss}
 
 
 def _accumulate(part: Callable, batch_stats: Any, batch: Batch, parts: int):

@@ -159,6 +159,25 @@ def test_the_parallel_branch_teaches_where_to_look(config, batch):
     assert errors[-1] < 0.5 * errors[0]
 
 
+def test_the_stn_can_be_told_where_to_look(config, batch):
+    """Without a parallel branch; also where a crop is well placed already."""
+    config.sstn.parallel, config.sstn.placement_weight = "", 10.0
+    batch = batch | {"centred_from_crop": np.tile(np.eye(2, 3, dtype=np.float32), (8, 1, 1))}
+    batch["centred_from_crop"][:4] = [[1, 0, 3], [0, 1, -2]]
+    config.optim.learning_rate = 0.003
+    _, _, state, step = build(config)
+    errors, losses = [], []
+    for _ in range(60):
+        state, metrics = step(state, batch)
+        errors.append(float(metrics["placement"]))
+        losses.append(float(metrics["loss"]))
+    assert errors[-1] < 0.6 * errors[0]
+    config.sstn.placement_weight = 0.0
+    *_, again, paper = build(config)
+    _, metrics = paper(again, batch)
+    assert losses[0] - float(metrics["loss"]) == pytest.approx(10 * errors[0], rel=1e-4)
+
+
 # ---- stages --------------------------------------------------------------------------------------
 
 
