@@ -67,9 +67,21 @@ def test_eval_writes_what_it_prints(small_demo):
     metrics = json.loads((folder / "metrics.json").read_text())
     assert f"| {metrics['AP']:.3f} |" in done.stdout
     assert metrics["flip_test"] is True
+    assert metrics["nms"] == "none"
     results = json.loads((folder / "results.json").read_text())
     assert len(results[0]["keypoints"]) == 51
     assert cv2.imread(str(folder / "people.png")) is not None
+
+
+def test_eval_after_nms(small_demo):
+    boxes = f"--boxes={small_demo / 'val/detections.json'}"
+    done = run_eval(small_demo, f"--workdir={small_demo / 'run'}", boxes, "--nms=rmpe")
+    assert done.returncode == 0, done.stderr
+    folder = pathlib.Path(done.stdout.splitlines()[-1].removeprefix("files: "))
+    assert folder.name.endswith("-detections-rmpe")
+    assert json.loads((folder / "metrics.json").read_text())["nms"] == "rmpe"
+    results = json.loads((folder / "results.json").read_text())
+    assert len(results) < len(json.loads((small_demo / "val/detections.json").read_text()))
 
 
 def one_line(done):
