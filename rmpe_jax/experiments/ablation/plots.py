@@ -31,7 +31,8 @@ def draw_bars(lines: "list[Line]", path: str | os.PathLike) -> None:
     errors = [line.deltas.std(ddof=1) if len(line.deltas) > 1 else 0 for line in rows]
     paper = [line.paper_delta or 0 for line in rows]
     n = len(lines[0].values)
-    axes.barh(y + 0.2, means, 0.38, xerr=errors, color=_OURS, label=f"here, {n} seed{'s' * (n > 1)}")
+    here = f"here, {n} seeds" if n > 1 else "here, 1 seed"
+    axes.barh(y + 0.2, means, 0.38, xerr=errors, color=_OURS, label=here)
     axes.barh(y - 0.2, paper, 0.38, color=_PAPER, label="paper, MPII, mAP")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(y, [line.row.title for line in rows], fontsize=8)
