@@ -28,9 +28,9 @@ examples:
 _FIT_NMS_HELP = """\
 Learn the four parameters of pose NMS: those with the greatest COCO AP on annotated pictures.
 
-RESULTS are poses in COCO's result form before any NMS, as eval.py writes them with a detector's
-boxes: each with its box and the box's score. ANNOTATIONS is COCO keypoint ground truth of the same
-pictures; it should not be the set that you report results on.
+RESULTS are poses in COCO's result form before any NMS, as eval.py --nms=none writes them with a
+detector's boxes: each with its box and the box's score. ANNOTATIONS is COCO keypoint ground truth
+of the same pictures; it should not be the set that you report results on.
 
 OUT gets params.json, searches.json (all that was tried) and heat_maps.png.
 """
