@@ -203,7 +203,10 @@ def _read(picture: Picture) -> Frame:
 def _by_common_folder(items: list[Picture | Video]) -> list[Picture | Video]:
     """Names that tell all files apart: paths relative to the folder that they have in common."""
     paths = [item.path if isinstance(item, Picture) else item.source for item in items]
-    files = [path if isinstance(path, int) else pathlib.Path(path).absolute() for path in paths]
+    # Without `..`: files of results are named by these, and must not leave their folder.
+    files = [
+        path if isinstance(path, int) else pathlib.Path(os.path.abspath(path)) for path in paths
+    ]
     root = os.path.commonpath([file.parent for file in files if not isinstance(file, int)])
     return [
         item if isinstance(file, int) else item._replace(name=file.relative_to(root).as_posix())

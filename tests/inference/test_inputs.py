@@ -1,0 +1,126 @@
+"""Pictures, folders, lists and videos, as they are found and read."""
+
+import pathlib
+
+import cv2
+import numpy as np
+import pytest
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.inference.inputs import count_frames, find_inputs, read_frames
+
+
+def write_picture(path: pathlib.Path, value: int = 100) -> pathlib.Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full((20, 30, 3), value, np.uint8))
+    return path
+
+
+def write_video(path: pathlib.Path, count: int = 5) -> pathlib.Path:
+    """Frames of 64 x 48 that get brighter."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12, (64, 48))
+    for i in range(count):
+        writer.write(np.full((48, 64, 3), 40 * (i + 1), np.uint8))
+    writer.release()
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    for name in ("b.jpg", "sub/c.PNG", "a.png", "out/drawn/a.png"):
+        write_picture(tmp_path / "pictures" / name)
+    (tmp_path / "pictures" / "notes.md").write_text("no picture")
+    return tmp_path / "pictures"
+
+
+def names(found) -> list[str]:
+    return [item.name for item in found]
+
+
+def test_folders_with_subfolders_without_the_results(folder):
+    found = find_inputs([str(folder)], leave_out=folder / "out")
+    assert names(found) == ["a.png", "b.jpg", "sub/c.PNG"]
+    assert [frame.name for frame in read_frames(found)] == names(found)
+    assert count_frames(found) == 3
+
+
+def test_files_in_the_given_order_and_twice_is_once(folder):
+    b, a = str(folder / "b.jpg"), str(folder / "a.png")
+    assert names(find_inputs([b, a])) == ["b.jpg", "a.png"]
+    assert names(find_inputs([b, a, b])) == ["b.jpg", "a.png"]
+
+
+def test_where_names_are_ambiguous_folders_tell_them_apart(folder, tmp_path, monkeypatch):
+    other = write_picture(tmp_path / "more" / "b.jpg", 7)
+    expected = ["pictures/b.jpg", "more/b.jpg"]
+    assert names(find_inputs([str(folder / "b.jpg"), str(other)])) == expected
+    monkeypatch.chdir(folder)
+    found = find_inputs(["b.jpg", "../more/b.jpg"])
+    assert names(found) == expected
+    assert [frame.image[0, 0, 0] for frame in read_frames(found)] == [100, 7]
+
+
+def test_a_list_is_relative_to_itself(folder):
+    (folder / "list.txt").write_text("sub/c.PNG\n\n  a.png\nmissing.jpg\n")
+    found = find_inputs([str(folder / "list.txt")])
+    assert names(found) == ["c.PNG", "a.png", "missing.jpg"]
+    frames = list(read_frames(found))
+    assert [frame.image is None for frame in frames] == [False, False, True]
+    assert "missing.jpg is missing" in frames[2].error
+
+
+def test_a_damaged_picture_is_a_frame_without_image(folder):
+    (folder / "b.jpg").write_bytes(b"junk")
+    a, b, c = read_frames(find_inputs([str(folder)], leave_out=folder / "out"))
+    assert a.image is not None
+    assert c.image is not None
+    assert b.image is None
+    assert "is not a picture or is damaged" in b.error
+
+
+def test_a_video(tmp_path):
+    (found,) = find_inputs([str(write_video(tmp_path / "clip.avi"))])
+    assert (found.name, found.num_frames, found.frame_rate) == ("clip", 5, 12)
+    frames = list(read_frames([found]))
+    assert [frame.name for frame in frames] == [f"clip_{i:06}.jpg" for i in range(5)]
+    assert [frame.index for frame in frames] == list(range(5))
+    assert {frame.image.shape for frame in frames} == {(48, 64, 3)}
+    means = np.array([frame.image.mean() for frame in frames])
+    np.testing.assert_allclose(means, 40 * np.arange(1, 6), atol=3)
+
+
+def test_what_is_done_is_left_out(folder, tmp_path):
+    video = write_video(tmp_path / "clip.avi")
+    found = find_inputs([str(folder / "a.png"), str(video), str(folder / "b.jpg")])
+    done = {"a.png", "clip_000000.jpg", "clip_000002.jpg", "clip_000003.jpg"}
+    frames = list(read_frames(found, done))
+    assert [frame.name for frame in frames] == ["clip_000001.jpg", "clip_000004.jpg", "b.jpg"]
+    assert abs(frames[0].image.mean() - 80) < 3
+
+
+def test_videos_of_one_name(tmp_path):
+    a, b = write_video(tmp_path / "a" / "clip.avi", 1), write_video(tmp_path / "b" / "clip.avi", 1)
+    frames = list(read_frames(find_inputs([str(a), str(b)])))
+    assert [f.name for f in frames] == ["a/clip.avi_000000.jpg", "b/clip.avi_000000.jpg"]
+
+
+def test_inputs_that_cannot_be(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "list.txt").write_text("\n")
+    (tmp_path / "folders.txt").write_text("empty\n")
+    (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
+    (tmp_path / "clip.mp4").write_bytes(b"no video")
+    for name, expected in {
+        "nothing.jpg": "no such file or folder",
+        "empty": "no pictures there",
+        "list.txt": "the list is empty",
+        "folders.txt": "is a folder; give folders themselves",
+        "bytes.txt": "not a list of paths",
+        "clip.mp4": "clip.mp4 cannot be read",
+    }.items():
+        with pytest.raises(UserError, match=expected) as error:
+            find_inputs([str(tmp_path / name)])
+        assert "\n" not in str(error.value)
+    with pytest.raises(UserError, match="webcam 99 cannot be read"):
+        find_inputs(["99"])
