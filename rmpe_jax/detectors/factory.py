@@ -10,19 +10,21 @@ from rmpe_jax.detectors.protocol import Detector
 from rmpe_jax.errors import UserError
 
 _FORMS = (
-    "whole, gt:DATASET, FILE.json[:ANNOTATIONS.json], MODEL.onnx[:LAYOUT] or MODEL.safetensors"
+    "builtin, whole, gt:DATASET, FILE.json[:ANNOTATIONS.json], MODEL.onnx[:LAYOUT] or "
+    "MODEL.safetensors"
 )
+_BUILTIN = pathlib.Path(__file__).parents[1] / "weights" / "detector.safetensors"
 
 
 def open_detector(text: str, score_threshold: float | None = None) -> Detector:
     """The detector that `text` names.
 
     Args:
-      text: `whole`, the picture as one box; `gt:` and a data set as in `open_dataset`, its
-        annotated boxes; `FILE.json`, detections in COCO's or AlphaPose's form, with
-        `:ANNOTATIONS.json` after it if only that knows the names of its ids; `MODEL.onnx`, a
-        network, with `:LAYOUT` after it if its outputs do not tell (see `open_onnx`);
-        `MODEL.safetensors`, a detector that `train.py` trained.
+      text: `builtin`, the detector that comes with the package; `whole`, the picture as one box;
+        `gt:` and a data set as in `open_dataset`, its annotated boxes; `FILE.json`, detections in
+        COCO's or AlphaPose's form, with `:ANNOTATIONS.json` after it if only that knows the names
+        of its ids; `MODEL.onnx`, a network, with `:LAYOUT` after it if its outputs do not tell (see
+        `open_onnx`); `MODEL.safetensors`, a detector that `train.py` trained.
       score_threshold: boxes that score less are left out; if not given, a file's boxes are all
         taken and a network has a threshold of its own.
 
@@ -31,6 +33,10 @@ def open_detector(text: str, score_threshold: float | None = None) -> Detector:
     """
     kind, _, rest = text.partition(":")
     suffix = pathlib.Path(kind).suffix.lower()
+    if text == "builtin":
+        if not _BUILTIN.is_file():
+            raise UserError("no detector comes with this package: name a file of one")
+        return PointDetector.from_file(_BUILTIN, score_threshold)
     if text == "whole":
         return whole_picture
     if kind == "gt":

@@ -48,7 +48,7 @@ def test_a_network(shared):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "'' names no detector: write whole, gt:DATASET, FILE"),
+        ("", "'' names no detector: write builtin, whole, gt:DATASET, FILE"),
         ("yolo", "'yolo' names no detector"),
         ("whole:1", "names no detector"),
         ("gt", "names no data set"),
