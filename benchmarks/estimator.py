@@ -1,0 +1,137 @@
+"""Crops a second of FastPose-50 at 256x192 here and in torch, on the same device, in the same run.
+
+  python benchmarks/estimator.py [--batch=4] [--rounds=6] [--dtype=float32]
+
+Prints JSON lines: "network" is the network alone, ours with batch norms folded and torch's in
+channels_last and inference mode, measured in turn; "estimator" is everything from a picture and
+boxes to poses. "cpu_seconds" is what a crop costs all cores together, which other programs on the
+machine change less than the time that passes. torch is measured on CPUs only, if it is installed.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from rmpe_jax.inference.estimator import PoseEstimator
+from rmpe_jax.inference.folding import fold_batch_norm
+from rmpe_jax.inference.pose_model import PoseModel
+from rmpe_jax.training.config import default_config
+from rmpe_jax.training.state import build_network
+
+SIZE = (256, 192)
+# Peak FLOP/s of dense bfloat16 products, by the maker's data sheets.
+PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "T4": 65e12}
+
+
+def measure(
+    functions: dict[str, Callable[[], object]], crops: int, rounds: int
+) -> dict[str, dict[str, float]]:
+    """The best round of each function, all of them taking turns."""
+    for function in functions.values():
+        function()
+    walls, cpus = ({name: [] for name in functions} for _ in range(2))
+    for _ in range(rounds):
+        for name, function in functions.items():
+            wall, cpu = time.perf_counter(), time.process_time()
+            function()
+            walls[name].append(time.perf_counter() - wall)
+            cpus[name].append(time.process_time() - cpu)
+    return {
+        name: {
+            "crops_per_second": round(crops / min(walls[name]), 2),
+            "median": round(crops / float(np.median(walls[name])), 2),
+            "cpu_seconds": round(min(cpus[name]) / crops, 4),
+        }
+        for name in functions
+    }
+
+
+def random_model(dtype: str) -> PoseModel:
+    """FastPose-50 with random weights."""
+    config = default_config()
+    config.model.name, config.model.input_size, config.model.dtype = "fastpose_res50", SIZE, dtype
+    network, _ = build_network(config)
+    rng = np.random.default_rng(0)
+    shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
+    variables = jax.tree.map(lambda leaf: 0.01 * rng.random(leaf.shape, np.float32), dict(shapes))
+    return PoseModel(config, variables)
+
+
+def torch_network(crops: np.ndarray) -> Callable[[], object] | None:
+    """torch's FastPose-50 on the crops, or None without torch."""
+    try:
+        import torch
+        from torch_fastpose import FastPose50
+    except ImportError:
+        return None
+    network = FastPose50().eval().to(memory_format=torch.channels_last)
+    inputs = torch.from_numpy(crops).permute(0, 3, 1, 2)  # NHWC in memory: channels_last
+
+    def run():
+        with torch.inference_mode():
+            return network(inputs)
+
+    return run
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    args = parser.parse_args()
+    device = jax.devices()[0]
+    model = random_model(args.dtype)
+    common = {"device": device.device_kind, "batch": args.batch, "dtype": args.dtype}
+    networks(model, args.batch, args.rounds, common)
+    whole(model, args.batch, args.rounds, common)
+
+
+def networks(model: PoseModel, batch: int, rounds: int, common: dict) -> None:
+    """Prints what the networks alone take."""
+    device = jax.devices()[0]
+    network, _ = model.build()
+    folded, folded_variables = fold_batch_norm(network, model.variables, SIZE)
+    crops = np.random.default_rng(0).normal(size=(batch, *SIZE, 3)).astype(np.float32)
+    x = jax.device_put(crops)
+    plain = jax.jit(network.apply).lower(model.variables, x).compile()
+    ours = jax.jit(folded.apply).lower(folded_variables, x).compile()
+    functions = {
+        "ours": lambda: jax.block_until_ready(ours(folded_variables, x)),
+        "ours, not folded": lambda: jax.block_until_ready(plain(model.variables, x)),
+    }
+    peer = torch_network(crops) if device.platform == "cpu" else None
+    if peer:
+        functions["torch"] = peer
+    found = measure(functions, batch, rounds)
+    flops = plain.cost_analysis()["flops"] / batch
+    peak = next((peak for name, peak in PEAKS.items() if name in device.device_kind), None)
+    for name, values in found.items():
+        if peak:
+            utilisation = values["crops_per_second"] * flops / peak
+            values["model_flops_utilisation"] = round(utilisation, 3)
+        print(json.dumps({"network": name, **common, "gflop": round(flops / 1e9, 2), **values}))
+    if peer:
+        ours, theirs = found["ours"], found["torch"]
+        ratios = {key: ours[key] / theirs[key] for key in ("crops_per_second", "median")}
+        ratios["cpu"] = theirs["cpu_seconds"] / ours["cpu_seconds"]
+        print(json.dumps({"ours to torch": {key: round(r, 2) for key, r in ratios.items()}}))
+
+
+def whole(model: PoseModel, batch: int, rounds: int, common: dict) -> None:
+    """Prints what it takes from a picture and boxes to poses."""
+    estimator = PoseEstimator(model, chunk=batch if 32 % batch == 0 else None)
+    image = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
+    bboxes = np.array([100, 50, 300, 400]) + 5 * np.arange(batch)[:, None]
+    functions = {"picture and boxes to poses": lambda: estimator.estimate(image, bboxes)}
+    for name, values in measure(functions, batch, rounds).items():
+        print(json.dumps({"estimator": name, **common, **values}))
+
+
+if __name__ == "__main__":
+    main()
