@@ -65,6 +65,7 @@ class BoxCodec:
         self, outputs: Float[Array, "b h w 5"], count: int
     ) -> tuple[Float[Array, "b n 4"], Float[Array, "b n"]]:
         """The `count` most likely people, best first: boxes in input pixels, scores from 0 to 1."""
-        scores, index = box_maps.peaks(jax.nn.sigmoid(outputs[..., 0] + PRIOR), count)
-        told = box_maps.to_bboxes(outputs[..., 1:], self.stride).reshape(len(outputs), -1, 4)
-        return jax.vmap(lambda boxes, cells: boxes[cells])(told, index), scores
+        heat = jax.nn.sigmoid(outputs[..., 0] + PRIOR)
+        scores, index = box_maps.peaks(heat, count)
+        told = box_maps.to_bboxes(outputs[..., 1:], self.stride)
+        return jax.vmap(box_maps.voted)(told, heat, index), scores

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmpe_jax import box_maps
+from rmpe_jax import box_maps, geometry
 from rmpe_jax.box_maps import REACH
 
 SIZE, STRIDE = (12, 16), 4
@@ -41,7 +41,7 @@ def reference(bboxes, weights):
         for i in range(height):
             for j in range(width):
                 dx, dy = j - cx, i - cy
-                if abs(dx) > REACH * w / 2 and dx or abs(dy) > REACH * h / 2 and dy:
+                if (abs(dx) > REACH * w / 2 and dx) or (abs(dy) > REACH * h / 2 and dy):
                     continue
                 value = math.exp(
                     -(dx**2) / (2 * (REACH * w / 6) ** 2) - dy**2 / (2 * (REACH * h / 6) ** 2)
@@ -133,3 +133,28 @@ def test_peaks_are_local_maxima_best_first():
     scores, index = box_maps.peaks(jnp.asarray(heat), 4)
     np.testing.assert_allclose(scores[0], [0.95, 0.9, 0.3, 0])
     assert index[0, :3].tolist() == [4 * 6 + 5, 1 * 6 + 1, 5 * 6]
+
+
+def test_a_box_is_averaged_with_like_ones_around_it():
+    rng = np.random.default_rng(0)
+    height, width = 7, 9
+    bboxes = np.tile(np.float32([10, 10, 30, 50]), (height, width, 1))
+    bboxes += rng.normal(0, 2, bboxes.shape).astype(np.float32)
+    bboxes[2, 3] += 60  # somebody else's
+    heat = rng.uniform(0.1, 1, (height, width)).astype(np.float32)
+    cells = [(3, 4), (0, 0), (6, 8), (2, 3)]
+    index = jnp.array([i * width + j for i, j in cells])
+    found = jax.jit(box_maps.voted)(bboxes, heat, index)
+    for (i, j), box in zip(cells, found, strict=True):
+        rows, columns = slice(max(i - 2, 0), i + 3), slice(max(j - 2, 0), j + 3)
+        around, votes = bboxes[rows, columns].reshape(-1, 4), heat[rows, columns].ravel()
+        like = np.asarray(geometry.box_iou(bboxes[i, j][None], around))[0] > 0.5
+        expected = np.average(around[like], axis=0, weights=votes[like])
+        np.testing.assert_allclose(box, expected, rtol=1e-4)
+    np.testing.assert_allclose(found[3], bboxes[2, 3], rtol=1e-5)
+
+
+def test_a_vote_among_boxes_without_area_or_heat_is_the_cells_own():
+    bboxes = jnp.zeros((3, 3, 4)).at[1, 1].set(jnp.array([4.0, 4.0, 4.0, 4.0]))
+    found = box_maps.voted(bboxes, jnp.zeros((3, 3)), jnp.array([4]))
+    np.testing.assert_allclose(found, [[4, 4, 4, 4]])

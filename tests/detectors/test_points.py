@@ -33,7 +33,7 @@ class Known(nn.Module):
 
 def maps_of(*people) -> dict:
     """The variables of `Known` that tell (x1, y1, x2, y2, score)."""
-    maps = np.full((16, 16, 5), -10 - PRIOR, np.float32)
+    maps = np.full((16, 16, 5), -30 - PRIOR, np.float32)
     for x1, y1, x2, y2, score in people:
         i, j = int((y1 + y2) / 2 // STRIDE), int((x1 + x2) / 2 // STRIDE)
         x, y = (j + 0.5) * STRIDE, (i + 0.5) * STRIDE
