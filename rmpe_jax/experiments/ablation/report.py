@@ -94,7 +94,7 @@ def markdown(lines: list[Line]) -> str:
 
 
 def _spread(values: Float[np.ndarray, " s"], form: str) -> str:
-    text = format(values.mean(), form)
+    text = format(round(float(values.mean()), 1) + 0.0, form)  # no -0.0
     return f"{text} ± {values.std(ddof=1):.1f}" if len(values) > 1 else text
 
 
