@@ -101,10 +101,10 @@ def read_frames(
       done: names to leave out.
       num_threads: threads that decode.
     """
-    for is_video, items in itertools.groupby(inputs, lambda item: isinstance(item, Video)):
-        if is_video:
-            for video in items:
-                yield from _video_frames(video, done)
+    by_video = itertools.groupby(inputs, lambda item: item if isinstance(item, Video) else None)
+    for video, items in by_video:
+        if video is not None:
+            yield from _video_frames(video, done)
         else:
             waiting = (item for item in items if item.name not in done)
             yield from map_ahead(_read, waiting, num_threads)
