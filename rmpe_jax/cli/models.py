@@ -1,0 +1,121 @@
+"""`rmpe convert` and `rmpe export`: trained networks from and for other programs."""
+
+import argparse
+import time
+
+from rmpe_jax.cli import arguments
+
+_CONVERT_HELP = """\
+Convert a checkpoint of AlphaPose (FastPose, FastPose-DUC, SimplePose, HRNet-W32; not DCN) to a
+model file for rmpe predict, eval.py and PoseEstimator, with AlphaPose's crops, decoding and NMS.
+
+The network is read off the names of its tensors. The file is read without torch, and nothing in it
+is executed. What it does not tell can be said: the joints, if their number does not, the size of
+the crops, and the loss, which says how heatmaps are read. See docs/interop.md.
+"""
+_CONVERT_EXAMPLES = """\
+examples:
+  rmpe convert alphapose fast_res50_256x192.pth --out fastpose.safetensors
+  rmpe convert alphapose duc_se.pth --out fastpose.safetensors --input-size 320x256
+  rmpe convert alphapose halpe136_mse.pth --out halpe.safetensors --loss mse
+"""
+_EXPORT_HELP = """\
+Write a trained pose network as a file that other programs run: StableHLO for JAX on CPU, CUDA and
+TPU, or ONNX. The size of the batch stays open.
+
+MODEL is a model file, a training run's workdir, or "builtin". FILE.json, beside FILE, says what
+goes in and comes out, how crops are made and normalised, and what the joints are; docs/export.md
+shows how to load both.
+"""
+_EXPORT_EXAMPLES = """\
+examples:
+  rmpe export runs/synthetic --to=stablehlo --function=keypoints --out=pose.stablehlo
+  rmpe export pose.safetensors --to=onnx --channels-first --out=pose.onnx
+"""
+
+
+def add_convert(commands: argparse._SubParsersAction) -> None:
+    """Add `rmpe convert`."""
+    parser = arguments.add_command(
+        commands,
+        "convert",
+        "make a model file of a checkpoint of another project",
+        _CONVERT_HELP,
+        _CONVERT_EXAMPLES,
+    )
+    parser.add_argument("project", choices=["alphapose"], help="whose checkpoint it is")
+    parser.add_argument("file", metavar="FILE", help="the .pth file")
+    parser.add_argument("--out", required=True, metavar="OUT", help="file to write, .safetensors")
+    parser.add_argument("--skeleton", default="", help="joint set (default: by their number)")
+    parser.add_argument(
+        "--input-size",
+        type=arguments.size,
+        default=(256, 192),
+        metavar="HxW",
+        help="of the crops (default: 256x192)",
+    )
+    parser.add_argument(
+        "--loss",
+        default="",
+        choices=["mse", "symmetric_integral"],
+        help="trained with (default: symmetric_integral for 133 and 136 joints, else mse)",
+    )
+    parser.set_defaults(run=_convert)
+
+
+def _convert(args: argparse.Namespace) -> None:
+    from rmpe_jax.experiments.convert import convert_alphapose, summary
+
+    model = convert_alphapose(
+        args.file,
+        args.out,
+        skeleton=args.skeleton,
+        input_size=args.input_size,
+        loss=args.loss,
+    )
+    print(f"{summary(model)}\nwrote {args.out}")
+
+
+def add_export(commands: argparse._SubParsersAction) -> None:
+    """Add `rmpe export`."""
+    parser = arguments.add_command(
+        commands,
+        "export",
+        "write a pose network as StableHLO or ONNX",
+        _EXPORT_HELP,
+        _EXPORT_EXAMPLES,
+    )
+    parser.add_argument("model", metavar="MODEL", help="the network")
+    parser.add_argument("--to", required=True, choices=("stablehlo", "onnx"), help="the format")
+    parser.add_argument("--out", required=True, metavar="FILE", help="file to be made")
+    parser.add_argument(
+        "--function",
+        choices=("heatmaps", "keypoints"),
+        default="heatmaps",
+        help="what it computes: heatmaps of normalised crops (default), or keypoints and scores of "
+        "crops of RGB bytes",
+    )
+    parser.add_argument(
+        "--channels-first",
+        action="store_true",
+        help="ONNX only: crops and heatmaps are (batch, channels, height, width)",
+    )
+    parser.set_defaults(run=_export)
+
+
+def _export(args: argparse.Namespace) -> None:
+    from rmpe_jax.experiments.export import export_model
+    from rmpe_jax.inference.pose_model import load_pose_model
+
+    start = time.monotonic()
+    about = export_model(
+        load_pose_model(args.model),
+        args.out,
+        args.to,
+        function=args.function,
+        channels_first=args.channels_first,
+    )
+    for end in (about["input"], *about["outputs"]):
+        shape = ", ".join(map(str, end["shape"]))
+        print(f"{end['name']} ({shape}) {end['dtype']}: {end['values']}")
+    print(f"wrote {args.out} and {args.out}.json in {time.monotonic() - start:.1f} s")
