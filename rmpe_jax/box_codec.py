@@ -54,7 +54,7 @@ class BoxCodec:
           ignored: regions where it is not known whether there are people, as crowds; boxes without
             area are padding.
         """
-        size = outputs.shape[1:3]
+        size = (outputs.shape[1], outputs.shape[2])
         targets = box_maps.encode(bboxes, weights, size, self.stride)
         counts = ~box_maps.cells_inside(ignored, size, self.stride)
         heat = box_losses.focal(outputs[..., 0] + PRIOR, targets, counts.astype(outputs.dtype))

@@ -94,7 +94,7 @@ def join(
       boxes, weights and ignored regions, `count` each, filled up with 0; if there are more, the
       people that weigh least are ignored.
     """
-    moves = [np.tile(np.float32(corner), 2) for corner in corners]
+    moves = [np.tile(np.array(corner, np.float32), 2) for corner in corners]
     pairs = list(zip(labels, moves, strict=True))
     bboxes = np.concatenate([part.bboxes + move for part, move in pairs])
     weights = np.concatenate([part.weights for part in labels])
@@ -111,24 +111,6 @@ def _padded(values: np.ndarray, count: int) -> np.ndarray:
     return padded
 
 
-def letterbox(
-    image: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]
-) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, " 4"]]:
-    """The whole picture, as large as `size` allows, in the middle of a gray canvas.
-
-    Returns:
-      The canvas, and (x scale, y scale, x offset, y offset) from picture to canvas: the box edge x
-      lies at x * scale + offset.
-    """
-    factor = min(size[0] / image.shape[0], size[1] / image.shape[1])
-    scaled = _resize(image, (factor, factor), limit=size)
-    canvas = np.full((*size, 3), GRAY, np.uint8)
-    offset = [(size[1] - scaled.shape[1]) // 2, (size[0] - scaled.shape[0]) // 2]
-    _overlay(canvas, scaled, offset)
-    scale = np.array(scaled.shape[1::-1]) / image.shape[1::-1]
-    return canvas, np.concatenate([scale, offset]).astype(np.float32)
-
-
 def _draw_scale(
     rng: np.random.Generator,
     options: MosaicOptions,
@@ -142,15 +124,11 @@ def _draw_scale(
     return float(factor * stretch), float(factor / stretch)
 
 
-def _resize(
-    image: np.ndarray, factor: tuple[float, float], limit: tuple[int, int] | None = None
-) -> np.ndarray:
+def _resize(image: np.ndarray, factor: tuple[float, float]) -> np.ndarray:
     """The picture with its (width, height) times `factor`, at least a pixel each."""
     width, height = (
         max(1, round(side * by)) for side, by in zip(image.shape[1::-1], factor, strict=True)
     )
-    if limit:
-        height, width = min(height, limit[0]), min(width, limit[1])
     method = cv2.INTER_AREA if max(factor) < 1 else cv2.INTER_LINEAR
     return cv2.resize(np.ascontiguousarray(image), (width, height), interpolation=method)
 

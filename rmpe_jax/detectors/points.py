@@ -18,7 +18,8 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from rmpe_jax import geometry
 from rmpe_jax.box_codec import BoxCodec
-from rmpe_jax.data.mosaic import letterbox
+from rmpe_jax.data.mosaic import GRAY
+from rmpe_jax.detectors.letterbox import fit_picture, transform_boxes
 from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_file import load_model
@@ -60,7 +61,7 @@ def detect(
     nms_iou: float = NMS_IOU,
     score_threshold: float | Float[Array, ""] = 0.0,
 ) -> FixedBoxes:
-    """People in pictures of the network's size, as `data.mosaic.letterbox` makes them.
+    """People in pictures of the network's size, as `letterbox.fit_picture` makes them.
 
     Args:
       model: the network.
@@ -73,7 +74,7 @@ def detect(
     """
     outputs: Any = model.apply(variables, codec.inputs(image))
     bboxes, scores = codec.bboxes(outputs, max_boxes)
-    bboxes = geometry.clip_boxes(bboxes, image.shape[1:3])
+    bboxes = geometry.clip_boxes(bboxes, (image.shape[1], image.shape[2]))
     sound = (geometry.box_area(bboxes) > 0) & (scores > 0) & (scores >= score_threshold)
     valid = sound & jax.vmap(functools.partial(_survivors, nms_iou))(bboxes, sound)
     # Those that stay come first, still best first.
@@ -145,7 +146,7 @@ class PointDetector:
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
         """Boxes of the people in one picture, image pixels; `name` is not read."""
-        canvas, fit = letterbox(image, self._size)
+        canvas, image_from_canvas = fit_picture(image, self._size, "letterbox", GRAY, average=True)
         found = detect(
             self._model,
             self._codec,
@@ -154,8 +155,8 @@ class PointDetector:
             score_threshold=self._threshold,
         )
         bboxes, scores, valid = (np.asarray(values)[0] for values in found)
-        scale, offset = np.tile(fit[:2], 2), np.tile(fit[2:], 2)
-        bboxes = geometry.clip_boxes((bboxes[valid] - offset) / scale, image.shape[:2])
+        bboxes = transform_boxes(image_from_canvas, bboxes[valid])
+        bboxes = geometry.clip_boxes(bboxes, image.shape[:2])
         # A box may have lain in the gray beside the picture.
         inside = geometry.box_area(bboxes) > 0
         return Boxes(bboxes[inside], scores[valid][inside])

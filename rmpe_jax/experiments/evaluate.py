@@ -7,6 +7,7 @@ from typing import Any
 import cv2
 import ml_collections
 
+from rmpe_jax.codec import Codec
 from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.detectors.evaluation import detector_ap
 from rmpe_jax.detectors.points import LEAST_SCORE, PointDetector
@@ -52,6 +53,8 @@ def evaluate_run(
       UserError: data, boxes or folder cannot be used.
     """
     model, codec = build_network(config)
+    if not isinstance(codec, Codec):
+        raise UserError(f"{config.model.name} is a detector: evaluate it by its own config")
     skeleton = get_skeleton(config.model.skeleton)
     dataset = open_dataset(spec)
     person_boxes = boxes_of(dataset, boxes, skip_unknown)
@@ -101,7 +104,7 @@ def evaluate_detector(
     Raises:
       UserError: data or folder cannot be used.
     """
-    detector = PointDetector.from_config(config, variables, LEAST_SCORE)
+    detector = PointDetector.from_config(config.to_dict(), variables, LEAST_SCORE)
     metrics, results = detector_ap(detector, open_dataset(spec))
     write_json(out / "metrics.json", {"data": spec} | metrics)
     write_json(out / "detections.json", results)

@@ -114,7 +114,7 @@ class PoseNmsParams:
         params = _PRESETS["alphapose"]
         if num_keypoints <= _FEW_JOINTS:
             return params
-        return params.replace(form=dataclasses.replace(params.form, joints="body"))
+        return dataclasses.replace(params, form=dataclasses.replace(params.form, joints="body"))
 
 
 _PRESETS = {
