@@ -17,9 +17,14 @@ Resize = Literal["letterbox", "corner", "stretch"]
 
 
 def fit_picture(
-    image: UInt8[np.ndarray, "h w 3"], input_size: tuple[int, int], resize: Resize, fill: int = 114
+    image: UInt8[np.ndarray, "h w 3"],
+    input_size: tuple[int, int],
+    resize: Resize,
+    fill: int = 114,
+    *,
+    average: bool = False,
 ) -> tuple[UInt8[np.ndarray, "H W 3"], Float[np.ndarray, "2 3"]]:
-    """Resize a picture to a network's input, bilinearly.
+    """Resize a picture to a network's input.
 
     Args:
       image: any picture.
@@ -27,6 +32,8 @@ def fit_picture(
       resize: keep the aspect and put the picture in the middle (`letterbox`) or into the upper
         left (`corner`), or fill the input with it (`stretch`).
       fill: grey value of the borders.
+      average: a picture that shrinks is averaged, as pictures to train on are (`data.mosaic`); else
+        it is sampled bilinearly, as detectors of other projects have it.
 
     Returns:
       The input, and the affine image_from_input of box edges.
@@ -38,7 +45,8 @@ def fit_picture(
     top, left = (input_size[0] - size[0]) // 2, (input_size[1] - size[1]) // 2
     if resize == "corner":
         top = left = 0
-    resized = cv2.resize(image, size[::-1], interpolation=cv2.INTER_LINEAR)
+    method = cv2.INTER_AREA if average and scale < 1 else cv2.INTER_LINEAR
+    resized = cv2.resize(image, size[::-1], interpolation=method)
     picture = np.full((*input_size, 3), fill, np.uint8)
     picture[top : top + size[0], left : left + size[1]] = resized
     x, y = width / size[1], height / size[0]  # image pixels per input pixel

@@ -90,15 +90,6 @@ def test_join_moves_labels_and_ignores_those_who_are_too_many():
     assert not ignored.any()
 
 
-@given(height=st.integers(1, 300), width=st.integers(1, 300))
-def test_letterbox_shows_the_whole_picture_and_says_where(height, width):
-    image = np.full((height, width, 3), 255, np.uint8)
-    canvas, (sx, sy, x, y) = mosaic.letterbox(image, (96, 64))
-    assert canvas.shape == (96, 64, 3)
-    np.testing.assert_allclose(extent(canvas), (x, y, x + width * sx, y + height * sy), atol=1e-3)
-    assert max(width * sx / 64, height * sy / 96) == pytest.approx(1, abs=0.02)
-
-
 @pytest.fixture
 def source(tmp_path):
     for name in ("a", "b", "c"):

@@ -49,6 +49,15 @@ def test_a_bright_spot_comes_back(resize, input_size):
     np.testing.assert_allclose(found, [160.3, 110.8], atol=0.1)
 
 
+def test_fine_lines_are_averaged_or_sampled():
+    image = np.zeros((40, 40, 3), np.uint8)
+    image[:, ::4] = 240
+    picture, _ = fit_picture(image, (10, 10), "letterbox", average=True)
+    assert (picture == 60).all()
+    picture, _ = fit_picture(image, (10, 10), "letterbox")
+    assert (picture != 60).all()
+
+
 def test_channels_are_kept():
     picture, _ = fit_picture(np.tile(np.uint8([10, 20, 30]), (5, 9, 1)), (8, 8), "stretch")
     assert (picture == [10, 20, 30]).all()
