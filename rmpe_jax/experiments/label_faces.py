@@ -60,6 +60,7 @@ class Teacher:
 
     def __init__(self, path: str):
         try:
+            # pyrefly: ignore[missing-import]
             from ai_edge_litert.interpreter import Interpreter
         except ImportError:
             raise UserError("ai-edge-litert is missing: pip install 'rmpe_jax[distill]'") from None
