@@ -41,6 +41,7 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config.data.repeats = (100, 12, 1)
     config.data.evaluate = (f"coco:{folder}/coco:val2017",)
 
+    config.detection.test_size = (384, 384)
     config.detection.bbox_weight = 4.0
     config.detection.mosaic_prob = 0.4
     config.detection.scale = (0.7, 2.2)
