@@ -12,6 +12,8 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import flax.linen as nn
+import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -67,18 +69,46 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            meta = json.loads((file.metadata() or {})[_KEY])
+            meta = dict(json.loads((file.metadata() or {})[_KEY]))
             names = list(file.keys())
             arrays = {name: file.get_tensor(name).astype(np.float32) for name in names}
+        return traverse_util.unflatten_dict(arrays, sep=_SEPARATOR), meta
     except OSError as error:
         why = "not there" if isinstance(error, FileNotFoundError) else error
         raise UserError(f"{path} cannot be read ({why}): name a model file") from None
-    except (safetensors.SafetensorError, KeyError, ValueError):
+    except (safetensors.SafetensorError, LookupError, TypeError, ValueError):
         raise UserError(
             f"{path} is no model file of rmpe_jax, or is damaged: fetch it again, or name a "
             "training run's workdir"
         ) from None
-    return traverse_util.unflatten_dict(arrays, sep=_SEPARATOR), meta
+
+
+def check_variables(
+    module: nn.Module, variables: Mapping[str, Any], input_size: tuple[int, int], name: str
+) -> None:
+    """Checks, without computing anything, that variables are those of a network.
+
+    Args:
+      module: the network, of pictures (b, H, W, 3).
+      variables: of a file or a run.
+      input_size: (height, width).
+      name: of the network, for messages.
+
+    Raises:
+      UserError: a variable is missing, unknown, or of another shape.
+    """
+    pictures = jax.ShapeDtypeStruct((1, *input_size, 3), "float32")
+    expected = jax.eval_shape(module.init, jax.random.key(0), pictures)
+    if _shapes(expected) != _shapes(variables):
+        raise UserError(
+            f"the variables are not those of {name}: the model's config and weights do not belong "
+            "together, fetch it again"
+        )
+
+
+def _shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
+    leaves = jax.tree.leaves_with_path(dict(variables))
+    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _stored(name: str, array: np.ndarray, half: bool) -> np.ndarray:

@@ -90,12 +90,25 @@ def other_files(folder):
         "pickle": pickle.dumps(network()),
         "no config": len(header).to_bytes(8, "little") + header,
         "no JSON": safetensors.numpy.save({"a": np.zeros(1)}, {"rmpe_jax": "{"}),
+        "no object": safetensors.numpy.save({"a": np.zeros(1)}, {"rmpe_jax": "[1]"}),
+        "no tree": safetensors.numpy.save(
+            {"a": np.zeros(1), "a/b": np.zeros(1)}, {"rmpe_jax": "{}"}
+        ),
         "cut": (folder / "m").read_bytes()[:-100],
         "endless header": (2**62).to_bytes(8, "little"),
     }
 
 
-OTHERS = ("empty", "pickle", "no config", "no JSON", "cut", "endless header")
+OTHERS = (
+    "empty",
+    "pickle",
+    "no config",
+    "no JSON",
+    "no object",
+    "no tree",
+    "cut",
+    "endless header",
+)
 
 
 @pytest.mark.parametrize("kind", OTHERS)

@@ -22,7 +22,7 @@ from rmpe_jax.data.mosaic import GRAY
 from rmpe_jax.detectors.letterbox import fit_picture, transform_boxes
 from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_file import load_model
+from rmpe_jax.model_file import check_variables, load_model
 from rmpe_jax.models.detector import build_detector
 from rmpe_jax.pose_nms.suppression import assign
 
@@ -117,7 +117,7 @@ class PointDetector:
         """With the network that a run's config describes, of which `CONFIG_KEYS` are read.
 
         Raises:
-          UserError: it is no detector's.
+          UserError: it is no detector's, or the variables are another network's.
         """
         network = config.get("model", {})
         if network.get("task") != "detection":
@@ -130,6 +130,7 @@ class PointDetector:
         )
         threshold = SCORE_THRESHOLD if score_threshold is None else score_threshold
         size = tuple(config["detection"]["test_size"])
+        check_variables(model, variables, size, network["name"])
         return cls(model, codec, variables, size, threshold)
 
     @classmethod
@@ -142,7 +143,12 @@ class PointDetector:
           UserError: the file cannot be read, or holds no detector.
         """
         variables, meta = load_model(path)
-        return cls.from_config(meta.get("config", {}), variables, score_threshold)
+        try:
+            return cls.from_config(meta.get("config", {}), variables, score_threshold)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from None
+        except (AttributeError, KeyError, TypeError, ValueError):
+            raise UserError(f"{path}: it has no config of a detector; name another") from None
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
         """Boxes of the people in one picture, image pixels; `name` is not read."""

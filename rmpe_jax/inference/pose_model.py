@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
-import jax
 import ml_collections
 
 from rmpe_jax.codec import Codec
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_file import load_model, save_model
+from rmpe_jax.model_file import check_variables, load_model, save_model
 from rmpe_jax.pose_nms import PoseNmsParams, params_from_dict, params_to_dict
 from rmpe_jax.skeletons import Skeleton, get_skeleton
 from rmpe_jax.training.checkpoints import load_variables
@@ -55,13 +54,7 @@ class PoseModel(NamedTuple):
         model, codec = build_network(self.config)
         if not isinstance(codec, Codec):
             raise UserError(f"{self.config.model.name} is a detector: name a pose network")
-        crops = jax.ShapeDtypeStruct((1, *codec.input_size, 3), "float32")
-        expected = jax.eval_shape(model.init, jax.random.key(0), crops)
-        if _shapes(expected) != _shapes(self.variables):
-            raise UserError(
-                f"the variables are not those of {self.config.model.name}: the model's config and "
-                "weights do not belong together, fetch it again"
-            )
+        check_variables(model, self.variables, codec.input_size, self.config.model.name)
         return model, codec
 
 
@@ -90,7 +83,7 @@ def load_pose_model(path: str | os.PathLike) -> PoseModel:
         nms = params_from_dict(meta["pose_nms"]) if meta.get("pose_nms") else None
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: it has no config of a pose network; name another") from None
     return PoseModel(config, variables, nms)
 
@@ -140,8 +133,3 @@ def _config_of(content: Mapping[str, Any]) -> ml_collections.ConfigDict:
 
 def _without_parallel(tree: Mapping[str, Any]) -> dict[str, Any]:
     return {name: branch for name, branch in tree.items() if name != "parallel_sppe"}
-
-
-def _shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree.leaves_with_path(dict(variables))
-    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}

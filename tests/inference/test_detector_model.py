@@ -5,8 +5,10 @@ import pytest
 
 from rmpe_jax.data.synthetic import write_coco_folder
 from rmpe_jax.detectors import open_detector
+from rmpe_jax.detectors.points import config_to_store
 from rmpe_jax.errors import UserError
 from rmpe_jax.inference.detector_model import load_detector, save_detector
+from rmpe_jax.model_file import save_model
 from rmpe_jax.training.config import default_config
 from rmpe_jax.training.loop import train
 
@@ -38,6 +40,25 @@ def test_run_and_files_give_the_same_boxes(workdir, tmp_path):
             np.testing.assert_allclose(scores[:3], boxes.scores[:3], rtol=tolerance)
     sizes = [(tmp_path / f"half_{half}.safetensors").stat().st_size for half in (False, True)]
     assert sizes[1] < 0.6 * sizes[0]
+
+
+@pytest.mark.parametrize(
+    ("part", "value", "expected"),
+    [
+        ("model", {"task": "pose"}, "this network finds no boxes"),
+        ("model", "tinypose_s", "it has no config of a detector"),
+        ("detection", {}, "it has no config of a detector"),
+        ("detection", {"test_size": [64, 64]}, "the variables are not those of tinypose_s"),
+    ],
+)
+def test_files_of_something_else(tmp_path, part, value, expected):
+    config = config_to_store(default_config())
+    config["model"]["task"] = "detection"
+    path = tmp_path / "a.safetensors"
+    save_model(path, {"params": {"a": np.zeros(1)}}, {"config": config | {part: value}})
+    with pytest.raises(UserError, match=expected) as error:
+        open_detector(str(path))
+    assert str(error.value).startswith(str(path))
 
 
 def test_no_run_there(tmp_path):

@@ -117,6 +117,7 @@ def test_what_does_not_belong_together(path):
         ({}, "it has no config of a pose network"),
         ({"config": {"model": {"name": "notanet"}}}, "config.model.name='notanet' is unknown"),
         ({"config": {"model": {"input_size": "large"}}}, "it has no config of a pose network"),
+        ({"config": [1]}, "it has no config of a pose network"),
         ({"config": {}, "pose_nms": {"eta": 3}}, "pose NMS parameters need sigma1"),
     ],
 )
