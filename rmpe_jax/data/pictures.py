@@ -39,7 +39,7 @@ def read_encoded(path: str | os.PathLike) -> bytes:
     try:
         return pathlib.Path(path).read_bytes()
     except FileNotFoundError:
-        line = f"picture {path} is missing: put it there or remove it from the annotations"
+        line = f"picture {path} is missing: put it there or remove it from what names it"
         raise PictureError(line) from None
     except OSError as error:
         line = f"picture {path} cannot be opened ({error.strerror}): check the file"

@@ -1,6 +1,7 @@
 """What `rmpe predict` is given, as a stream: pictures, folders, lists, videos, a webcam."""
 
 import itertools
+import logging
 import os
 import pathlib
 from collections.abc import Collection, Generator, Iterator, Sequence
@@ -166,6 +167,9 @@ def _open_video(name: str, source: str | int) -> Video:
 
 
 def _capture(source: str | int) -> cv2.VideoCapture:
+    # What OpenCV and FFmpeg have to say of a damaged video is said below, in one line.
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     capture = cv2.VideoCapture(source)
     if not capture.isOpened() or not capture.grab():
         what = f"video {source}" if isinstance(source, str) else f"webcam {source}"
@@ -179,6 +183,7 @@ def _video_frames(video: Video, done: Collection[str]) -> Iterator[Frame]:
     try:
         for index in itertools.count():
             if index and not capture.grab():
+                _say_if_cut(video, index)
                 return
             name = f"{video.name}_{index:06}.jpg"
             if name in done:
@@ -191,6 +196,12 @@ def _video_frames(video: Video, done: Collection[str]) -> Iterator[Frame]:
                 yield Frame(name, None, video, index, error)
     finally:
         capture.release()
+
+
+def _say_if_cut(video: Video, count: int) -> None:
+    if video.num_frames and count < 0.9 * video.num_frames:  # many files are a few frames off
+        line = "video %s ends after %d of %d frames: it may be damaged"
+        logging.getLogger(__name__).warning(line, video.source, count, video.num_frames)
 
 
 def _read(picture: Picture) -> Frame:

@@ -123,7 +123,7 @@ def test_a_missing_file_is_one_clear_line(tmp_path):
     path = tmp_path / "gone.jpg"
     with pytest.raises(UserError) as error:
         read_picture(path)
-    line = f"picture {path} is missing: put it there or remove it from the annotations"
+    line = f"picture {path} is missing: put it there or remove it from what names it"
     assert str(error.value) == line
 
 

@@ -1,6 +1,8 @@
 """Pictures, folders, lists and videos, as they are found and read."""
 
 import pathlib
+import subprocess
+import sys
 
 import cv2
 import numpy as np
@@ -21,7 +23,7 @@ def write_video(path: pathlib.Path, count: int = 5) -> pathlib.Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(path), cv2.VideoWriter.fourcc(*"MJPG"), 12, (64, 48))
     for i in range(count):
-        writer.write(np.full((48, 64, 3), 40 * (i + 1), np.uint8))
+        writer.write(np.full((48, 64, 3), 40 * (i % 6 + 1), np.uint8))
     writer.release()
     return path
 
@@ -124,3 +126,28 @@ def test_inputs_that_cannot_be(tmp_path):
         assert "\n" not in str(error.value)
     with pytest.raises(UserError, match="webcam 99 cannot be read"):
         find_inputs(["99"])
+
+
+def test_a_video_that_is_cut_gives_what_it_has_and_says_so(tmp_path, caplog):
+    whole = write_video(tmp_path / "whole.avi", 20)
+    assert len(list(read_frames(find_inputs([str(whole)])))) == 20
+    assert caplog.text == ""
+    data = whole.read_bytes()
+    (tmp_path / "cut.avi").write_bytes(data[: data.rindex(b"idx1") * 3 // 4])
+    count = len(list(read_frames(find_inputs([str(tmp_path / "cut.avi")]))))
+    assert 0 < count < 18
+    assert f"cut.avi ends after {count} of 20 frames: it may be damaged" in caplog.text
+
+
+def test_of_a_damaged_video_there_is_one_line(tmp_path):
+    """Nothing of OpenCV's and FFmpeg's own, which they write without asking Python."""
+    (tmp_path / "clip.mp4").write_bytes(b"\0\0\0\x18ftypmp42" + bytes(200))
+    script = (
+        "import sys; from rmpe_jax.errors import UserError\n"
+        "from rmpe_jax.inference.inputs import find_inputs\n"
+        "try: find_inputs(sys.argv[1:])\nexcept UserError as error: print(error, file=sys.stderr)"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "clip.mp4")]
+    lines = subprocess.run(command, check=True, capture_output=True, text=True).stderr.splitlines()
+    assert len(lines) == 1
+    assert "clip.mp4 cannot be read" in lines[0]
