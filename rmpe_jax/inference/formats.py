@@ -167,7 +167,8 @@ def write_openpose(
     """Write a file `STEM_keypoints.json` for each picture, as OpenPose's `--write_json` does.
 
     Folders in a name become part of the stem: `a/b.jpg` is `a_b_keypoints.json`. Where a stem comes
-    twice, as of `b.jpg` and `b.png`, the second keeps its extension: `b.png_keypoints.json`.
+    twice, as of `b.jpg` and `b.png`, the second keeps its extension: `b.png_keypoints.json`. Where
+    that comes twice too, as of `a/b.png` and `a_b.png`, the next gets an underscore more.
 
     Raises:
       UserError: as in `write_coco`.
@@ -176,6 +177,8 @@ def write_openpose(
     for picture in pictures:
         flat = picture.name.replace("\\", "/").strip("/").replace("/", "_")
         stem = flat if picture_stem(flat) in used else picture_stem(flat)
+        while stem in used:
+            stem += "_"
         used.add(stem)
         document = openpose_document(picture, skeleton)
         write_json(pathlib.Path(folder) / f"{stem}_keypoints.json", document)

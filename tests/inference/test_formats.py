@@ -190,6 +190,12 @@ def test_openpose_files(tmp_path):
     assert document == formats.openpose_document(found("a.jpg"), COCO)
 
 
+def test_no_openpose_file_is_written_twice(tmp_path):
+    names = ["a/b/c.jpg", "a_b/c.jpg", "a/b_c.jpg", "a_b_c.jpg"]
+    formats.write_openpose(tmp_path, [found(name) for name in names], COCO)
+    assert len(list(tmp_path.iterdir())) == 4
+
+
 @pytest.mark.parametrize("write", [formats.write_coco, formats.write_alphapose])
 def test_files_are_made_from_a_stream(write, tmp_path):
     """A picture is written before the next is asked for; an error leaves no file behind."""
