@@ -73,7 +73,7 @@ def test_too_many_unreadable_pictures_fail(tmp_path, spec):
     assert str(error.value) == (
         "more than 4.00% of 60 pictures cannot be read: mend them or allow a larger share; the "
         f"first: picture {tmp_path}/lsp/images/im00002.jpg is missing: put it there or remove it "
-        "from the annotations"
+        "from what names it"
     )
     assert_only_the_sources_are_left(tmp_path)
 
