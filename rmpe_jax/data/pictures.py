@@ -11,7 +11,7 @@ from jaxtyping import Shaped, UInt8
 from rmpe_jax.errors import UserError
 
 # 16-bit pictures come as they are, for OpenCV would cut off their low byte instead of rounding.
-_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | cv2.IMREAD_IGNORE_ORIENTATION
+_FLAGS = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH
 
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_END = b"IEND\xaeB`\x82"
@@ -25,9 +25,9 @@ class PictureError(UserError):
     """A picture file that cannot be read, said in one line."""
 
 
-def read_picture(path: str | os.PathLike) -> UInt8[np.ndarray, "h w 3"]:
+def read_picture(path: str | os.PathLike, *, upright: bool = False) -> UInt8[np.ndarray, "h w 3"]:
     """The picture in a file; see `decode_picture`."""
-    return decode_picture(read_encoded(path), os.fspath(path))
+    return decode_picture(read_encoded(path), os.fspath(path), upright=upright)
 
 
 def read_encoded(path: str | os.PathLike) -> bytes:
@@ -46,7 +46,9 @@ def read_encoded(path: str | os.PathLike) -> bytes:
         raise PictureError(line) from None
 
 
-def decode_picture(encoded: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
+def decode_picture(
+    encoded: bytes, name: str, *, upright: bool = False
+) -> UInt8[np.ndarray, "h w 3"]:
     """Decode a picture file (JPEG, PNG, BMP, TIFF, WebP) to 8-bit RGB.
 
     The raster is taken as it is stored: an EXIF orientation is not applied. That is COCO's
@@ -58,6 +60,7 @@ def decode_picture(encoded: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
     Args:
       encoded: the bytes of the file.
       name: of the picture, for messages.
+      upright: apply the EXIF orientation all the same, as viewers do: for people's own photos.
 
     Raises:
       PictureError: the bytes are none, no picture, not 8 or 16 bits deep, or a JPEG or PNG that
@@ -67,8 +70,9 @@ def decode_picture(encoded: bytes, name: str) -> UInt8[np.ndarray, "h w 3"]:
         raise PictureError(f"picture {name} is empty (0 bytes): fetch it again")
     if _is_truncated(encoded):
         raise PictureError(f"picture {name} is truncated ({len(encoded)} bytes): fetch it again")
+    flags = _FLAGS if upright else _FLAGS | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), _FLAGS)
+        image = cv2.imdecode(np.frombuffer(encoded, np.uint8), flags)
     except cv2.error:
         image = None
     if image is None:

@@ -81,7 +81,7 @@ class ReportOfRun:
         for picture in read_journal(journal, self._skeleton):
             if picture.name in paths:
                 with contextlib.suppress(PictureError):
-                    self._report.add(read_picture(paths[picture.name]), picture)
+                    self._report.add(read_picture(paths[picture.name], upright=True), picture)
 
     def add(self, frame: Frame, picture: PicturePoses) -> None:
         """Add a picture.

@@ -206,7 +206,7 @@ def _say_if_cut(video: Video, count: int) -> None:
 
 def _read(picture: Picture) -> Frame:
     try:
-        return Frame(picture.name, read_picture(picture.path))
+        return Frame(picture.name, read_picture(picture.path, upright=True))
     except PictureError as error:
         return Frame(picture.name, None, error=str(error))
 

@@ -68,6 +68,7 @@ def test_exif_orientation_is_not_applied(orientation):
     # OpenCV by itself obeys the segment, so it is a valid one.
     shown = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
     assert shown.shape[:2] == (IMAGE.shape[1::-1] if orientation > 4 else IMAGE.shape[:2])
+    np.testing.assert_array_equal(decode_picture(turned, "a", upright=True), shown[..., ::-1])
 
 
 @settings(deadline=None, max_examples=60)

@@ -1,6 +1,7 @@
 """Pictures, folders, lists and videos, as they are found and read."""
 
 import pathlib
+import struct
 import subprocess
 import sys
 
@@ -151,3 +152,14 @@ def test_of_a_damaged_video_there_is_one_line(tmp_path):
     lines = subprocess.run(command, check=True, capture_output=True, text=True).stderr.splitlines()
     assert len(lines) == 1
     assert "clip.mp4 cannot be read" in lines[0]
+
+
+def test_a_photo_of_a_phone_is_turned_upright(tmp_path):
+    path = write_picture(tmp_path / "photo.jpg")  # 20 high, 30 wide
+    stored = path.read_bytes()
+    tiff = struct.pack(">2sHIHHHIHHI", b"MM", 42, 8, 1, 0x0112, 3, 1, 6, 0, 0)
+    segment = b"Exif\0\0" + tiff
+    header = b"\xff\xe1" + struct.pack(">H", len(segment) + 2)
+    path.write_bytes(stored[:2] + header + segment + stored[2:])
+    (frame,) = read_frames(find_inputs([str(path)]), frozenset())
+    assert frame.image.shape == (30, 20, 3)
