@@ -104,7 +104,7 @@ def test_leaving_early_ends_the_threads(pictures):
 @given(count=st.integers(0, 40), num_threads=st.integers(1, 4))
 def test_map_ahead_is_map(count, num_threads):
     started = []
-    mapped = eval_pipeline._map_ahead(
+    mapped = eval_pipeline.map_ahead(
         lambda x: started.append(x) or x * x, range(count), num_threads
     )
     for n, value in enumerate(mapped):

@@ -58,7 +58,7 @@ def test_a_seed_gives_the_same_scene_in_every_process(scenes):
         "import hashlib, sys; sys.path.insert(0, 'tests/data'); from test_synthetic import _digest;"
         "from rmpe_jax.data import synthetic; print(_digest(synthetic.scene(7)))"
     )
-    root = skeletons.__file__.rsplit("/", 2)[0]
+    root = skeletons.__file__.rsplit("/", 3)[0]
     told = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )
