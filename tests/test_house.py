@@ -159,5 +159,5 @@ def test_pages_name_files_that_are_there(path):
 
 def test_files_of_tests_have_names_of_their_own():
     """Without packages pytest cannot tell two files of one name apart, and runs neither."""
-    names = [path.name for path in (REPO / "tests").rglob("test_*.py")]
+    names = [path.name for path in (ROOT / "tests").rglob("test_*.py")]
     assert len(names) == len(set(names))

@@ -1,4 +1,4 @@
-"""The whole way in a few minutes: draw scenes, train, evaluate, show.
+"""The whole way in a few minutes: draw scenes, train, evaluate, show; then a photo.
 
 python -m rmpe_jax.experiments.demo --out demo
 """
@@ -21,7 +21,8 @@ CONFIG = pathlib.Path(__file__).parents[2] / "configs/synthetic.py"
 
 
 def demo(out: pathlib.Path) -> None:
-    """Leaves in `out`: ap.json, learning_curves.png, people.png, and all that led to them.
+    """Leaves in `out`: ap.json, learning_curves.png, people.png, and all that led to them; then
+    photo/, what the networks that come with the package find in a photo.
 
     Run again it goes on where it was stopped.
     """
@@ -46,9 +47,27 @@ def demo(out: pathlib.Path) -> None:
     (out / "eval/ground-truth_boxes/people.png").replace(out / "people.png")
     write_json(out / "ap.json", rows)
     print(f"\nOKS AP on {len(VAL_SEEDS)} unseen scenes\n\n{metrics_table(rows)}\n")
+    look_at_a_photo(out / "photo")
     print(f"{duration(round(time.monotonic() - begin))} in all. Look at:")
-    for name in ("ap.json", "learning_curves.png", "people.png"):
+    for name in ("ap.json", "learning_curves.png", "people.png", "photo/report.html"):
         print(f"  {out / name}")
+
+
+def look_at_a_photo(out: pathlib.Path) -> None:
+    """What `rmpe predict PHOTO --draw --report` does, on the portrait that Matplotlib brings along.
+
+    It is Grace Hopper's, in the public domain.
+    """
+    import matplotlib.cbook
+
+    from rmpe_jax.inference.estimator import PoseEstimator
+    from rmpe_jax.inference.inputs import find_inputs
+    from rmpe_jax.inference.run import predict_files
+
+    photo = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+    estimator = PoseEstimator.from_checkpoint("builtin", detector="builtin")
+    inputs = find_inputs([str(photo)])
+    predict_files(inputs, out, estimator, settings={}, draw=True, report=True, resume=True)
 
 
 def main() -> int:

@@ -54,6 +54,13 @@ def test_demo_leaves_a_table_curves_and_a_sheet(small_demo):
     assert sorted(set(steps)) == [2, 4]
 
 
+def test_demo_ends_with_a_photo(small_demo):
+    (line,) = (small_demo / "photo/poses.jsonl").read_text().splitlines()
+    assert json.loads(line)["name"] == "grace_hopper.jpg"
+    assert cv2.imread(str(small_demo / "photo/drawn/grace_hopper.jpg")).shape == (600, 512, 3)
+    assert (small_demo / "photo/report.html").stat().st_size > 10_000
+
+
 def test_demo_again_trains_no_more(small_demo, capsys):
     demo_module.demo(small_demo)
     assert "nothing left to do" in capsys.readouterr().err
