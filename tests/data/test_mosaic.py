@@ -45,7 +45,8 @@ def test_boxes_follow_the_pixels(seed, height, width):
     if len(kept) == 0:
         assert not white or extent(tile)[2:].min() <= 1
     elif white:
-        np.testing.assert_allclose(extent(tile), kept[0], atol=1.1)
+        # Edges from black to white are blurred over an enlarged pixel, and 180 is not their middle.
+        np.testing.assert_allclose(extent(tile), kept[0], atol=1.6)
         np.testing.assert_array_less(-1e-3, kept[0])
         np.testing.assert_array_less(kept[0], np.array([width, height] * 2) + 1e-3)
 
