@@ -28,6 +28,7 @@ def workdir(tmp_path_factory):
     return folder / "run"
 
 
+@pytest.mark.slow
 def test_run_and_files_give_the_same_boxes(workdir, tmp_path):
     image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8)
     boxes = load_detector(workdir, 0.001)(image)

@@ -37,6 +37,7 @@ def test_the_network_has_the_maps_of_boxes(detection):
     assert model.apply(variables, jnp.zeros((2, 64, 32, 3))).shape == (2, 16, 8, NUM_MAPS)
 
 
+@pytest.mark.slow
 def test_a_run_learns_boxes_and_goes_on_as_if_never_stopped(detection, demo, tmp_path, capsys):
     detection.data.evaluate = (f"coco:{demo}",)
     scores = train(detection, tmp_path / "whole")

@@ -159,6 +159,7 @@ def test_the_parallel_branch_teaches_where_to_look(config, batch):
     assert errors[-1] < 0.5 * errors[0]
 
 
+@pytest.mark.slow
 def test_the_stn_can_be_told_where_to_look(config, batch):
     """Without a parallel branch; also where a crop is well placed already."""
     config.sstn.parallel, config.sstn.placement_weight = "", 10.0
