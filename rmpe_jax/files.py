@@ -1,4 +1,4 @@
-"""Result files that are whole or not there at all."""
+"""Files of the command line: JSON in, and results out that are whole or not there at all."""
 
 import contextlib
 import json
@@ -35,6 +35,27 @@ def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink()
+
+
+def read_json(path: str | os.PathLike, kind: str) -> Any:
+    """The content of a JSON file.
+
+    Args:
+      path: of the file.
+      kind: what the file is, such as "annotation file"; begins the line of an error.
+
+    Raises:
+      UserError: there is no such file, or it is not JSON.
+    """
+    try:
+        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"no {kind} {path}: check the path") from None
+    except OSError as error:
+        line = f"{kind} {path} cannot be opened ({error.strerror}): check the file"
+        raise UserError(line) from None
+    except ValueError as error:  # also a UnicodeDecodeError
+        raise UserError(f"{kind} {path} is not JSON ({error}): give a whole file") from None
 
 
 def not_writable(path: str | os.PathLike, error: OSError) -> UserError:

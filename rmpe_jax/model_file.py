@@ -5,10 +5,8 @@ pose network `meta["config"]` is the part of the run's config that inference nee
 `meta["pose_nms"]`, if there, is what `pose_nms.params_to_dict` gives (`inference.pose_model`).
 """
 
-import contextlib
 import json
 import os
-import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +18,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import replacing
 
 _KEY = "rmpe_jax"  # of the JSON in the header
 _SEPARATOR = "/"  # of the path of an array; flax's names have none
@@ -49,16 +48,8 @@ def save_model(
         for name, array in traverse_util.flatten_dict(dict(variables), sep=_SEPARATOR).items()
     }
     content = safetensors.numpy.save(arrays, {_KEY: json.dumps(meta)})
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        raise UserError(f"{path} cannot be written ({error.strerror}): choose another") from None
+    with replacing(path, "wb") as file:
+        file.write(content)
 
 
 def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:

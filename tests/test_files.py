@@ -6,7 +6,7 @@ import os
 import pytest
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.files import replacing, write_json, write_json_list
+from rmpe_jax.files import read_json, replacing, write_json, write_json_list
 
 
 def test_json_is_written_into_new_folders(tmp_path):
@@ -58,3 +58,26 @@ def test_the_old_file_stays_until_the_end(tmp_path):
         file.flush()
         assert path.read_text() == "old"
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (None, r"^no list of boxes .*a\.json: check the path$"),
+        (b"[1, 2", r"^list of boxes .*a\.json is not JSON \(.*\): give a whole file$"),
+        (b"\xff\xd8\xff", r"^list of boxes .*a\.json is not JSON \(.*\): give a whole file$"),
+    ],
+)
+def test_what_cannot_be_read(tmp_path, content, line):
+    path = tmp_path / "a.json"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=line):
+        read_json(path, "list of boxes")
+    with pytest.raises(UserError, match=r"^list of boxes .* cannot be opened \(.*check the file$"):
+        read_json(tmp_path, "list of boxes")
+
+
+def test_reading_json(tmp_path):
+    write_json(tmp_path / "a.json", {"name": "Ωμ", "boxes": [1.5]})
+    assert read_json(tmp_path / "a.json", "file") == {"name": "Ωμ", "boxes": [1.5]}

@@ -1,6 +1,5 @@
 """What all readers share: checked access to annotation files, and people to a data set."""
 
-import json
 import logging
 import math
 import pathlib
@@ -31,26 +30,6 @@ class Person(NamedTuple):
     iscrowd: bool
     head_size: float
     person_id: int
-
-
-def read_json(path: pathlib.Path) -> Any:
-    """The content of an annotation file.
-
-    Raises:
-      UserError: there is no such file, or it is not JSON.
-    """
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        raise UserError(f"no annotation file {path}: check folder and split") from None
-    except OSError as error:
-        line = f"annotation file {path} cannot be opened ({error.strerror}): check the file"
-        raise UserError(line) from None
-    except UnicodeDecodeError:
-        raise UserError(f"annotation file {path} is not JSON: fetch it again") from None
-    except json.JSONDecodeError as error:
-        line = f"annotation file {path} is not JSON ({error}): fetch it again"
-        raise UserError(line) from None
 
 
 def field(entry: Any, key: str, where: str, kind: type | tuple[type, ...] = object) -> Any:

@@ -15,10 +15,10 @@ from rmpe_jax.data.annotations import (
     make_dataset,
     number,
     numbers,
-    read_json,
 )
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import read_json
 from rmpe_jax.skeletons import COCO, Skeleton
 
 _PERSON_CATEGORY = 1
@@ -59,7 +59,9 @@ def read_coco_file(
         finite or not as many as they must be, an id comes twice, an annotation is of no picture of
         the file, or nobody is in it.
     """
-    return coco_dataset(read_json(annotations), annotations, images, name, skeleton)
+    return coco_dataset(
+        read_json(annotations, "annotation file"), annotations, images, name, skeleton
+    )
 
 
 def coco_dataset(

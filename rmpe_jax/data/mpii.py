@@ -15,10 +15,10 @@ from rmpe_jax.data.annotations import (
     make_dataset,
     number,
     numbers,
-    read_json,
 )
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import read_json
 from rmpe_jax.skeletons import MPII
 
 
@@ -37,7 +37,7 @@ def read_mpii(folder: str | os.PathLike, split: str) -> PoseDataset:
     """
     folder = pathlib.Path(folder)
     annotations = folder / "annotations" / f"{split}.json"
-    entries = read_json(annotations)
+    entries = read_json(annotations, "annotation file")
     if not isinstance(entries, list):
         raise UserError(f"{annotations} is not a list of people: use the usual json form of MPII")
     people: dict[str, list[Person]] = {}

@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from rmpe_jax.data.annotations import field, numbers, read_json
+from rmpe_jax.data.annotations import field, numbers
 from rmpe_jax.data.coco import coco_dataset
 from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.files import read_json
 from rmpe_jax.skeletons import COCO_WHOLEBODY, HALPE136, Skeleton
 
 # Fields of COCO-WholeBody's annotations in the order of its skeleton, and their numbers of joints.
@@ -64,7 +65,7 @@ def whole_body_truth(path: str | os.PathLike, skeleton: Skeleton) -> dict[str, A
     Raises:
       UserError: the file is missing or not of this form.
     """
-    document = read_json(pathlib.Path(path))
+    document = read_json(path, "annotation file")
     entries = field(document, "annotations", str(path), list)
     joined = [
         _joined(entry, skeleton, f"{path}: annotation number {place}")

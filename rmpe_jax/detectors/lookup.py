@@ -4,18 +4,18 @@ import dataclasses
 import logging
 import math
 import os
-import pathlib
 import re
 from collections.abc import Mapping
 
 import numpy as np
 from jaxtyping import UInt8
 
-from rmpe_jax.data.annotations import field, read_json
+from rmpe_jax.data.annotations import field
 from rmpe_jax.data.records import PoseDataset, trainable
 from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.results import ImageId, box_arrays, person_records, picture_stem
+from rmpe_jax.files import read_json
 
 NOBODY = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
@@ -127,7 +127,7 @@ def _rows_by_key(
 
 
 def _file_names(annotations: str | os.PathLike) -> dict[ImageId, str]:
-    document = read_json(pathlib.Path(annotations))
+    document = read_json(annotations, "annotation file")
     images = field(document, "images", f"annotation file {annotations}", list)
     where = f"annotation file {annotations}: an image"
     return {

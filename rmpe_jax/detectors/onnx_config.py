@@ -6,9 +6,9 @@ import pathlib
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
-from rmpe_jax.data.annotations import read_json
 from rmpe_jax.detectors.letterbox import Resize
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import read_json
 
 ChannelOrder = Literal["rgb", "bgr"]
 
@@ -122,7 +122,7 @@ def read_options(path: pathlib.Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    options = read_json(path)
+    options = read_json(path, "options of a detector")
     known = [field.name for field in dataclasses.fields(OnnxConfig)]
     if not isinstance(options, dict) or not options.keys() <= set(known):
         raise UserError(f"{path} has other than a detector's options: write {', '.join(known)}")

@@ -3,7 +3,6 @@
 import contextlib
 import io
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any, Literal, cast
 
@@ -12,10 +11,10 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from rmpe_jax import geometry
-from rmpe_jax.data.annotations import read_json
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.results import PERSON
+from rmpe_jax.files import read_json
 
 Annotations = str | os.PathLike | dict
 
@@ -113,7 +112,7 @@ def load_ground_truth(annotations: Annotations, num_keypoints: int | None) -> di
     """
     is_dict = isinstance(annotations, dict)
     name = "the ground truth" if is_dict else f"annotation file {annotations}"
-    content = annotations if is_dict else read_json(pathlib.Path(annotations))
+    content = annotations if is_dict else read_json(annotations, "annotation file")
     if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
         raise UserError(f"{name} lacks images or annotations: give COCO's form")
     people = [_person(a, num_keypoints, name) for a in content["annotations"] if _is_person(a)]

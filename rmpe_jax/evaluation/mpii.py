@@ -19,16 +19,16 @@ those far from the group), is for the caller to say.
 """
 
 import os
-import pathlib
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from rmpe_jax.data.annotations import check_unique, field, read_json
+from rmpe_jax.data.annotations import check_unique, field
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.pckh import COLUMNS
+from rmpe_jax.files import read_json
 from rmpe_jax.skeletons import MPII
 
 Entries = str | os.PathLike | Sequence[dict]
@@ -149,7 +149,7 @@ def _read(entries: Entries, what: str, parse) -> dict[Any, Any]:
     """`parse` of the people of each picture, by its name."""
     if isinstance(entries, str | os.PathLike):
         what = str(entries)
-        entries = read_json(pathlib.Path(entries))
+        entries = read_json(entries, "annotation file")
     if not isinstance(entries, Sequence):
         raise UserError(f"{what} is not a list of pictures: see rmpe_jax.evaluation.mpii_map")
     where = [f"{what}: entry {number}" for number in range(len(entries))]

@@ -7,12 +7,10 @@ AlphaPose's `--detfile` by a path or an id, and may add an `"idx"`, which is of 
 
 import collections
 import dataclasses
-import json
 import logging
 import os
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -20,6 +18,7 @@ from jaxtyping import Bool, Float, Int
 from rmpe_jax import geometry
 from rmpe_jax.data.records import PoseDataset
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import read_json
 
 PERSON = 1  # COCO's category id
 
@@ -115,27 +114,13 @@ def load_detections(
     return Detections(index[chosen], bboxes[chosen], scores[chosen], num_skipped)
 
 
-def _read_json(path: str | os.PathLike) -> Any:
-    try:
-        with open(path, encoding="utf-8") as file:
-            return json.load(file)
-    except OSError as error:
-        raise UserError(
-            f"detections file {path} cannot be read ({error.strerror}): check the path"
-        ) from None
-    except ValueError as error:
-        raise UserError(
-            f"detections file {path} is not JSON ({error}): give a whole, valid file"
-        ) from None
-
-
 def person_records(path: str | os.PathLike) -> list[dict]:
     """The records of people in a file, each with `image_id`, `bbox` and `score`.
 
     Raises:
       UserError: the file is not a list of such records.
     """
-    records = _read_json(path)
+    records = read_json(path, "detections file")
     if not isinstance(records, list):
         raise UserError(f"detections file {path} is not a list of boxes: give COCO's result form")
     for number, record in enumerate(records):

@@ -4,18 +4,17 @@ Offsets (…, 4) are a box's coordinates (x1, y1, x2, y2) less those of the pers
 widths and y in heights of the latter (P17 section 3.3).
 """
 
-import contextlib
 import dataclasses
 import functools
 import math
 import os
-import pathlib
 import zipfile
 
 import numpy as np
 from jaxtyping import Float, Int, Num
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import replacing
 from rmpe_jax.pgpg.atoms import align, nearest_atoms, with_nan
 from rmpe_jax.skeletons import COCO, Skeleton
 
@@ -132,18 +131,8 @@ def save_model(path: str | os.PathLike, model: PgpgModel) -> None:
     Raises:
       UserError: the folder or the disk does not take it.
     """
-    path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with temporary.open("wb") as file:
-            np.savez_compressed(file, **dataclasses.asdict(model))
-        temporary.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            temporary.unlink()
-        line = f"{path} cannot be written ({error.strerror})"
-        raise UserError(f"{line}: make room or choose another place") from None
+    with replacing(path, "wb") as file:
+        np.savez_compressed(file, **dataclasses.asdict(model))
 
 
 def load_model(path: str | os.PathLike) -> PgpgModel:

@@ -107,7 +107,7 @@ def test_no_annotation_file(tmp_path):
     with pytest.raises(UserError) as error:
         read_coco(tmp_path, "mini")
     path = tmp_path / "annotations" / "person_keypoints_mini.json"
-    assert str(error.value) == f"no annotation file {path}: check folder and split"
+    assert str(error.value) == f"no annotation file {path}: check the path"
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"<html>", b"\xff\xd8\xff\xe0\x80\x81"])
@@ -115,7 +115,7 @@ def test_a_file_that_is_not_json(tmp_path, content):
     path = write_json(tmp_path / "annotations" / "person_keypoints_mini.json", {})
     path.write_bytes(content)
     with pytest.raises(
-        UserError, match=r"^annotation file .*mini\.json is not JSON.*: fetch it ag"
+        UserError, match=r"^annotation file .*mini\.json is not JSON.*: give a whole file$"
     ):
         read_coco(tmp_path, "mini")
 

@@ -54,7 +54,7 @@ def test_a_network(shared):
         ("gt", "names no data set"),
         ("gt:coco", "names no data set"),
         ("gt:coco:nowhere:val", "no annotation file nowhere"),
-        ("none.json", "detections file none.json cannot be read"),
+        ("none.json", "no detections file none.json"),
         ("none.onnx", "no detector none.onnx: check the path"),
     ],
 )

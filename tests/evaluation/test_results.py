@@ -108,7 +108,7 @@ def test_bad_files(dataset, write, content, message):
 
 
 def test_missing_file(dataset, tmp_path):
-    with pytest.raises(UserError, match="No such file"):
+    with pytest.raises(UserError, match=r"no detections file .*none\.json: check the path"):
         load_detections(tmp_path / "none.json", dataset)
 
 

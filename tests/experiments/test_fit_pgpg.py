@@ -107,7 +107,7 @@ def test_what_it_refuses(mpii, tmp_path, capsys):
     out = ("--out", tmp_path / "out")
     for arguments, message in (
         (("--data", spec), "has no detections"),
-        (("--data", spec, tmp_path / "none.json"), "cannot be read"),
+        (("--data", spec, tmp_path / "none.json"), "no detections file"),
         (("--data", "mpii:x", boxes), "names no data set"),
         (("--data", spec, boxes, "--poses", tmp_path / "none.npz"), "cannot be read"),
         (("--data", spec, boxes, "--poses", tmp_path / "wrong.npz"), "of shape (n, 16, 2)"),

@@ -3,7 +3,6 @@
 Boxes in COCO's files are (x, y, width, height); the id of a picture is its scene's seed.
 """
 
-import json
 import os
 import pathlib
 from collections.abc import Callable, Iterable
@@ -14,7 +13,7 @@ import numpy as np
 from rmpe_jax import skeletons
 from rmpe_jax.data.synthetic.placement import MAX_PEOPLE
 from rmpe_jax.data.synthetic.scene import SIZE, Scene, scene
-from rmpe_jax.errors import UserError
+from rmpe_jax.files import replacing, write_json
 from rmpe_jax.geometry import xywh_from_xyxy
 
 _JPEG_QUALITY = 95
@@ -55,20 +54,15 @@ def write_coco_folder(
     """
     folder = pathlib.Path(folder)
     annotations, detections = _empty_annotations(), []
-    try:
-        for name in ("images", "annotations"):
-            (folder / name).mkdir(parents=True, exist_ok=True)
-        for count, seed in enumerate(seeds, start=1):
-            drawn = scene(seed, size)
-            _write(folder / "images" / _file_name(seed), _jpeg(drawn.image))
-            _add_annotations(annotations, seed, drawn)
-            detections += _detections_of(seed, drawn)
-            progress(count)
-        _write(folder / "detections.json", json.dumps(detections).encode())
-        _write(folder / "annotations/person_keypoints.json", json.dumps(annotations).encode())
-    except OSError as error:
-        why = error.strerror or str(error)
-        raise UserError(f"cannot write scenes to {folder}: {why}; use another folder") from error
+    for count, seed in enumerate(seeds, start=1):
+        drawn = scene(seed, size)
+        with replacing(folder / "images" / _file_name(seed), "wb") as file:
+            file.write(_jpeg(drawn.image))
+        _add_annotations(annotations, seed, drawn)
+        detections += _detections_of(seed, drawn)
+        progress(count)
+    write_json(folder / "detections.json", detections)
+    write_json(folder / "annotations/person_keypoints.json", annotations)
 
 
 def _file_name(seed: int) -> str:
@@ -78,16 +72,6 @@ def _file_name(seed: int) -> str:
 def _jpeg(image: np.ndarray) -> bytes:
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
-
-
-def _write(path: pathlib.Path, content: bytes) -> None:
-    """Replace a file at once, so that no reader and no crash ever sees half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        unfinished.write_bytes(content)
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def _empty_annotations() -> dict:
