@@ -103,6 +103,12 @@ def _translate_equation(graph: Graph, eqn: Any, inputs: list[Value]) -> list[Val
             return [rule(graph, eqn, *inputs)]
         constants = [Value.constant(np.asarray(c)) for c in getattr(called, "consts", ())]
         return _translate(graph, inner, constants, inputs)
+    if eqn.primitive.name == "platform_index":  # of `lax.platform_dependent`: take its default
+        return [Value.constant(np.asarray(eqn.params["platforms"].index(None)))]
+    if eqn.primitive.name == "cond" and inputs[0].array is not None:
+        branch = eqn.params["branches"][int(inputs[0].array)]
+        constants = [Value.constant(np.asarray(c)) for c in branch.consts]
+        return _translate(graph, branch.jaxpr, constants, inputs[1:])
     folded = _fold(eqn, inputs)
     if folded is not None:
         return folded

@@ -6,7 +6,10 @@ the precision of the arithmetic. Padding is always explicit and symmetric: XLA's
 strided window on one side only, which shifts the feature map by half a pixel.
 """
 
+from typing import Any
+
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -45,8 +48,31 @@ def conv(
         use_bias=bias,
         dtype=dtype,
         kernel_init=kernel_init,
+        conv_general_dilated=_convolve_1x1 if kernel == 1 else None,
         name=name,
     )
+
+
+def _convolve_1x1(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "1 1 c features"],
+    strides: tuple[int, int],
+    padding: Any,
+    **options: Any,
+) -> Float[Array, "b h2 w2 features"]:
+    """`lax.conv_general_dilated` of a 1x1 kernel without padding.
+
+    On CPUs it is a matrix product, whose kernels there take half to two thirds of the time of a
+    convolution's. GPUs keep the convolution, which shares its neighbours' layout of the channels.
+    """
+
+    def product(x, kernel):
+        return jnp.einsum("bhwc,cd->bhwd", x[:, :: strides[0], :: strides[1]], kernel[0, 0])
+
+    def convolution(x, kernel):
+        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
+
+    return jax.lax.platform_dependent(x, kernel, cpu=product, default=convolution)
 
 
 def batch_norm(*, train: bool, dtype: DTypeLike = jnp.float32, name: str) -> nn.BatchNorm:

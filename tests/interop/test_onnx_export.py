@@ -10,6 +10,7 @@ from jax import lax
 
 from rmpe_jax import heatmaps
 from rmpe_jax.errors import UserError
+from rmpe_jax.models import layers
 from rmpe_jax.models.efficientnet import depthwise
 from rmpe_jax.models.layers import pixel_shuffle, pixel_unshuffle, upsample_nearest
 from rmpe_jax.models.rmpe import sdtn, stn
@@ -67,6 +68,7 @@ FUNCTIONS = {
     "integer_bounds": lambda x: jnp.maximum(whole(x), 0) - jnp.minimum(whole(x), jnp.int32(1)),
     "types": lambda x: whole(x).astype(jnp.float32) + (x > 0).astype(jnp.float32),
     "softmax": lambda x: jax.nn.softmax(x, axis=(1, 2)),
+    "platforms": lambda x: lax.platform_dependent(x, cpu=lambda x: x + x, default=lambda x: 2 * x),
     "identities": lambda x: lax.optimization_barrier(lax.stop_gradient(x)) + x,
     # shapes
     "transpose": lambda x: x.transpose(0, 3, 2, 1) + 1,
@@ -179,6 +181,15 @@ def test_layers_in_a_row_move_nothing():
     assert kinds(model)["Conv"] == 2
     # The shuffle itself is the one transposition more.
     assert kinds(export(FUNCTIONS["pixel_shuffle"]))["Transpose"] == 3
+
+
+def test_a_1x1_convolution_is_a_convolution():
+    """On CPUs JAX has a product in its place; the model is for any machine."""
+    network = layers.conv(5, 1, name=None)
+    variables = network.init(jax.random.key(0), jnp.zeros((1, *SIZE)))
+    nodes = kinds(export(lambda x: network.apply(variables, x), channels_first=True))
+    assert nodes["Conv"] == 1
+    assert not nodes["MatMul"]
 
 
 def test_what_is_known_or_not_needed_is_left_out():

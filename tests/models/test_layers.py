@@ -70,6 +70,31 @@ def test_conv_pads_both_sides(ops, kernel, stride, size):
     np.testing.assert_allclose(nchw(actual), expected, atol=1e-4)
 
 
+@pytest.mark.parametrize("stride", [1, 2])
+def test_a_1x1_convolution_is_one_on_every_platform(stride):
+    x, ct = draw(2, 7, 5, 3), draw(2, -(-7 // stride), -(-5 // stride), 4, seed=1)
+    net = layers.conv(4, 1, stride=stride, name=None)
+    variables = {"params": {"kernel": draw(1, 1, 3, 4, seed=2)}}
+
+    def convolution(variables, x):
+        numbers = ("NHWC", "HWIO", "NHWC")
+        kernel = variables["params"]["kernel"]
+        return jax.lax.conv_general_dilated(
+            x, kernel, (stride, stride), "VALID", dimension_numbers=numbers
+        )
+
+    for actual, expected in zip(
+        jax.tree.leaves(jax.vjp(net.apply, variables, x)[1](ct)),
+        jax.tree.leaves(jax.vjp(convolution, variables, x)[1](ct)),
+        strict=True,
+    ):
+        np.testing.assert_allclose(actual, expected, rtol=1e-5, atol=1e-6)
+    traced = jax.jit(net.apply).trace(variables, x)
+    assert "convolution" not in traced.lower(lowering_platforms=("cpu",)).as_text()
+    for platform in ("cuda", "tpu"):
+        assert "convolution" in traced.lower(lowering_platforms=(platform,)).as_text()
+
+
 def test_deconv(ops):
     x, weight = draw(2, 3, 5, 4), draw(4, 6, 4, 4, seed=1)
     kernel = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
