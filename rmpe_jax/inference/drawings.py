@@ -2,7 +2,7 @@
 
 import contextlib
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Self
 
 import cv2
@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rmpe_jax.data.pictures import PictureError, read_picture
-from rmpe_jax.files import not_writable
+from rmpe_jax.files import replacing
 from rmpe_jax.inference.formats import PicturePoses
 from rmpe_jax.inference.inputs import PICTURES, Frame, Picture, Video
 from rmpe_jax.inference.journal import read_journal
@@ -41,9 +41,20 @@ class Drawings:
         poses = picture.poses
         drawn = draw_poses(frame.image, poses.keypoints, poses.keypoint_scores, self._skeleton)
         if frame.video is None:
-            _write_picture(self._folder / frame.name, drawn)
+            _write_picture(self._path_of(frame.name), drawn)
         else:
             self._file_of(frame).add(drawn)
+
+    def add_earlier(self, items: Sequence[Picture | Video], journal: pathlib.Path) -> None:
+        """Draw the pictures that an earlier run has done and not drawn; not frames of videos."""
+        for path, picture in _done(items, journal, self._skeleton):
+            if not self._path_of(picture.name).exists():
+                with contextlib.suppress(PictureError):
+                    self.add(Frame(picture.name, read_picture(path, upright=True)), picture)
+
+    def _path_of(self, name: str) -> pathlib.Path:
+        path = self._folder / name
+        return path if path.suffix.lower() in PICTURES else path.with_name(f"{path.name}.jpg")
 
     def _file_of(self, frame: Frame) -> VideoFile:
         assert frame.video is not None
@@ -77,11 +88,9 @@ class ReportOfRun:
 
     def add_earlier(self, items: Sequence[Picture | Video], journal: pathlib.Path) -> None:
         """Add the pictures that an earlier run has done; frames of videos are gone."""
-        paths = {item.name: item.path for item in items if isinstance(item, Picture)}
-        for picture in read_journal(journal, self._skeleton):
-            if picture.name in paths:
-                with contextlib.suppress(PictureError):
-                    self._report.add(read_picture(paths[picture.name], upright=True), picture)
+        for path, picture in _done(items, journal, self._skeleton):
+            with contextlib.suppress(PictureError):
+                self._report.add(read_picture(path, upright=True), picture)
 
     def add(self, frame: Frame, picture: PicturePoses) -> None:
         """Add a picture.
@@ -101,12 +110,17 @@ class ReportOfRun:
         self._report.__exit__(*error)
 
 
+def _done(
+    items: Sequence[Picture | Video], journal: pathlib.Path, skeleton: Skeleton
+) -> Iterator[tuple[pathlib.Path, PicturePoses]]:
+    """The pictures among `items` that a journal has, and their files."""
+    paths = {item.name: item.path for item in items if isinstance(item, Picture)}
+    for picture in read_journal(journal, skeleton):
+        if picture.name in paths:
+            yield paths[picture.name], picture
+
+
 def _write_picture(path: pathlib.Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
-    if path.suffix.lower() not in PICTURES:
-        path = path.with_name(f"{path.name}.jpg")
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded.tobytes())
-    except OSError as error:
-        raise not_writable(path, error) from None
+    with replacing(path, "wb") as file:
+        file.write(encoded.tobytes())

@@ -80,7 +80,8 @@ def predict_files(
       formats: of `FORMATS`; "jsonl" is always written.
       draw: also the pictures with their poses on them, in `drawn/`; videos as videos.
       report: also `report.html`.
-      resume: go on with the results in `out`, leaving out what they have.
+      resume: go on with the results in `out`, leaving out what they have; of that, pictures are
+        still drawn and put into the report.
 
     Raises:
       UserError: the folder or results in it cannot be used, or no picture can be read.
@@ -94,7 +95,8 @@ def predict_files(
         if report:
             page = ReportOfRun(out / "report.html", estimator.skeleton)
             sinks.append(stack.enter_context(page))
-            page.add_earlier(inputs, out / JOURNAL)
+        for sink in sinks:
+            sink.add_earlier(inputs, out / JOURNAL)
         # Also when the run is stopped: before the error goes on, from all that is in the journal.
         stack.callback(_write_formats, out, formats, estimator)
         done_before = len(journal.done)
@@ -163,7 +165,8 @@ def _estimate(
 
 def _claim(out: pathlib.Path, settings: Mapping[str, object], resume: bool) -> None:
     """Makes the folder one of these settings' results, or raises a UserError."""
-    there = (out / JOURNAL).exists()
+    journal = out / JOURNAL
+    there = journal.exists() and journal.stat().st_size > 0
     if there and not resume:
         raise UserError(f"{out} has results already: go on with --resume, or name another folder")
     if not there:
