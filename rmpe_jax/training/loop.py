@@ -1,11 +1,9 @@
 """The training loop, to be read from top to bottom."""
 
 import contextlib
-import math
 import pathlib
 import signal
 import sys
-import time
 from typing import Any
 
 import jax
@@ -13,32 +11,22 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 from jax.experimental import multihost_utils
-from jaxtyping import Array, Bool
 
 import rmpe_jax
 from rmpe_jax.data.pipeline import iterate
 from rmpe_jax.errors import UserError
-from rmpe_jax.progress import duration
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.config import validate
+from rmpe_jax.training.log import Log, say
 from rmpe_jax.training.metrics import MetricWriter
 from rmpe_jax.training.optimizers import build_optimizer, learning_rate
 from rmpe_jax.training.stages import start_from
 from rmpe_jax.training.state import TrainState, build_network, init_state
-from rmpe_jax.training.step import COUNTS, make_train_step
+from rmpe_jax.training.step import make_train_step
 from rmpe_jax.training.tasks import Task, open_task
 
 TERMINATED = 128 + signal.SIGTERM  # exit status after a SIGTERM
-
-# Of runs with a spatial transformer, beside the metrics that every run has.
-STN_METRICS = (
-    "parallel_loss",
-    "placement",
-    "theta_change",
-    "theta_translation",
-    "theta_scale",
-)
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dict[str, float]:
@@ -90,13 +78,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
         if writer:
             stack.callback(writer.close)
         must_stop = stack.enter_context(_sigterm())
-        _say(f"{config.model.name}, {_count(state.params):,} parameters, {task.size}, ")
-        _say(f"steps {start} to {config.total_steps} of {config.batch_size}\n")
+        say(f"{config.model.name}, {_count(state.params):,} parameters, {task.size}, ")
+        say(f"steps {start} to {config.total_steps} of {config.batch_size}\n")
 
         # ---- the loop --------------------------------------------------------------------------
         batches = stack.enter_context(contextlib.closing(_batches(task.dataset, start, config)))
         sharding = meshes.batch_sharded(mesh)
-        log = _Log(start, config)
+        log = Log(start, config)
         for step in range(start + 1, config.total_steps + 1):
             with log.waiting():
                 batch = meshes.put_batch(_needed(next(batches), task), sharding)
@@ -115,7 +103,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
             if evaluating:
                 with log.paused():
                     scores = _evaluate(task, state)
-                _say(f"step {step}: " + _table(scores) + "\n")
+                say(f"step {step}: " + _table(scores) + "\n")
                 if writer:
                     writer.write(step, scores)
                 score = next(iter(scores.values()))
@@ -125,10 +113,10 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
             if saving:
                 _save(checkpoints, state, config, scores, log, wait=last or stopping)
             if stopping:
-                _say(f"SIGTERM: saved step {step}; the same command goes on from there\n")
+                say(f"SIGTERM: saved step {step}; the same command goes on from there\n")
                 sys.exit(TERMINATED)
         if start >= config.total_steps:
-            _say(f"nothing left to do: the run is at step {start}\n")
+            say(f"nothing left to do: the run is at step {start}\n")
         checkpoints.wait()
     return scores
 
@@ -203,7 +191,7 @@ def _save(
     state: TrainState,
     config: ml_collections.ConfigDict,
     scores: dict[str, float],
-    log: "_Log",
+    log: Log,
     wait: bool,
 ) -> None:
     meta = {
@@ -219,104 +207,6 @@ def _save(
 def _evaluate(task: Task, state: TrainState) -> dict[str, float]:
     """Metrics of all data sets to evaluate on, the first of which says how good the network is."""
     return task.evaluate(state.variables)
-
-
-class _Log:
-    """Sums metrics on the device, and reads them only when a line is due."""
-
-    def __init__(self, start: int, config: ml_collections.ConfigDict):
-        self._config = config
-        self._sums: list[dict[str, jax.Array]] = []
-        self._since = start
-        self._corrupt = 0
-        self._begin = self._run_begin = time.monotonic()
-        self._run_start = start
-        self._waited = 0.0
-        self._compiled = False
-
-    @contextlib.contextmanager
-    def waiting(self):
-        """Time in here is time that the data pipeline owes us."""
-        begin = time.monotonic()
-        yield
-        self._waited += time.monotonic() - begin
-
-    @contextlib.contextmanager
-    def paused(self):
-        """Time in here does not count as training."""
-        jax.block_until_ready([metrics["loss"] for metrics in self._sums[-1:]])
-        begin = time.monotonic()
-        yield
-        spent = time.monotonic() - begin
-        self._begin += spent
-        self._run_begin += spent
-
-    def add(self, metrics: dict[str, jax.Array]) -> None:
-        self._sums.append(metrics)
-        if not self._compiled:
-            # The first step compiles; rates and the time left are those of the steps after it.
-            jax.block_until_ready(metrics["loss"])
-            self._compiled = True
-            self._begin = self._run_begin = time.monotonic()
-            self._run_start += 1
-            self._waited = 0.0
-
-    def require_finite(self, step: int, state: TrainState | None = None) -> None:
-        """Raises a UserError if a loss since the last line, or anything in `state`, is not."""
-        losses = [float(metrics["loss"]) for metrics in self._sums]
-        if not all(map(math.isfinite, losses)):
-            bad = f"the loss is not finite between steps {self._since + 1} and {step}"
-        elif state is not None and not _all_finite(state):
-            bad = f"the network is not finite after step {step}"
-        else:
-            return
-        raise UserError(
-            f"{bad}: stopped, nothing of it was saved; lower config.optim.learning_rate or set "
-            "config.optim.clip_norm, and run the same command to go on from the checkpoint"
-        )
-
-    def flush(self, step: int) -> dict[str, float]:
-        """Prints the progress line of the steps since the last one, and returns its numbers."""
-        self.require_finite(step)
-        sums = jax.device_get(self._sums)
-        now = time.monotonic()
-        seconds = max(now - self._begin, 1e-9)
-        done = step - max(self._since, self._run_start)
-        rate = done / seconds
-        self._corrupt += int(sum(m["corrupt"] for m in sums))
-        means = {
-            name: float(np.mean([m[name] for m in sums])) for name in sums[0] if name not in COUNTS
-        }
-        if "joints" in sums[0]:
-            joints = sum(m["joints"] for m in sums)
-            means["accuracy"] = float(sum(m["right"] for m in sums) / max(joints, 1))
-        values = {f"train/{name}": value for name, value in means.items()} | {
-            "train/samples_per_second": rate * self._config.batch_size,
-            "train/data_wait": min(self._waited / seconds, 1.0),
-            "train/corrupt": float(self._corrupt),
-        }
-        overall = (step - self._run_start) / max(now - self._run_begin, 1e-9)
-        left = round((self._config.total_steps - step) / overall) if overall else 0
-        corrupt = f"  {self._corrupt} unreadable" if self._corrupt else ""
-        accuracy = f"accuracy {means['accuracy']:.3f}  " if "accuracy" in means else ""
-        _say(
-            f"step {step}/{self._config.total_steps}  loss {values['train/loss']:.4g}  "
-            f"{accuracy}{values['train/samples_per_second']:.0f} samples/s  "
-            f"data wait {values['train/data_wait']:.0%}{corrupt}  {duration(left)} left\n"
-        )
-        self._sums, self._since, self._waited, self._begin = [], step, 0.0, now
-        return values
-
-
-@jax.jit
-def _all_finite(state: TrainState) -> Bool[Array, ""]:
-    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
-
-
-def _say(text: str) -> None:
-    if jax.process_index() == 0:
-        sys.stderr.write(text)
-        sys.stderr.flush()
 
 
 def _table(scores: dict[str, float]) -> str:

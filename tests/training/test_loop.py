@@ -139,7 +139,7 @@ def test_nothing_is_read_from_the_device_between_log_lines(config, tmp_path, mon
 
     during = {}
     at_batch(monkeypatch, 2, lambda: monkeypatch.setattr(array, "_value", property(watched)))
-    flush = loop._Log.flush
+    flush = loop.Log.flush
 
     def counted_flush(self, step):
         during["before"] = len(read)
@@ -147,7 +147,7 @@ def test_nothing_is_read_from_the_device_between_log_lines(config, tmp_path, mon
         during["flush"] = len(read) - during["before"]
         return values
 
-    monkeypatch.setattr(loop._Log, "flush", counted_flush)
+    monkeypatch.setattr(loop.Log, "flush", counted_flush)
     train(config, tmp_path)
     assert during["before"] == 0
     assert during["flush"] >= 6  # the losses; so reads are seen

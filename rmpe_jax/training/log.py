@@ -1,0 +1,118 @@
+"""What a run says while it trains: metrics summed on the device, and a line of progress."""
+
+import contextlib
+import math
+import sys
+import time
+
+import jax
+import jax.numpy as jnp
+import ml_collections
+import numpy as np
+from jaxtyping import Array, Bool
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.progress import duration
+from rmpe_jax.training.state import TrainState
+from rmpe_jax.training.step import COUNTS
+
+
+class Log:
+    """Sums metrics on the device, and reads them only when a line is due."""
+
+    def __init__(self, start: int, config: ml_collections.ConfigDict) -> None:
+        """Begin after step `start`."""
+        self._config = config
+        self._sums: list[dict[str, jax.Array]] = []
+        self._since = start
+        self._corrupt = 0
+        self._begin = self._run_begin = time.monotonic()
+        self._run_start = start
+        self._waited = 0.0
+        self._compiled = False
+
+    @contextlib.contextmanager
+    def waiting(self):
+        """Time in here is time that the data pipeline owes us."""
+        begin = time.monotonic()
+        yield
+        self._waited += time.monotonic() - begin
+
+    @contextlib.contextmanager
+    def paused(self):
+        """Time in here does not count as training."""
+        jax.block_until_ready([metrics["loss"] for metrics in self._sums[-1:]])
+        begin = time.monotonic()
+        yield
+        spent = time.monotonic() - begin
+        self._begin += spent
+        self._run_begin += spent
+
+    def add(self, metrics: dict[str, jax.Array]) -> None:
+        """Take a step's metrics, which may still be on their way."""
+        self._sums.append(metrics)
+        if not self._compiled:
+            # The first step compiles; rates and the time left are those of the steps after it.
+            jax.block_until_ready(metrics["loss"])
+            self._compiled = True
+            self._begin = self._run_begin = time.monotonic()
+            self._run_start += 1
+            self._waited = 0.0
+
+    def require_finite(self, step: int, state: TrainState | None = None) -> None:
+        """Raises a UserError if a loss since the last line, or anything in `state`, is not."""
+        losses = [float(metrics["loss"]) for metrics in self._sums]
+        if not all(map(math.isfinite, losses)):
+            bad = f"the loss is not finite between steps {self._since + 1} and {step}"
+        elif state is not None and not _all_finite(state):
+            bad = f"the network is not finite after step {step}"
+        else:
+            return
+        raise UserError(
+            f"{bad}: stopped, nothing of it was saved; lower config.optim.learning_rate or set "
+            "config.optim.clip_norm, and run the same command to go on from the checkpoint"
+        )
+
+    def flush(self, step: int) -> dict[str, float]:
+        """Prints the progress line of the steps since the last one, and returns its numbers."""
+        self.require_finite(step)
+        sums = jax.device_get(self._sums)
+        now = time.monotonic()
+        seconds = max(now - self._begin, 1e-9)
+        done = step - max(self._since, self._run_start)
+        rate = done / seconds
+        self._corrupt += int(sum(m["corrupt"] for m in sums))
+        means = {
+            name: float(np.mean([m[name] for m in sums])) for name in sums[0] if name not in COUNTS
+        }
+        if "joints" in sums[0]:
+            joints = sum(m["joints"] for m in sums)
+            means["accuracy"] = float(sum(m["right"] for m in sums) / max(joints, 1))
+        values = {f"train/{name}": value for name, value in means.items()} | {
+            "train/samples_per_second": rate * self._config.batch_size,
+            "train/data_wait": min(self._waited / seconds, 1.0),
+            "train/corrupt": float(self._corrupt),
+        }
+        overall = (step - self._run_start) / max(now - self._run_begin, 1e-9)
+        left = round((self._config.total_steps - step) / overall) if overall else 0
+        corrupt = f"  {self._corrupt} unreadable" if self._corrupt else ""
+        accuracy = f"accuracy {means['accuracy']:.3f}  " if "accuracy" in means else ""
+        say(
+            f"step {step}/{self._config.total_steps}  loss {values['train/loss']:.4g}  "
+            f"{accuracy}{values['train/samples_per_second']:.0f} samples/s  "
+            f"data wait {values['train/data_wait']:.0%}{corrupt}  {duration(left)} left\n"
+        )
+        self._sums, self._since, self._waited, self._begin = [], step, 0.0, now
+        return values
+
+
+@jax.jit
+def _all_finite(state: TrainState) -> Bool[Array, ""]:
+    return jnp.array([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state)]).all()
+
+
+def say(text: str) -> None:
+    """Write to the terminal, of several processes the first alone."""
+    if jax.process_index() == 0:
+        sys.stderr.write(text)
+        sys.stderr.flush()
