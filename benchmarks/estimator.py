@@ -1,6 +1,6 @@
 """Crops a second of FastPose-50 at 256x192 here and in torch, on the same device, in the same run.
 
-  python benchmarks/estimator.py [--batch=4] [--rounds=6] [--dtype=float32]
+  python benchmarks/estimator.py [--batch=16] [--rounds=6] [--dtype=float32]
 
 Prints JSON lines: "network" is the network alone, ours with batch norms folded and torch's in
 channels_last and inference mode, measured in turn; "estimator" is everything from a picture and
@@ -81,7 +81,7 @@ def torch_network(crops: np.ndarray) -> Callable[[], object] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=4)
+    parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     args = parser.parse_args()
@@ -110,7 +110,8 @@ def networks(model: PoseModel, batch: int, rounds: int, common: dict) -> None:
         functions["torch"] = peer
     found = measure(functions, batch, rounds)
     flops = plain.cost_analysis()["flops"] / batch
-    peak = next((peak for name, peak in PEAKS.items() if name in device.device_kind), None)
+    peaks = PEAKS if common["dtype"] == "bfloat16" else {}
+    peak = next((peak for name, peak in peaks.items() if name in device.device_kind), None)
     for name, values in found.items():
         if peak:
             utilisation = values["crops_per_second"] * flops / peak
