@@ -46,7 +46,7 @@ def progress_line(done: int, total: int | None, what: str, seconds: float) -> st
     said = f"{rate:,.0f}/s" if rate >= 10 else f"{rate:.1f}/s"
     if total is None:
         return f"{done:,} {what}, {said}"
-    left = round((total - done) / rate)
+    left = round(max(total - done, 0) / rate)  # videos can be longer than they announce
     return f"{done:,}/{total:,} {what}, {said}, {duration(left)} left"
 
 

@@ -45,6 +45,11 @@ def test_rate_and_time_left():
     assert progress.progress_line(9, 10, "pictures", 18.0) == "9/10 pictures, 0.5/s, 0:02 left"
 
 
+def test_more_than_was_announced_leaves_nothing():
+    line = progress.progress_line(1_010, 1_000, "frames", 101.0)
+    assert line == "1,010/1,000 frames, 10/s, 0:00 left"
+
+
 def test_without_a_total_there_is_no_time_left():
     assert progress.progress_line(1_200, None, "frames", 4.0) == "1,200 frames, 300/s"
     terminal = Terminal()
