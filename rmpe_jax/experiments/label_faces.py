@@ -5,7 +5,7 @@
   pip install 'rmpe_jax[distill]'
   python -m rmpe_jax.experiments.label_faces mpii:FOLDER/mpii:train --name=mpii --out=faces \\
       --teacher=mediapipe/modules/pose_landmark/pose_landmark_full.tflite \\
-      --detections=FOLDER/mpii/detections/person_detections_train_centernet.json
+      --detections=FOLDER/mpii/detections/person_detections_centernet.json
 
 Then `coco:faces:mpii` is a data set to train on: twelve joints as people annotated them, nose, eyes
 and ears as the teacher sees them, where it agrees with people about the rest of the body. COCO's
