@@ -41,7 +41,7 @@ def draw_poses(
       keypoints: image pixels.
       keypoint_scores: joints below `threshold`, and limbs with such an end, are not drawn; at 1
         colours are full.
-      bboxes: xyxy image pixels, drawn as thin frames.
+      bboxes: xyxy image pixels, edges; drawn as thin frames, within the image.
     """
     image = np.ascontiguousarray(image).copy()
     shown = (keypoint_scores >= threshold) & np.isfinite(keypoints).all(-1)
@@ -50,8 +50,7 @@ def draw_poses(
     for i in np.argsort(-extents):
         width = line_width(extents[i], image.shape[:2])
         if bboxes is not None:
-            low, high = np.round(np.clip(bboxes[i], -1e5, 1e5)).astype(int).reshape(2, 2).tolist()
-            cv2.rectangle(image, low, high, BOX, max(1, round(width / 2)), cv2.LINE_AA)
+            _draw_box(image, bboxes[i], max(1, round(width / 2)))
         draw_pose(image, keypoints[i], shown[i], skeleton, width, keypoint_scores[i])
     return image
 
@@ -89,6 +88,15 @@ def draw_pose(
         thick = min((w for w, limb in zip(widths, limbs, strict=True) if j in limb), default=None)
         radius = 0.8 * (thick or (width if j in skeleton.limb_indices else width / 3))
         _draw_joint(image, points[j], radius, color or _paint(skeleton, (j,), scores), outline > 0)
+
+
+def _draw_box(image: Image, bbox: Float[np.ndarray, " 4"], thick: int) -> None:
+    # Boxes count from the edge of the first pixel, OpenCV from its centre. A frame on the image's
+    # own edge would be half outside, and its far sides not seen: the outermost centres are near.
+    height, width = image.shape[:2]
+    corners = np.clip(bbox.reshape(2, 2) - 0.5, 0, (width - 1, height - 1))
+    low, high = np.round(corners * 2**_SHIFT).astype(int).tolist()
+    cv2.rectangle(image, low, high, BOX, thick, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_joint(

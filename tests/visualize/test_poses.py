@@ -61,11 +61,26 @@ def test_nobody():
     np.testing.assert_array_equal(drawn, GRAY)
 
 
-def test_boxes_are_drawn():
-    drawn = draw_poses(
-        GRAY, standing()[None], np.ones((1, 17)), COCO, np.array([[50.0, 20, 150, 220]])
-    )
-    np.testing.assert_allclose(color_at(drawn, (50, 25)), drawing.BOX, atol=12)
+def with_box(*bbox):
+    return draw_poses(GRAY, standing()[None], np.ones((1, 17)), COCO, np.array([bbox], float))
+
+
+@pytest.mark.parametrize("edge", [50.0, 50.25, 50.5])
+def test_boxes_are_drawn_where_their_edges_are(edge):
+    """The left edge of pixel 50 is at 50 in boxes, and between the columns 49 and 50 here."""
+    drawn = with_box(edge, 20, 150, 220)
+    ink = np.abs(drawn[25, 40:60, 1].astype(float) - 128)
+    assert ink @ np.arange(40, 60) / ink.sum() == pytest.approx(edge - 0.5, abs=0.1)
+    if edge == 50.5:
+        np.testing.assert_allclose(color_at(drawn, (50, 25)), drawing.BOX, atol=25)
+
+
+def test_all_sides_of_a_box_about_the_whole_image_are_seen():
+    height, width = GRAY.shape[:2]
+    drawn = with_box(0, 0, width, height)
+    for side in (drawn[0], drawn[-1], drawn[:, 0], drawn[:, -1]):
+        np.testing.assert_allclose(side[5:-5], np.tile(drawing.BOX, (len(side) - 10, 1)), atol=25)
+    assert color_at(drawn, (5, 5)) == (128, 128, 128)
 
 
 def test_colours_fade_with_the_score():
