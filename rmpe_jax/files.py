@@ -1,6 +1,7 @@
 """Files of the command line: JSON in, and results out that are whole or not there at all."""
 
 import contextlib
+import itertools
 import json
 import os
 import pathlib
@@ -8,6 +9,8 @@ from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from rmpe_jax.errors import UserError
+
+_NUMBERS = itertools.count()  # of the temporary files of this process
 
 
 @contextlib.contextmanager
@@ -24,7 +27,8 @@ def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
       UserError: the folder or the disk does not take it.
     """
     path = pathlib.Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Short: a name may be as long as the file system takes.
+    temporary = path.with_name(f".{os.getpid()}.{next(_NUMBERS)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:

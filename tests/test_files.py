@@ -78,6 +78,15 @@ def test_what_cannot_be_read(tmp_path, content, line):
         read_json(tmp_path, "list of boxes")
 
 
+def test_names_as_long_as_the_system_takes(tmp_path):
+    write_json(tmp_path / (250 * "a" + ".json"), {"AP": 0.5})
+    with replacing(tmp_path / "a.txt") as first, replacing(tmp_path / "b.txt") as second:
+        first.write("a")
+        second.write("b")
+    assert (tmp_path / "a.txt").read_text() + (tmp_path / "b.txt").read_text() == "ab"
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_reading_json(tmp_path):
     write_json(tmp_path / "a.json", {"name": "Ωμ", "boxes": [1.5]})
     assert read_json(tmp_path / "a.json", "file") == {"name": "Ωμ", "boxes": [1.5]}
