@@ -1,6 +1,7 @@
 """`rmpe predict`: from pictures and videos to poses."""
 
 import argparse
+import os
 import pathlib
 import time
 
@@ -17,8 +18,8 @@ that is interrupted, what --format, --draw and --report ask for.
 """
 _PREDICT_EXAMPLES = """\
 examples:
-  rmpe predict photo.jpg --out poses --draw
-  rmpe predict pictures/ clip.mp4 --out poses --model runs/coco --detector person.onnx --report
+  rmpe predict photo.jpg --draw
+  rmpe predict pictures/ clip.mp4 --out results --model runs/coco --detector person.onnx --report
   rmpe predict pictures/ --out poses --format coco --detector boxes.json --flip-test --resume
 """
 
@@ -34,7 +35,13 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
     )
     add = parser.add_argument
     add("inputs", metavar="INPUT", nargs="+", help="see above")
-    add("--out", required=True, type=pathlib.Path, metavar="OUT", help="folder for the results")
+    add(
+        "--out",
+        default=pathlib.Path("poses"),
+        type=pathlib.Path,
+        metavar="OUT",
+        help="folder for the results (default: poses)",
+    )
     add(
         "--model",
         default="builtin",
@@ -60,6 +67,7 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
         help="a form of results beside poses.jsonl, which is always written; may come repeatedly",
     )
     add("--draw", action="store_true", help="also pictures and videos with the poses on them")
+    add("--boxes", action="store_true", help="draw the detector's boxes too")
     add("--report", action="store_true", help="also report.html, a page to look at the poses")
     add("--resume", action="store_true", help="go on with the results in OUT")
     add("--flip-test", action="store_true", help="look at mirrored people too, for twice the time")
@@ -68,12 +76,14 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
+    from rmpe_jax.detectors.factory import looks_up
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.inference.inputs import find_inputs
     from rmpe_jax.inference.run import predict_files
 
-    inputs = find_inputs(args.inputs, leave_out=args.out)  # what is wrong with them is said at once
+    # What is wrong with the inputs is said at once.
+    inputs = find_inputs(args.inputs, leave_out=args.out, upright=not looks_up(args.detector))
     use_compilation_cache()
     estimator = PoseEstimator.from_checkpoint(
         args.model,
@@ -83,6 +93,7 @@ def _predict(args: argparse.Namespace) -> None:
         batch_size=args.batch,
     )
     settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
+    settings["inputs"] = [os.path.abspath(text) for text in args.inputs]
     start = time.monotonic()
     done = predict_files(
         inputs,
@@ -90,7 +101,8 @@ def _predict(args: argparse.Namespace) -> None:
         estimator,
         settings=settings,
         formats=args.format,
-        draw=args.draw,
+        draw=args.draw or args.boxes,
+        boxes=args.boxes,
         report=args.report,
         resume=args.resume,
     )

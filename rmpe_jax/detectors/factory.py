@@ -16,6 +16,15 @@ _FORMS = (
 _BUILTIN = pathlib.Path(__file__).parents[1] / "weights" / "detector.safetensors"
 
 
+def looks_up(text: str) -> bool:
+    """Whether the detector that `text` names looks boxes up, by the names of pictures.
+
+    Such boxes are of pictures as their files store them, not turned as their cameras say.
+    """
+    kind = text.partition(":")[0]
+    return kind == "gt" or pathlib.Path(kind).suffix.lower() == ".json"
+
+
 def open_detector(text: str, score_threshold: float | None = None) -> Detector:
     """The detector that `text` names.
 

@@ -12,17 +12,15 @@ from rmpe_jax.training.checkpoints import load_variables
 
 
 def load_detector(path: str | os.PathLike, score_threshold: float | None = None) -> PointDetector:
-    """The detector of a file that `save_detector` wrote, or of a run.
+    """The detector of a run.
 
     Args:
-      path: the file, or the run's workdir: its best checkpoint if there is one, else the last.
+      path: the run's workdir: its best checkpoint if there is one, else the last.
       score_threshold: boxes that score less are left out; a default if not given.
 
     Raises:
       UserError: there is no detector that can be read.
     """
-    if pathlib.Path(path).is_file():
-        return PointDetector.from_file(path, score_threshold)
     variables, meta = _load_run(path)
     return PointDetector.from_config(meta["config"], variables, score_threshold)
 
@@ -54,7 +52,7 @@ def save_detector(
 def _load_run(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     folder = pathlib.Path(path)
     if not folder.is_dir():
-        raise UserError(f"{path}: no detector there; name a model file or a training run's workdir")
+        raise UserError(f"{path}: no detector there; name a training run's workdir")
     best = folder / "best"
     has_best = best.is_dir() and any(best.iterdir())
     return load_variables(best if has_best else folder / "checkpoints")

@@ -2,18 +2,17 @@
 
 import contextlib
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from rmpe_jax.data.pictures import PictureError, read_picture
+from rmpe_jax.data.pictures import PictureError
 from rmpe_jax.files import replacing
 from rmpe_jax.inference.formats import PicturePoses
 from rmpe_jax.inference.inputs import PICTURES, Frame, Picture, Video
-from rmpe_jax.inference.journal import read_journal
 from rmpe_jax.inference.report import Report
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.visualize import VideoFile, draw_poses
@@ -26,8 +25,9 @@ class Drawings:
     name: `clip_000120.mp4` goes on where `clip.mp4` ended.
     """
 
-    def __init__(self, folder: pathlib.Path, skeleton: Skeleton) -> None:
-        self._folder, self._skeleton = folder, skeleton
+    def __init__(self, folder: pathlib.Path, skeleton: Skeleton, boxes: bool = False) -> None:
+        """Begin a folder; with `boxes`, the detector's are drawn too."""
+        self._folder, self._skeleton, self._boxes = folder, skeleton, boxes
         self._video: Video | None = None
         self._file: VideoFile | None = None
 
@@ -39,18 +39,18 @@ class Drawings:
         """
         assert frame.image is not None
         poses = picture.poses
-        drawn = draw_poses(frame.image, poses.keypoints, poses.keypoint_scores, self._skeleton)
+        bboxes = poses.bboxes if self._boxes else None
+        drawn = draw_poses(
+            frame.image, poses.keypoints, poses.keypoint_scores, self._skeleton, bboxes
+        )
         if frame.video is None:
             _write_picture(self._path_of(frame.name), drawn)
         else:
             self._file_of(frame).add(drawn)
 
-    def add_earlier(self, items: Sequence[Picture | Video], journal: pathlib.Path) -> None:
-        """Draw the pictures that an earlier run has done and not drawn; not frames of videos."""
-        for path, picture in _done(items, journal, self._skeleton):
-            if not self._path_of(picture.name).exists():
-                with contextlib.suppress(PictureError):
-                    self.add(Frame(picture.name, read_picture(path, upright=True)), picture)
+    def has(self, name: str) -> bool:
+        """Whether the picture of this name is drawn already."""
+        return self._path_of(name).exists()
 
     def _path_of(self, name: str) -> pathlib.Path:
         path = self._folder / name
@@ -82,24 +82,23 @@ class Drawings:
 class ReportOfRun:
     """The page of `report.Report` of a run: pictures, and of videos a frame a second."""
 
-    def __init__(self, path: pathlib.Path, skeleton: Skeleton) -> None:
-        self._skeleton = skeleton
-        self._report = Report(path, skeleton)
+    def __init__(self, path: pathlib.Path, skeleton: Skeleton, resume: bool = False) -> None:
+        """Begin the page, or go on with the one that is there."""
+        self._report = Report(path, skeleton, resume=resume)
 
-    def add_earlier(self, items: Sequence[Picture | Video], journal: pathlib.Path) -> None:
-        """Add the pictures that an earlier run has done; frames of videos are gone."""
-        for path, picture in _done(items, journal, self._skeleton):
-            with contextlib.suppress(PictureError):
-                self._report.add(read_picture(path, upright=True), picture)
+    def has(self, name: str) -> bool:
+        """Whether the picture of this name was in the page when it was opened."""
+        return self._report.has(name)
 
     def add(self, frame: Frame, picture: PicturePoses) -> None:
-        """Add a picture.
+        """Add a picture; of one that is there already nothing.
 
         Raises:
           UserError: the disk does not take it.
         """
         assert frame.image is not None
-        if frame.video is None or frame.index % max(round(frame.video.frame_rate), 1) == 0:
+        wanted = frame.video is None or frame.index % max(round(frame.video.frame_rate), 1) == 0
+        if wanted and not self.has(frame.name):
             self._report.add(frame.image, picture)
 
     def __enter__(self) -> Self:
@@ -110,14 +109,29 @@ class ReportOfRun:
         self._report.__exit__(*error)
 
 
-def _done(
-    items: Sequence[Picture | Video], journal: pathlib.Path, skeleton: Skeleton
-) -> Iterator[tuple[pathlib.Path, PicturePoses]]:
-    """The pictures among `items` that a journal has, and their files."""
-    paths = {item.name: item.path for item in items if isinstance(item, Picture)}
-    for picture in read_journal(journal, skeleton):
-        if picture.name in paths:
-            yield paths[picture.name], picture
+def add_earlier(
+    sinks: Sequence[Drawings | ReportOfRun],
+    items: Sequence[Picture | Video],
+    pictures: Iterable[PicturePoses],
+) -> None:
+    """Show what an earlier run found, where that is not done; frames of videos are gone.
+
+    Args:
+      sinks: what shows it.
+      items: the inputs, whose pictures are read once more.
+      pictures: of the earlier run's journal.
+
+    Raises:
+      UserError: the disk does not take it.
+    """
+    files = {item.name: item for item in items if isinstance(item, Picture)}
+    for picture in pictures:
+        lacking = [sink for sink in sinks if not sink.has(picture.name)]
+        if lacking and picture.name in files:
+            with contextlib.suppress(PictureError):
+                frame = Frame(picture.name, files[picture.name].read())
+                for sink in lacking:
+                    sink.add(frame, picture)
 
 
 def _write_picture(path: pathlib.Path, image: UInt8[np.ndarray, "h w 3"]) -> None:

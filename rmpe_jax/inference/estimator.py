@@ -12,6 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from rmpe_jax import geometry
 from rmpe_jax.detectors import Boxes, Detector, open_detector
 from rmpe_jax.errors import UserError
+from rmpe_jax.inference.detector_model import load_detector
 from rmpe_jax.inference.folding import fold_batch_norm
 from rmpe_jax.inference.pose_model import PoseModel, load_pose_model
 from rmpe_jax.inference.poses import Poses
@@ -86,7 +87,7 @@ class PoseEstimator:
         cls,
         path: str | os.PathLike,
         *,
-        detector: Detector | str | None = None,
+        detector: Detector | str | None = "builtin",
         nms: PoseNmsParams | str | None = None,
         flip_test: bool = False,
         batch_size: int | None = None,
@@ -97,7 +98,8 @@ class PoseEstimator:
         Args:
           path: a model file, a training run's workdir or checkpoints, or "builtin"; see
             `pose_model.load_pose_model`.
-          detector: see above, or in words as `detectors.open_detector` takes it.
+          detector: see above, or in words as `detectors.open_detector` takes it, or the workdir of
+            a detector's training run; by default the one that comes with the package.
           nms: see above, or a preset's name, or a file of `rmpe fit-nms`.
           flip_test: see above.
           batch_size: see above.
@@ -106,7 +108,9 @@ class PoseEstimator:
         Raises:
           UserError: model, detector or parameters cannot be used.
         """
-        detector = open_detector(detector) if isinstance(detector, str) else detector
+        if isinstance(detector, str):
+            is_run = os.path.isdir(detector)
+            detector = load_detector(detector) if is_run else open_detector(detector)
         nms = load_params(nms) if isinstance(nms, str) else nms
         return cls(
             load_pose_model(path),

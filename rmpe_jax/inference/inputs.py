@@ -4,6 +4,7 @@ import itertools
 import logging
 import os
 import pathlib
+import re
 from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import NamedTuple
 
@@ -17,14 +18,31 @@ from rmpe_jax.errors import UserError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+DRAWN = "drawn"  # in the folder of the results: pictures with poses on them
+_THREADS = 2  # that decode
 _DEFAULT_RATE = 25.0  # frames a second, of videos that do not say
 
 
 class Picture(NamedTuple):
-    """A file, and the name its poses go by."""
+    """A file, and the name its poses go by.
+
+    Attributes:
+      name: see above.
+      path: of the file.
+      upright: it is to be turned as its camera says, in its Exif data.
+    """
 
     name: str
     path: pathlib.Path
+    upright: bool = True
+
+    def read(self) -> UInt8[np.ndarray, "h w 3"]:
+        """The picture, RGB.
+
+        Raises:
+          PictureError: it cannot be read.
+        """
+        return read_picture(self.path, upright=self.upright)
 
 
 class Video(NamedTuple):
@@ -62,7 +80,7 @@ class Frame(NamedTuple):
 
 
 def find_inputs(
-    texts: Sequence[str], leave_out: pathlib.Path | None = None
+    texts: Sequence[str], leave_out: pathlib.Path | None = None, upright: bool = True
 ) -> list[Picture | Video]:
     """All that `texts` name, in that order; files of folders by name.
 
@@ -73,17 +91,30 @@ def find_inputs(
 
     Args:
       texts: see above.
-      leave_out: a folder whose files are not taken: that of the results.
+      leave_out: the folder of the results, whose drawings are not taken.
+      upright: turn pictures as their cameras say, in their Exif data.
 
     Raises:
       UserError: one does not exist, is empty, or is a video that cannot be read.
     """
-    found = [item for text in texts for item in _find(text, leave_out)]
-    names = [item.name for item in found]
-    if len(set(names)) == len(names):
-        return found
-    found = _by_common_folder(found)
-    return list({item.name: item for item in found}.values())  # given twice, done once
+    drawn = leave_out and (leave_out / DRAWN).resolve()
+    try:
+        # What is given twice is done once.
+        found = list(dict.fromkeys(item for text in texts for item in _find(text, drawn)))
+    except OSError as error:  # of a name that is too long, or a folder that may not be looked into
+        raise UserError(f"{error.filename}: {error.strerror}; check the path") from None
+    found = [item if isinstance(item, Video) else item._replace(upright=upright) for item in found]
+    if not _tells_apart(found):
+        found = _by_common_folder(found)
+    return list({item.name: item for item in found}.values())  # one path written in two ways
+
+
+def _tells_apart(items: Sequence[Picture | Video]) -> bool:
+    """Whether names are unique, those of the frames of videos too."""
+    names = {item.name for item in items}
+    frames = [re.fullmatch(r"(.+)_\d{6,}\.jpg", item.name) for item in items]
+    videos = {item.name for item in items if isinstance(item, Video)}
+    return len(names) == len(items) and not any(frame and frame[1] in videos for frame in frames)
 
 
 def count_frames(inputs: Sequence[Picture | Video]) -> int | None:
@@ -93,14 +124,13 @@ def count_frames(inputs: Sequence[Picture | Video]) -> int | None:
 
 
 def read_frames(
-    inputs: Sequence[Picture | Video], done: Collection[str] = (), num_threads: int = 2
+    inputs: Sequence[Picture | Video], done: Collection[str] = ()
 ) -> Generator[Frame, None, None]:
     """Frames of all inputs in their order, pictures decoded ahead in threads.
 
     Args:
       inputs: of `find_inputs`.
-      done: names to leave out.
-      num_threads: threads that decode.
+      done: names to leave out. Of a webcam, whose pictures are new ones, the count goes on.
     """
     by_video = itertools.groupby(inputs, lambda item: item if isinstance(item, Video) else None)
     for video, items in by_video:
@@ -108,7 +138,7 @@ def read_frames(
             yield from _video_frames(video, done)
         else:
             waiting = (item for item in items if item.name not in done)
-            yield from map_ahead(_read, waiting, num_threads)
+            yield from map_ahead(_read, waiting, _THREADS)
 
 
 def _find(text: str, leave_out: pathlib.Path | None) -> list[Picture | Video]:
@@ -135,7 +165,7 @@ def _in_folder(folder: pathlib.Path, leave_out: pathlib.Path | None) -> list[Pic
         path
         for path in folder.rglob("*")
         if path.suffix.lower() in PICTURES
-        and not (leave_out and path.resolve().is_relative_to(leave_out.resolve()))
+        and not (leave_out and path.resolve().is_relative_to(leave_out))
     )
     if not paths:
         raise UserError(f"{folder}: no pictures there ({' '.join(PICTURES)}); check the path")
@@ -144,7 +174,7 @@ def _in_folder(folder: pathlib.Path, leave_out: pathlib.Path | None) -> list[Pic
 
 def _in_list(path: pathlib.Path, leave_out: pathlib.Path | None) -> list[Picture | Video]:
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a list of paths ({error}); give a text file") from None
     files = [path.parent / line.strip() for line in lines if line.strip()]
@@ -180,9 +210,12 @@ def _capture(source: str | int) -> cv2.VideoCapture:
 def _video_frames(video: Video, done: Collection[str]) -> Iterator[Frame]:
     """Those not done; of one that is done no pixel is decoded."""
     capture = _capture(video.source)  # which has grabbed the first frame
+    start = 0
+    if isinstance(video.source, int):
+        start = sum(bool(re.fullmatch(rf"{re.escape(video.name)}_\d{{6,}}\.jpg", n)) for n in done)
     try:
-        for index in itertools.count():
-            if index and not capture.grab():
+        for index in itertools.count(start):
+            if index > start and not capture.grab():
                 _say_if_cut(video, index)
                 return
             name = f"{video.name}_{index:06}.jpg"
@@ -206,7 +239,7 @@ def _say_if_cut(video: Video, count: int) -> None:
 
 def _read(picture: Picture) -> Frame:
     try:
-        return Frame(picture.name, read_picture(picture.path, upright=True))
+        return Frame(picture.name, picture.read())
     except PictureError as error:
         return Frame(picture.name, None, error=str(error))
 

@@ -28,7 +28,7 @@ class Journal:
     """A file of JSON lines that grows by a picture at a time; a context manager.
 
     Attributes:
-      done: names of the pictures that it holds.
+      done: names of the pictures that it held when it was opened.
     """
 
     def __init__(self, path: str | os.PathLike, skeleton: Skeleton, resume: bool = False) -> None:
@@ -61,7 +61,6 @@ class Journal:
             self._file.flush()
         except OSError as error:
             raise not_writable(self._path, error) from None
-        self.done.add(picture.name)
 
     def __enter__(self) -> Self:
         return self
@@ -115,6 +114,8 @@ def _from_line(line: bytes, skeleton: Skeleton, where: str) -> PicturePoses:
         record = json.loads(line)
         name, theirs, people = record["name"], record["skeleton"], record["people"]
         size = (int(record["height"]), int(record["width"]))
+        if not isinstance(name, str):
+            raise TypeError
         if theirs != skeleton.name:
             raise UserError(
                 f"{where} has poses of the skeleton {theirs!r}, not {skeleton.name!r}: "

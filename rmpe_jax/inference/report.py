@@ -25,6 +25,7 @@ from rmpe_jax.visualize.poses import BOX, SIDES, extent, line_width, side_of
 
 _PAGE = pathlib.Path(__file__).with_name("report.html")
 _JPEG_QUALITY = 82
+_ERRORS = "backslashreplace"  # names of files need not be text; what is none becomes an escape
 
 
 class Report:
@@ -37,26 +38,36 @@ class Report:
         title: str = "Poses",
         max_side: int = 960,
         threshold: float = 0.3,
+        resume: bool = False,
     ) -> None:
-        """Begin the file.
+        """Begin the file, or go on with it.
 
         Args:
           max_side: larger pictures are reduced to this many pixels.
           threshold: joints of a smaller score, and their limbs, are not drawn; the list of scores
             has all of them.
+          resume: keep the pictures of a file that is there.
 
         Raises:
           UserError: the file cannot be written.
         """
         self._path, self._skeleton = pathlib.Path(path), skeleton
         self._max_side, self._threshold = max_side, threshold
+        self._earlier: set[bytes] = set()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            # Names of files need not be text; what is none is written as an escape.
-            self._file = open(path, "w", encoding="utf-8", errors="backslashreplace")  # noqa: SIM115
+            if resume and self._path.exists():
+                self._earlier = _cut_half_article(self._path)
+            mode = "a" if self._earlier else "w"
+            self._file = open(path, mode, encoding="utf-8", errors=_ERRORS)  # noqa: SIM115
         except OSError as error:
             raise not_writable(path, error) from None
-        self._write(_head(title, skeleton, threshold))
+        if not self._earlier:
+            self._write(_head(title, skeleton, threshold))
+
+    def has(self, name: str) -> bool:
+        """Whether a picture of this name was in the file that was gone on with."""
+        return _heading(name).encode(errors=_ERRORS) in self._earlier
 
     def add(self, image: UInt8[np.ndarray, "h w 3"], picture: PicturePoses) -> None:
         """Append a picture (RGB) and its people, and hand them to the system before returning.
@@ -71,7 +82,7 @@ class Report:
         people = (-geometry.box_area(picture.poses.bboxes)).argsort()
         drawn = [_person(picture, i, self._skeleton, self._threshold) for i in people]
         self._write(
-            f"<article>\n<h2>{html.escape(picture.name)}</h2><p></p>\n"
+            f"<article>\n{_heading(picture.name)}"
             f'<figure style="--ratio:{width}/{height}">'
             f'<img alt="" src="{_data_uri(image, self._max_side)}">\n'
             # Pixel centres are at integers: the picture begins half a pixel before the first.
@@ -93,6 +104,27 @@ class Report:
         self._file.close()
 
 
+def _heading(name: str) -> str:
+    return f"<h2>{html.escape(name)}</h2><p></p>\n"
+
+
+def _cut_half_article(path: pathlib.Path) -> set[bytes]:
+    """The headings of a page's whole articles; what a kill left of another is cut off."""
+    headings, heading, end = set(), b"", 0
+    with open(path, "rb+") as file:
+        position = 0
+        for line in file:
+            position += len(line)
+            if line.startswith(b"<h2>"):
+                heading = line
+            elif line == b"</article>\n":
+                headings.add(heading)
+                end = position
+        if headings:
+            file.truncate(end)
+    return headings
+
+
 def _head(title: str, skeleton: Skeleton, threshold: float) -> str:
     colors = {**SIDES, "box": BOX}
     # In a script a name could close it.
@@ -112,7 +144,8 @@ def _person(picture: PicturePoses, i: int, skeleton: Skeleton, threshold: float)
     joints = joint_rows(poses)[i]
     shown = joints[:, 2] >= threshold
     width = line_width(extent(joints[shown, :2]), picture.size)
-    x, y, right, bottom = (float(v) for v in poses.bboxes[i])
+    # Boxes count from the edge of the first pixel, joints and the drawing from its centre.
+    x, y, right, bottom = (float(v) - 0.5 for v in poses.bboxes[i])
     score, box_score = float(poses.scores[i]), float(poses.bbox_scores[i])
     return (
         f'<g class="person" tabindex="0" role="img" data-score="{score:.4f}" '

@@ -15,7 +15,7 @@ from typing import NamedTuple
 from rmpe_jax.detectors import Boxes
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import write_json
-from rmpe_jax.inference.drawings import Drawings, ReportOfRun
+from rmpe_jax.inference.drawings import Drawings, ReportOfRun, add_earlier
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.inference.formats import (
     PicturePoses,
@@ -23,7 +23,7 @@ from rmpe_jax.inference.formats import (
     write_coco,
     write_openpose,
 )
-from rmpe_jax.inference.inputs import Frame, Picture, Video, count_frames, read_frames
+from rmpe_jax.inference.inputs import DRAWN, Frame, Picture, Video, count_frames, read_frames
 from rmpe_jax.inference.journal import Journal, read_journal
 from rmpe_jax.inference.pipeline import ahead
 from rmpe_jax.inference.poses import Poses
@@ -64,6 +64,7 @@ def predict_files(
     settings: Mapping[str, object],
     formats: Sequence[str] = ("jsonl",),
     draw: bool = False,
+    boxes: bool = False,
     report: bool = False,
     resume: bool = False,
 ) -> Summary:
@@ -79,6 +80,7 @@ def predict_files(
       settings: what the results depend on; kept in `settings.json`, and compared on resuming.
       formats: of `FORMATS`; "jsonl" is always written.
       draw: also the pictures with their poses on them, in `drawn/`; videos as videos.
+      boxes: draw the detector's boxes, too.
       report: also `report.html`.
       resume: go on with the results in `out`, leaving out what they have; of that, pictures are
         still drawn and put into the report.
@@ -91,12 +93,12 @@ def predict_files(
         journal = stack.enter_context(Journal(out / JOURNAL, estimator.skeleton, resume))
         sinks: list[Drawings | ReportOfRun] = []
         if draw:
-            sinks.append(stack.enter_context(Drawings(out / "drawn", estimator.skeleton)))
+            drawings = Drawings(out / DRAWN, estimator.skeleton, boxes)
+            sinks.append(stack.enter_context(drawings))
         if report:
-            page = ReportOfRun(out / "report.html", estimator.skeleton)
+            page = ReportOfRun(out / "report.html", estimator.skeleton, resume)
             sinks.append(stack.enter_context(page))
-        for sink in sinks:
-            sink.add_earlier(inputs, out / JOURNAL)
+        add_earlier(sinks, inputs, read_journal(out / JOURNAL, estimator.skeleton))
         # Also when the run is stopped: before the error goes on, from all that is in the journal.
         stack.callback(_write_formats, out, formats, estimator)
         done_before = len(journal.done)
@@ -135,7 +137,7 @@ def _take(
 def _pipeline(
     frames: Generator[Frame, None, None], estimator: PoseEstimator
 ) -> Generator[tuple[Frame, Poses | None], None, None]:
-    size = 2 * estimator.batch_size
+    size = estimator.batch_size
     detected = ahead(_detect(ahead(frames, size), estimator), size)
     return ahead(_estimate(detected, estimator), size)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from rmpe_jax.detectors import open_detector
+from rmpe_jax.detectors.factory import looks_up
 from rmpe_jax.errors import UserError
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
@@ -62,3 +63,19 @@ def test_what_names_no_detector(text, message):
     with pytest.raises(UserError, match=message) as error:
         open_detector(text)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("gt:coco:FOLDER:val", True),
+        ("boxes.json", True),
+        ("boxes.JSON:annotations.json", True),
+        ("builtin", False),
+        ("whole", False),
+        ("person.onnx:yolox", False),
+        ("runs/detector", False),
+    ],
+)
+def test_which_detectors_look_boxes_up(text, expected):
+    assert looks_up(text) == expected

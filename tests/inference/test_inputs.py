@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.inference import inputs
 from rmpe_jax.inference.inputs import count_frames, find_inputs, read_frames
 
 
@@ -108,9 +109,42 @@ def test_videos_of_one_name(tmp_path):
     assert [f.name for f in frames] == ["a/clip.avi_000000.jpg", "b/clip.avi_000000.jpg"]
 
 
+def test_a_picture_named_like_a_frame_of_a_video(tmp_path):
+    video = write_video(tmp_path / "clip.avi", 2)
+    picture = write_picture(tmp_path / "clip_000000.jpg")
+    frames = list(read_frames(find_inputs([str(video), str(picture)])))
+    expected = ["clip.avi_000000.jpg", "clip.avi_000001.jpg", "clip_000000.jpg"]
+    assert [frame.name for frame in frames] == expected
+
+
+def test_a_webcam_that_is_resumed_has_new_pictures(tmp_path, monkeypatch):
+    video = write_video(tmp_path / "clip.avi", 3)
+    capture = inputs._capture
+    monkeypatch.setattr(inputs, "_capture", lambda source: capture(str(video)))
+    found = find_inputs(["0", "0"])
+    assert names(found) == ["webcam0"]
+    frames = list(read_frames(found, {"webcam0_000000.jpg", "webcam0_000001.jpg", "a.jpg"}))
+    assert [frame.name for frame in frames] == [f"webcam0_{i:06}.jpg" for i in (2, 3, 4)]
+    assert abs(frames[0].image.mean() - 40) < 3
+
+
+@pytest.mark.parametrize("out", [".", "sub/.."])
+def test_results_beside_the_pictures(folder, out):
+    write_picture(folder / "drawn" / "a.png")
+    found = find_inputs([str(folder)], leave_out=folder / out)
+    assert names(found) == ["a.png", "b.jpg", "out/drawn/a.png", "sub/c.PNG"]
+
+
+def test_a_list_with_a_byte_order_mark(folder, tmp_path):
+    (tmp_path / "list.txt").write_text("pictures/b.jpg\n", encoding="utf-8-sig")
+    (frame,) = read_frames(find_inputs([str(tmp_path / "list.txt")]))
+    assert frame.image is not None
+
+
 def test_inputs_that_cannot_be(tmp_path):
     (tmp_path / "empty").mkdir()
     (tmp_path / "list.txt").write_text("\n")
+    (tmp_path / "prose.txt").write_text(300 * "word ")
     (tmp_path / "folders.txt").write_text("empty\n")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     (tmp_path / "clip.mp4").write_bytes(b"no video")
@@ -121,6 +155,8 @@ def test_inputs_that_cannot_be(tmp_path):
         "folders.txt": "is a folder; give folders themselves",
         "bytes.txt": "not a list of paths",
         "clip.mp4": "clip.mp4 cannot be read",
+        "prose.txt": "too long; check the path",
+        300 * "a": "too long; check the path",
     }.items():
         with pytest.raises(UserError, match=expected) as error:
             find_inputs([str(tmp_path / name)])
@@ -163,3 +199,5 @@ def test_a_photo_of_a_phone_is_turned_upright(tmp_path):
     path.write_bytes(stored[:2] + header + segment + stored[2:])
     (frame,) = read_frames(find_inputs([str(path)]), frozenset())
     assert frame.image.shape == (30, 20, 3)
+    (frame,) = read_frames(find_inputs([str(path)], upright=False))
+    assert frame.image.shape == (20, 30, 3)

@@ -94,7 +94,8 @@ def test_people_are_in_the_pixels_of_their_picture(path):
     np.testing.assert_allclose(centers, expected, atol=0.051)
     boxes = [[float(a[k]) for k in ("x", "y", "width", "height")] for a in page.all("rect")]
     x1, y1, x2, y2 = picture.poses.bboxes[largest[-1]]
-    np.testing.assert_allclose(boxes[0], [x1, y1, x2 - x1, y2 - y1], atol=0.11)
+    # Boxes are in edges, the drawing in centres of pixels.
+    np.testing.assert_allclose(boxes[0], [x1 - 0.5, y1 - 0.5, x2 - x1, y2 - y1], atol=0.11)
     # A dark line under all, and a line for each limb.
     assert len(page.all("path")) == 2 * (1 + len(COCO.limbs))
 
@@ -144,6 +145,19 @@ def test_memory_does_not_grow_with_the_pictures(path):
         tracemalloc.stop()
     assert end - begin > 100_000
     assert after - before < 10_000
+
+
+def test_a_page_is_gone_on_with(path):
+    """What a kill left of a picture is cut off."""
+    with Report(path, COCO) as report:
+        for name in ("a.jpg", "<b>.jpg", "c.jpg"):
+            report.add(GRAY, with_scores(name, 0.5))
+    page = path.read_bytes()
+    path.write_bytes(page[: page.rindex(b"</article>")])
+    with Report(path, COCO, resume=True) as report:
+        assert [report.has(name) for name in ("a.jpg", "<b>.jpg", "c.jpg")] == [True, True, False]
+        report.add(GRAY, with_scores("c.jpg", 0.5))
+    assert path.read_bytes() == page
 
 
 def test_names_that_are_not_text(path):

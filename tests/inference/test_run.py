@@ -120,6 +120,8 @@ def test_results_are_not_overwritten_or_mixed(estimator, pictures, out):
         predict(estimator, pictures, out)
     with pytest.raises(UserError, match="with model 'bright', not 'dim'"):
         predict(estimator, pictures, out, {**SETTINGS, "model": "dim"}, resume=True)
+    with pytest.raises(UserError, match="with inputs None, not"):
+        predict(estimator, pictures, out, {**SETTINGS, "inputs": ["other"]}, resume=True)
     again = predict(estimator, pictures, out, resume=True)
     assert (again.pictures, again.done_before) == (0, 7)
     (out / "settings.json").write_text("[")
@@ -157,7 +159,7 @@ def test_an_error_of_the_detector_stops_all_and_is_shown_once(estimator, picture
         with pytest.raises(UserError, match="the detector is broken"):
             predict(estimator, pictures, out)
     assert threading.active_count() == threads
-    assert set(journal(out)) <= {"0.png", "1.png"}
+    assert list(journal(out)) == ["0.png", "1.png"]  # the batch before it
 
 
 def test_no_picture_can_be_read(estimator, tmp_path, out):
@@ -165,6 +167,16 @@ def test_no_picture_can_be_read(estimator, tmp_path, out):
     for _ in range(2):  # what it leaves is no results, so that it can be tried again
         with pytest.raises(UserError, match="none of the 1 pictures can be read"):
             predict(estimator, tmp_path / "a.jpg", out)
+
+
+def test_boxes_on_request(estimator, pictures, out, tmp_path):
+    predict(estimator, pictures / "1.png", out, draw=True)
+    predict(estimator, pictures / "1.png", tmp_path / "boxes", draw=True, boxes=True)
+    without, boxes = (cv2.imread(str(f / "drawn/1.png")) for f in (out, tmp_path / "boxes"))
+    x, y, right, bottom = journal(out)["1.png"].poses.bboxes[0].round().astype(int)
+    different = np.argwhere((without != boxes).any(-1))
+    assert np.abs(different.min(0) - [y, x]).max() <= 2
+    assert np.abs(different.max(0) - [bottom, right]).max() <= 2
 
 
 def write_video(path: pathlib.Path) -> pathlib.Path:
@@ -188,7 +200,9 @@ def test_a_video_is_read_drawn_and_resumed(estimator, tmp_path, out):
     assert (out / "report.html").read_text().count("<article>") == 3  # one a second
     lines = (out / run.JOURNAL).read_bytes().splitlines(keepends=True)
     (out / run.JOURNAL).write_bytes(b"".join(lines[:4]))
-    assert predict(estimator, video, out, draw=True, resume=True).pictures == 2
+    resumed = predict(estimator, video, out, draw=True, report=True, resume=True)
+    assert resumed.pictures == 2
+    assert (out / "report.html").read_text().count("<article>") == 3
     assert (out / run.JOURNAL).read_bytes() == b"".join(lines)
     rest = cv2.VideoCapture(str(out / "drawn" / "clip_000004.mp4"))
     assert rest.get(cv2.CAP_PROP_FRAME_COUNT) == 2
