@@ -62,12 +62,13 @@ def look_at_a_photo(out: pathlib.Path) -> None:
 
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.inference.inputs import find_inputs
-    from rmpe_jax.inference.run import predict_files
+    from rmpe_jax.inference.run import JOURNAL, predict_files
 
     photo = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     estimator = PoseEstimator.from_checkpoint("builtin", detector="builtin")
     inputs = find_inputs([str(photo)])
-    predict_files(inputs, out, estimator, settings={}, draw=True, report=True, resume=True)
+    (out / JOURNAL).unlink(missing_ok=True)  # of an earlier demo
+    predict_files(inputs, out, estimator, settings={}, draw=True, report=True)
 
 
 def main() -> int:
