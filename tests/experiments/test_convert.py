@@ -3,39 +3,29 @@
 import jax
 import numpy as np
 import pytest
-from flax import traverse_util
+from torch_files import random_variables, save_state, torch_state
 
 from rmpe_jax import cli
 from rmpe_jax.inference.pose_model import load_pose_model
-from rmpe_jax.interop.torch_names import torch_key
 from rmpe_jax.models import build_sppe, resnet
 from rmpe_jax.pose_nms import PoseNmsParams
 
-torch = pytest.importorskip("torch")
+
+@pytest.fixture
+def tiny_depth(monkeypatch):
+    """A ResNet-50 of five blocks, at its own widths."""
+    monkeypatch.setitem(resnet.NUM_BLOCKS, 50, (2, 1, 1, 1))
 
 
 @pytest.fixture
-def checkpoint(monkeypatch, tmp_path):
-    """checkpoint(k): a SimplePose of few blocks, random, as AlphaPose saves it, and its path."""
-    monkeypatch.setitem(resnet.NUM_BLOCKS, 50, (1, 1, 1, 1))
+def checkpoint(tiny_depth, tmp_path):
+    """checkpoint(k): the path of a random FastPose, as AlphaPose saves it, and what it is of."""
 
     def save(num_keypoints):
-        x = np.zeros((1, 64, 64, 3), np.float32)
-        net = build_sppe("simplepose_res50", num_keypoints)
-        shapes = jax.eval_shape(net.init, jax.random.key(0), x)
-        state = {}
-        for path, leaf in traverse_util.flatten_dict(dict(shapes)).items():
-            shape = leaf.shape
-            if len(shape) == 4:
-                order = (2, 3, 0, 1) if "deconv" in path[1] else (3, 2, 0, 1)
-                shape = tuple(shape[axis] for axis in order)
-            scale = np.prod(shape[1:]) ** -0.5 if len(shape) == 4 else 0.1
-            value = scale * torch.randn(shape, generator=torch.Generator().manual_seed(len(state)))
-            state[torch_key(path[1:])] = (
-                value.abs() + 0.5 if path[-1] in ("var", "scale") else value
-            )
-        torch.save(state, tmp_path / "net.pth")
-        return tmp_path / "net.pth"
+        network = build_sppe("fastpose_res50", num_keypoints)
+        variables = random_variables(network)
+        save_state(tmp_path / "net.pth", torch_state(variables))
+        return str(tmp_path / "net.pth"), network, variables
 
     return save
 
@@ -60,10 +50,11 @@ def alphapose_decode(heatmaps):
 
 def test_converted_network_reads_pictures_as_alphapose_does(checkpoint, tmp_path, capsys):
     out = tmp_path / "net.safetensors"
-    arguments = [str(checkpoint(17)), "--out", str(out), "--input-size", "96x64"]
+    path, original, variables = checkpoint(17)
+    arguments = [path, "--out", str(out), "--input-size", "96x64"]
     assert cli.main(["convert", "alphapose", *arguments]) == 0
     line, wrote = capsys.readouterr().out.splitlines()
-    assert line.startswith("simplepose_res50, ")
+    assert line.startswith("fastpose_res50, ")
     assert line.endswith("96x64 pixels, joints of coco, read by 'quarter'")
     assert wrote == f"wrote {out}"
     model = load_pose_model(out)
@@ -72,6 +63,9 @@ def test_converted_network_reads_pictures_as_alphapose_does(checkpoint, tmp_path
     crop = np.random.default_rng(0).integers(0, 256, (1, 96, 64, 3), np.uint8)
     pixels = (crop / 255 - [0.406, 0.457, 0.480]).astype(np.float32)
     maps = np.asarray(jax.jit(network.apply)(model.variables, pixels))[0]
+    expected = np.asarray(jax.jit(original.apply)(variables, pixels))[0]
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert maps.shape == (24, 16, 17)
     assert (maps.max((0, 1)) > 0).sum() > 5
     np.testing.assert_allclose(codec.inputs(crop), pixels, atol=1e-6)
@@ -82,7 +76,7 @@ def test_converted_network_reads_pictures_as_alphapose_does(checkpoint, tmp_path
 
 def test_whole_bodies_have_an_nms_of_their_own(checkpoint, tmp_path):
     out = tmp_path / "net.safetensors"
-    assert cli.main(["convert", "alphapose", str(checkpoint(133)), "--out", str(out)]) == 0
+    assert cli.main(["convert", "alphapose", checkpoint(133)[0], "--out", str(out)]) == 0
     model = load_pose_model(out)
     assert model.nms == PoseNmsParams.preset("alphapose_whole_body")
     assert model.config.codec.decode == "integral"
@@ -101,9 +95,8 @@ def test_whole_bodies_have_an_nms_of_their_own(checkpoint, tmp_path):
 )
 def test_what_cannot_be_is_one_line(checkpoint, tmp_path, capsys, arguments, says):
     out = tmp_path / "net.safetensors"
-    assert (
-        cli.main(["convert", "alphapose", str(checkpoint(17)), "--out", str(out), *arguments]) == 1
-    )
+    arguments = [checkpoint(17)[0], "--out", str(out), *arguments]
+    assert cli.main(["convert", "alphapose", *arguments]) == 1
     line = capsys.readouterr().err
     assert says in line
     assert line.count("\n") == 1

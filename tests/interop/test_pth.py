@@ -1,4 +1,4 @@
-"""Files are put together here from pickle opcodes, so that most tests need no torch."""
+"""Files of torch, and files that pretend to be such, most of them made without torch."""
 
 import contextlib
 import io
@@ -13,71 +13,15 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from torch_files import call, literal, named, program, storage, tensor, zip_file
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.pth import read_pth
-
-# --- A small assembler of pickles -----------------------------------------------------------------
-
-
-def literal(value) -> bytes:
-    """The opcodes that push a plain value; bytes are opcodes already."""
-    match value:
-        case bytes():
-            return value
-        case None | bool():
-            return {None: b"N", True: b"\x88", False: b"\x89"}[value]
-        case int():
-            digits = value.to_bytes(value.bit_length() // 8 + 1, "little", signed=True)
-            return b"\x8a" + bytes([len(digits)]) + digits
-        case str():
-            return b"X" + struct.pack("<I", len(value.encode())) + value.encode()
-        case tuple():
-            return b"(" + b"".join(map(literal, value)) + b"t"
-        case list():
-            return b"](" + b"".join(map(literal, value)) + b"e"
-        case dict():
-            items = (literal(x) for item in value.items() for x in item)
-            return b"}(" + b"".join(items) + b"u"
-    raise TypeError(value)
-
-
-def named(name: str) -> bytes:
-    module, _, name = name.rpartition(".")
-    return f"c{module}\n{name}\n".encode()
-
-
-def call(name: str, *arguments) -> bytes:
-    return named(name) + literal(arguments) + b"R"
-
-
-def storage(key, total, kind="torch.FloatStorage", *view) -> bytes:
-    return literal(("storage", named(kind), key, "cpu", total, *view)) + b"Q"
-
-
-def tensor(where: bytes, shape, stride, offset=0) -> bytes:
-    hooks = call("collections.OrderedDict")
-    return call("torch._utils._rebuild_tensor_v2", where, offset, shape, stride, False, hooks)
 
 
 def floats(key="0", size=6) -> bytes:
     """A whole storage as a vector."""
     return tensor(storage(key, size), (size,), (1,))
-
-
-def program(content) -> bytes:
-    return b"\x80\x02" + literal(content) + b"."
-
-
-def zip_file(content, blobs, extra=(), compression=zipfile.ZIP_STORED) -> bytes:
-    stream = io.BytesIO()
-    with zipfile.ZipFile(stream, "w", compression) as archive:
-        archive.writestr("archive/data.pkl", program(content))
-        for name, data in extra:
-            archive.writestr(f"archive/{name}", data)
-        for key, data in blobs.items():
-            archive.writestr(f"archive/data/{key}", np.asarray(data).tobytes())
-    return stream.getvalue()
 
 
 def legacy_file(content, blobs) -> bytes:

@@ -1,42 +1,38 @@
-"""torchvision's ResNets, of our own random torch twins: the same features come out."""
-
-import functools
+"""Files with torchvision's names, as backbones and localisation networks."""
 
 import jax
 import numpy as np
 import pytest
 from flax import traverse_util
+from torch_files import random_variables, shapes_of, torch_state, zeros
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.resnet import localization_variables, resnet_variables
 from rmpe_jax.models import resnet
 from rmpe_jax.models.localization import ResNet18Localization
 
-torch = pytest.importorskip("torch")
-import torch_networks as twins  # noqa: E402 (beside this file; it needs torch)
+
+def state_of(variables):
+    """torchvision's state dict of a ResNet: it has a classifier too."""
+    classifier = {"fc.weight": np.zeros((10, 7), np.float32), "fc.bias": np.zeros(10, np.float32)}
+    return torch_state(variables) | classifier
 
 
-def arrays(network):
-    return {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+@pytest.fixture
+def pictures():
+    return np.random.default_rng(0).standard_normal((2, 64, 32, 3)).astype(np.float32)
 
 
-def shapes(module, size=(64, 64)):
-    x = np.zeros((1, *size, 3), np.float32)
-    return jax.eval_shape(module.init, jax.random.key(0), x)
+@pytest.mark.parametrize(("depth", "blocks"), [(18, (2, 2, 2, 2)), (50, (2, 1, 1, 1))])
+def test_backbone_computes_the_same_as_in_torch(monkeypatch, pictures, depth, blocks):
+    torch = pytest.importorskip("torch")
+    import torch_networks as twins  # beside this file; it needs torch
 
-
-@functools.cache
-def resnet18():
-    """torchvision's, with a classifier, at an eighth of the ImageNet classes."""
-    return twins.randomised(twins.ResNet((2, 2, 2, 2), basic=True, classes=125))
-
-
-def test_backbone_computes_the_same(monkeypatch):
-    monkeypatch.setitem(resnet.NUM_BLOCKS, 50, (2, 1, 1, 1))
-    network = twins.randomised(twins.ResNet((2, 1, 1, 1), classes=10))
-    module = resnet.ResNet(50)
-    variables = resnet_variables(shapes(module), arrays(network))
-    x = np.random.default_rng(0).standard_normal((2, 64, 32, 3)).astype(np.float32)
+    monkeypatch.setitem(resnet.NUM_BLOCKS, depth, blocks)
+    network = twins.randomised(twins.ResNet(blocks, basic=depth == 18, classes=10))
+    module, x = resnet.ResNet(depth), pictures
+    state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+    variables = resnet_variables(shapes_of(module), state)
     with torch.no_grad():
         expected = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
     expected = expected.transpose(0, 2, 3, 1)
@@ -57,40 +53,38 @@ def test_backbone_computes_the_same(monkeypatch):
     ],
 )
 def test_every_depth_has_its_place(depth, se, shuffle):
-    with torch.device("meta"):
-        blocks, basic = resnet.NUM_BLOCKS[depth], depth < 50
-        state = twins.ResNet(blocks, basic=basic, classes=1000).state_dict()
-    state = {name: np.broadcast_to(np.float32(1), t.shape) for name, t in state.items()}
-    expected = shapes(resnet.ResNet(depth, se=se, shuffle=shuffle))
-    loaded = resnet_variables(expected, state)
+    expected = shapes_of(resnet.ResNet(depth, se=se, shuffle=shuffle))
+    loaded = resnet_variables(expected, state_of(zeros(resnet.ResNet(depth))))
     ours = traverse_util.flatten_dict(dict(expected))
     missing = {path for path in ours if path not in traverse_util.flatten_dict(loaded)}
     kinds = {path[2] for path in missing}
-    unshuffling = {"conv1_1" if basic else "conv2_1"} if shuffle else set()
+    unshuffling = {"conv1_1" if depth < 50 else "conv2_1"} if shuffle else set()
     assert kinds == ({"se"} if se else set()) | unshuffling
 
 
 def test_another_depth_or_network_is_refused():
-    state = arrays(resnet18())
+    state = state_of(zeros(resnet.ResNet(18)))
     with pytest.raises(UserError, match=r"lacks layer1.0.bn3.* and \d+ more$"):
-        resnet_variables(shapes(resnet.ResNet(50)), state)
+        resnet_variables(shapes_of(resnet.ResNet(50)), state)
     with pytest.raises(UserError, match=r"has layer3.2.conv1.weight.*no place"):
-        resnet_variables(shapes(resnet.ResNet(18)), state | {"layer3.2.conv1.weight": np.zeros(3)})
+        resnet_variables(
+            shapes_of(resnet.ResNet(18)), state | {"layer3.2.conv1.weight": np.zeros(3)}
+        )
     lacking = {name: value for name, value in state.items() if "layer3.0.downsample" not in name}
     with pytest.raises(UserError, match=r"lacks layer3.0_shortcut"):
-        localization_variables(shapes(ResNet18Localization()), lacking)
+        localization_variables(shapes_of(ResNet18Localization()), lacking)
 
 
-def test_localization_computes_the_same():
+def test_localization_computes_the_same(pictures):
+    """Of the features of a ResNet-18 the mean, times a matrix, is theta."""
+    backbone = resnet.ResNet(18)
+    variables = random_variables(backbone)
     module = ResNet18Localization()
-    loaded = localization_variables(shapes(module), arrays(resnet18()))
+    loaded = localization_variables(shapes_of(module), state_of(variables))
     assert "theta" not in loaded["params"]
     weight = np.random.default_rng(1).standard_normal((512, 6)).astype(np.float32)
     theta = {"kernel": weight, "bias": np.zeros(6, np.float32)}
+    expected = jax.jit(backbone.apply)(variables, pictures).mean((1, 2)) @ weight
     variables = loaded | {"params": loaded["params"] | {"theta": theta}}
-    x = np.random.default_rng(0).standard_normal((2, 64, 32, 3)).astype(np.float32)
-    with torch.no_grad():
-        features = resnet18()(torch.from_numpy(x.transpose(0, 3, 1, 2).copy()))
-    expected = features.mean((2, 3)).numpy() @ weight
-    actual = jax.jit(module.apply)(variables, x).reshape(2, 6)
+    actual = jax.jit(module.apply)(variables, pictures).reshape(2, 6)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

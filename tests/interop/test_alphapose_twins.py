@@ -1,0 +1,131 @@
+"""AlphaPose's networks in torch, random, saved and converted: the same heatmaps come out."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from rmpe_jax import models
+from rmpe_jax.interop.alphapose import _network, load_alphapose
+from rmpe_jax.interop.torch_names import torch_key
+from rmpe_jax.models import build_sppe, hrnet, resnet
+
+torch = pytest.importorskip("torch")
+import torch_networks as twins  # noqa: E402 (beside this file; it needs torch)
+
+TINY = (2, 1, 1, 1)
+SHORT = ((2, 1), (3, 1), (4, 1))
+BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
+
+
+@pytest.fixture
+def tiny_depth(monkeypatch):
+    """A ResNet-50 of five blocks, at its own widths."""
+    monkeypatch.setitem(resnet.NUM_BLOCKS, 50, TINY)
+
+
+def save(network, path, **options):
+    torch.save(network.state_dict(), path, **options)
+    return path
+
+
+def assert_same_heatmaps(network, path, size=(64, 32)):
+    """Ours within 1e-4 of torch's greatest value, for the same file and input."""
+    checkpoint = load_alphapose(path)
+    x = np.random.default_rng(0).standard_normal((2, *size, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
+    actual = jax.jit(checkpoint.module.apply)(checkpoint.variables, x)
+    expected = expected.transpose(0, 2, 3, 1)
+    assert expected.std() > 0.01
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+    return checkpoint
+
+
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (functools.partial(twins.FastPose, TINY, 17), "fastpose_res50"),
+        (
+            functools.partial(twins.FastPoseDuc, TINY, 17, shuffle=True),
+            "fastpose_duc_res50_shuffle",
+        ),
+        (functools.partial(twins.SimplePose, TINY, 17), "simplepose_res50"),
+    ],
+    ids=["fastpose", "fastpose_duc", "simplepose"],
+)
+def test_every_family(tiny_depth, tmp_path, make, name):
+    network = twins.randomised(make())
+    checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
+    assert checkpoint.config.model.name == name
+
+
+@pytest.fixture
+def narrow_hrnet(monkeypatch):
+    """One module of one block a stage; three hundred convolutions take long to compile."""
+    narrow = functools.partial(hrnet.HRNet, width=4)
+    monkeypatch.setitem(models._MODELS, "hrnet_w32", narrow)
+    monkeypatch.setattr(hrnet, "_STAGES", SHORT)
+    monkeypatch.setattr(hrnet, "_BLOCKS", 1)
+
+
+def test_hrnet(narrow_hrnet, tmp_path):
+    network = twins.randomised(twins.HRNet(4, 17, SHORT, blocks=1))
+    checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
+    assert checkpoint.config.model.name == "hrnet_w32"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (functools.partial(twins.FastPose, BLOCKS[50], 17), "fastpose_res50"),
+        (functools.partial(twins.FastPose, BLOCKS[101], 26), "fastpose_res101"),
+        (functools.partial(twins.FastPose, BLOCKS[152], 17), "fastpose_res152"),
+        (functools.partial(twins.FastPose, BLOCKS[50], 17, se=False), "fastpose_res50_plain"),
+        (functools.partial(twins.FastPose, BLOCKS[50], 136, last=1024), "fastpose_res50_wide"),
+        (
+            functools.partial(twins.FastPoseDuc, BLOCKS[50], 17, shuffle=True),
+            "fastpose_duc_res50_shuffle",
+        ),
+        (functools.partial(twins.FastPoseDuc, BLOCKS[152], 133), "fastpose_duc_res152_se"),
+        (
+            functools.partial(twins.FastPoseDuc, BLOCKS[50], 17, se=False),
+            "fastpose_duc_res50_plain",
+        ),
+        (functools.partial(twins.SimplePose, BLOCKS[50], 17), "simplepose_res50"),
+        (functools.partial(twins.HRNet, 32, 17), "hrnet_w32"),
+    ],
+    ids=lambda x: x if isinstance(x, str) else "",
+)
+def test_networks_at_full_size(tmp_path, make, name):
+    network = twins.randomised(make())
+    checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
+    assert checkpoint.config.model.name == name
+
+
+SHAPES = {
+    "fastpose_res101": functools.partial(twins.FastPose, BLOCKS[101], 17),
+    "fastpose_res152_plain_wide": functools.partial(
+        twins.FastPose, BLOCKS[152], 133, se=False, last=1024
+    ),
+    "fastpose_duc_res50_plain": functools.partial(twins.FastPoseDuc, BLOCKS[50], 17, se=False),
+    "fastpose_duc_res152_se": functools.partial(twins.FastPoseDuc, BLOCKS[152], 17),
+    "simplepose_res152": functools.partial(twins.SimplePose, BLOCKS[152], 17),
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_names_are_those_of_torch(name):
+    with torch.device("meta"):
+        state = SHAPES[name]().state_dict()
+    empty = {key: np.broadcast_to(np.float32(0), value.shape) for key, value in state.items()}
+    found, head = _network(empty)
+    assert found == name
+    shapes = {key: value.shape for key, value in state.items() if "num_batches" not in key}
+    module = build_sppe(name, len(empty[f"{head}.bias"]))
+    expected = jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, 64, 64, 3), np.float32))
+    ours = traverse_util.flatten_dict(dict(expected))
+    assert {torch_key(path[1:]) for path in ours} == set(shapes)
