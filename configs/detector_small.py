@@ -4,8 +4,8 @@
   python train.py --config=configs/detector_small.py:FOLDER --workdir=runs/detector_small
 
 FOLDER has `coco/` (train2017), `mpii/` and `lsp_extended/` as docs/data.md lays them out, the
-latter two with `detections/`, CenterNet's boxes. Results are in docs/detectors.md; the detector that
-comes with the package is this run, begun with the weights of a shorter one (`model.init_from`).
+latter two with `detections/`, CenterNet's boxes. Results are in docs/detectors.md; the detector
+that comes with the package is this run, begun with the weights of another (`model.init_from`).
 """
 
 import ml_collections
