@@ -6,6 +6,7 @@ form knows NaN: a joint that is not finite is written as (0, 0) with score 0, th
 spell a joint that is not there. docs/formats.md shows an example of each.
 """
 
+import hashlib
 import os
 import pathlib
 from collections.abc import Iterable
@@ -168,7 +169,8 @@ def write_openpose(
 
     Folders in a name become part of the stem: `a/b.jpg` is `a_b_keypoints.json`. Where a stem comes
     twice, as of `b.jpg` and `b.png`, the second keeps its extension: `b.png_keypoints.json`. Where
-    that comes twice too, as of `a/b.png` and `a_b.png`, the next gets an underscore more.
+    that comes twice too, as of `a/b.png` and `a_b.png`, the next gets an underscore more. Stems too
+    long for a file's name are cut, and end with a hash of what they were.
 
     Raises:
       UserError: as in `write_coco`.
@@ -177,8 +179,17 @@ def write_openpose(
     for picture in pictures:
         flat = picture.name.replace("\\", "/").strip("/").replace("/", "_")
         stem = flat if picture_stem(flat) in used else picture_stem(flat)
+        stem = _shortened(stem)
         while stem in used:
             stem += "_"
         used.add(stem)
         document = openpose_document(picture, skeleton)
         write_json(pathlib.Path(folder) / f"{stem}_keypoints.json", document)
+
+
+def _shortened(stem: str, length: int = 200) -> str:
+    """`stem`, in at most so many bytes: file systems take 255, and there is more to come."""
+    name = os.fsencode(stem)
+    if len(name) <= length:
+        return stem
+    return f"{name[: length - 9].decode(errors='ignore')}-{hashlib.sha1(name).hexdigest()[:8]}"

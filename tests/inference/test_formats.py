@@ -242,3 +242,13 @@ def test_nobody():
     assert formats.coco_records(picture, COCO) == []
     assert formats.alphapose_records(picture) == []
     assert formats.openpose_document(picture, COCO) == {"version": 1.3, "people": []}
+
+
+def test_openpose_files_of_deep_folders(tmp_path):
+    """Two names of 300 characters that differ in the last."""
+    deep = "/".join(30 * ["été folder"])
+    pictures = [found(name=f"{deep}/{name}.jpg") for name in "ab"]
+    formats.write_openpose(tmp_path, pictures, COCO)
+    names = [path.name for path in tmp_path.iterdir()]
+    assert len(names) == 2
+    assert all(name.startswith("été folder_été") for name in names)
