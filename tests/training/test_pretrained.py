@@ -4,6 +4,7 @@ import jax
 import numpy as np
 import pytest
 from flax import traverse_util
+from torch_files import save_state
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.torch_names import torch_key
@@ -11,8 +12,6 @@ from rmpe_jax.models.localization import ResNet18Localization
 from rmpe_jax.models.resnet import ResNet
 from rmpe_jax.training.config import default_config, validate
 from rmpe_jax.training.pretrained import load_backbone, load_localization
-
-torch = pytest.importorskip("torch")
 
 
 def trees(module, value):
@@ -25,12 +24,12 @@ def trees(module, value):
 
 def torch_file(path, params, batch_stats, value):
     """A file with torchvision's names and shapes, all of one value, and a classifier."""
-    state = {"fc.weight": torch.ones(10, 512), "fc.bias": torch.ones(10)}
+    state = {"fc.weight": np.ones((10, 512), np.float32), "fc.bias": np.ones(10, np.float32)}
     for tree in (params, batch_stats):
         for names, leaf in traverse_util.flatten_dict(tree).items():
             shape = np.transpose(leaf, (3, 2, 0, 1)).shape if leaf.ndim == 4 else leaf.shape
-            state[torch_key(names)] = torch.full(shape, value)
-    torch.save(state, path)
+            state[torch_key(names)] = np.full(shape, value, np.float32)
+    save_state(path, state)
     return str(path)
 
 
