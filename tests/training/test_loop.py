@@ -54,7 +54,7 @@ def test_a_run_leaves_checkpoints_metrics_and_its_config(config, tmp_path, capsy
         assert line["train/corrupt"] == 0
         assert line["train/learning_rate"] == pytest.approx(1e-3)
     said = capsys.readouterr().err.splitlines()
-    assert re.fullmatch(r"toy, 6,089 parameters, \d+ people, steps 0 to 4 of 4", said[0])
+    assert re.fullmatch(r"toy, 6,081 parameters, \d+ people, steps 0 to 4 of 4", said[0])
     progress = (
         r"step (\d)/4  loss [\d.e-]+  accuracy [01]\.\d{3}  \d+ samples/s  data wait \d+%  "
         r"\d+:\d\d left"

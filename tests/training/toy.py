@@ -25,7 +25,8 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x, train):
-        x = nn.Conv(8, (4, 4), strides=4, name="conv")(x)
+        # A bias before a batch norm has no gradient but noise, which Adam makes much of.
+        x = nn.Conv(8, (4, 4), strides=4, use_bias=not self.batch_norm, name="conv")(x)
         if self.batch_norm:
             x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="bn")(x)
         return nn.relu(x)
