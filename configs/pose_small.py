@@ -1,6 +1,7 @@
 """The network that comes with the package: `litepose_effnet0` for COCO's joints, 160x128.
 
-Two stages, `configs/real_small_cpu.py` and then this, which starts from its workdir:
+The second stage, after `configs/real_small_cpu.py`, from whose workdir it starts; those after it
+are this config with a few other values, see the model card, docs/model_card.md:
 
   rmpe fit-pgpg --out=pgpg --data coco:FOLDER/coco:train2017 \\
       FOLDER/coco/detections/person_detections_train2017_centernet.json
@@ -9,7 +10,7 @@ Two stages, `configs/real_small_cpu.py` and then this, which starts from its wor
 
 What is new in the second stage: joints of the face on MPII's and LSP's people, labelled by a
 teacher; boxes of a real detector, and proposals as bad as a detector's, to crop people by; crops of
-160x128. Results are in the model card, docs/model_card.md.
+160x128.
 """
 
 import ml_collections
