@@ -80,10 +80,13 @@ def _predict(args: argparse.Namespace) -> None:
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.inference.inputs import find_inputs
-    from rmpe_jax.inference.run import predict_files
+    from rmpe_jax.inference.run import claim, predict_files
 
-    # What is wrong with the inputs is said at once.
+    # What is wrong with the inputs or the folder is said at once.
     inputs = find_inputs(args.inputs, leave_out=args.out, upright=not looks_up(args.detector))
+    settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
+    settings["inputs"] = [os.path.abspath(text) for text in args.inputs]
+    claim(args.out, settings, args.resume)
     use_compilation_cache()
     estimator = PoseEstimator.from_checkpoint(
         args.model,
@@ -92,14 +95,11 @@ def _predict(args: argparse.Namespace) -> None:
         flip_test=args.flip_test,
         batch_size=args.batch,
     )
-    settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
-    settings["inputs"] = [os.path.abspath(text) for text in args.inputs]
     start = time.monotonic()
     done = predict_files(
         inputs,
         args.out,
         estimator,
-        settings=settings,
         formats=args.format,
         draw=args.draw or args.boxes,
         boxes=args.boxes,

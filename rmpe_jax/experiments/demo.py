@@ -62,13 +62,14 @@ def look_at_a_photo(out: pathlib.Path) -> None:
 
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.inference.inputs import find_inputs
-    from rmpe_jax.inference.run import JOURNAL, predict_files
+    from rmpe_jax.inference.run import JOURNAL, claim, predict_files
 
     photo = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     estimator = PoseEstimator.from_checkpoint("builtin", detector="builtin")
     inputs = find_inputs([str(photo)])
     (out / JOURNAL).unlink(missing_ok=True)  # of an earlier demo
-    predict_files(inputs, out, estimator, settings={}, draw=True, report=True)
+    claim(out, {})
+    predict_files(inputs, out, estimator, draw=True, report=True)
 
 
 def main() -> int:

@@ -56,12 +56,42 @@ class Summary(NamedTuple):
     done_before: int = 0
 
 
+def claim(out: pathlib.Path, settings: Mapping[str, object], resume: bool = False) -> None:
+    """Makes a folder one of these settings' results, before they are made.
+
+    Args:
+      out: the folder, made if need be.
+      settings: what the results depend on; kept in `settings.json`, and compared on resuming.
+      resume: there may be results.
+
+    Raises:
+      UserError: the folder cannot be used, has results, or, to be resumed, those of other settings.
+    """
+    journal = out / JOURNAL
+    there = journal.exists() and journal.stat().st_size > 0
+    if there and not resume:
+        raise UserError(f"{out} has results already: go on with --resume, or name another folder")
+    if not there:
+        write_json(out / _SETTINGS, settings)
+        return
+    try:
+        theirs = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
+        differing = [key for key, value in settings.items() if theirs.get(key) != value]
+    except (OSError, ValueError, AttributeError):
+        raise UserError(f"{out / _SETTINGS} cannot be read: name another folder") from None
+    if differing:
+        key = differing[0]
+        raise UserError(
+            f"{out} has results with {key} {theirs.get(key)!r}, not {settings[key]!r}: "
+            "use the same, or name another folder"
+        )
+
+
 def predict_files(
     inputs: Sequence[Picture | Video],
     out: pathlib.Path,
     estimator: PoseEstimator,
     *,
-    settings: Mapping[str, object],
     formats: Sequence[str] = ("jsonl",),
     draw: bool = False,
     boxes: bool = False,
@@ -75,9 +105,8 @@ def predict_files(
 
     Args:
       inputs: of `inputs.find_inputs`.
-      out: folder for the files, made if need be.
+      out: folder for the files, that of `claim`.
       estimator: with a detector.
-      settings: what the results depend on; kept in `settings.json`, and compared on resuming.
       formats: of `FORMATS`; "jsonl" is always written.
       draw: also the pictures with their poses on them, in `drawn/`; videos as videos.
       boxes: draw the detector's boxes, too.
@@ -88,7 +117,6 @@ def predict_files(
     Raises:
       UserError: the folder or results in it cannot be used, or no picture can be read.
     """
-    _claim(out, settings, resume)
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(Journal(out / JOURNAL, estimator.skeleton, resume))
         sinks: list[Drawings | ReportOfRun] = []
@@ -163,28 +191,6 @@ def _estimate(
             poses = iter(estimator.estimate_batch(images, boxes))
             for frame, _ in group:
                 yield frame, None if frame.image is None else next(poses)
-
-
-def _claim(out: pathlib.Path, settings: Mapping[str, object], resume: bool) -> None:
-    """Makes the folder one of these settings' results, or raises a UserError."""
-    journal = out / JOURNAL
-    there = journal.exists() and journal.stat().st_size > 0
-    if there and not resume:
-        raise UserError(f"{out} has results already: go on with --resume, or name another folder")
-    if not there:
-        write_json(out / _SETTINGS, settings)
-        return
-    try:
-        theirs = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
-        differing = [key for key, value in settings.items() if theirs.get(key) != value]
-    except (OSError, ValueError, AttributeError):
-        raise UserError(f"{out / _SETTINGS} cannot be read: name another folder") from None
-    if differing:
-        key = differing[0]
-        raise UserError(
-            f"{out} has results with {key} {theirs.get(key)!r}, not {settings[key]!r}: "
-            "use the same, or name another folder"
-        )
 
 
 def _write_formats(out: pathlib.Path, formats: Sequence[str], estimator: PoseEstimator) -> None:

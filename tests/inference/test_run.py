@@ -58,7 +58,8 @@ def out(tmp_path) -> pathlib.Path:
 
 def predict(estimator, inputs, out, settings=SETTINGS, **options) -> Summary:
     found = find_inputs([str(inputs)])
-    return predict_files(found, out, estimator, settings=settings, **options)
+    run.claim(out, settings, options.get("resume", False))
+    return predict_files(found, out, estimator, **options)
 
 
 def journal(out: pathlib.Path) -> dict:
