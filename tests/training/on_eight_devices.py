@@ -55,7 +55,7 @@ def main() -> None:
     config = default_config()
     config.model.name, config.model.input_size = "toy", (32, 32)
     config.batch_size, config.grad_accumulation = 16, 2
-    config.optim.name, config.optim.ema_decay = "rmsprop", 0.9
+    config.optim.ema_decay = 0.9
     ours, losses, programs = train(config, everything)
     theirs, expected, _ = train(config, one)
     apart = [
