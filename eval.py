@@ -99,8 +99,8 @@ def evaluate() -> None:
 
 def model_of_run() -> tuple[ml_collections.ConfigDict, dict[str, Any], str, pathlib.Path]:
     """Config, variables, the step they are of, and the folder for files, of --workdir."""
+    from rmpe_jax.config import validate
     from rmpe_jax.training.checkpoints import check_same_model, load_variables
-    from rmpe_jax.training.config import validate
 
     config = flags.FLAGS.config
     validate(config)
@@ -113,7 +113,7 @@ def model_of_run() -> tuple[ml_collections.ConfigDict, dict[str, Any], str, path
 
 def model_of_file() -> tuple[ml_collections.ConfigDict, dict[str, Any], str, pathlib.Path]:
     """Config, variables, the file's name, and the folder for files, of --model."""
-    from rmpe_jax.inference.pose_model import load_pose_model
+    from rmpe_jax.model_io.pose_model import load_pose_model
 
     path = pathlib.Path(_MODEL.value or "")
     model = load_pose_model(path)

@@ -17,10 +17,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rmpe_jax.config import default_config
 from rmpe_jax.inference.estimator import PoseEstimator
-from rmpe_jax.inference.folding import fold_batch_norm
-from rmpe_jax.inference.pose_model import PoseModel
-from rmpe_jax.training.config import default_config
+from rmpe_jax.model_io.pose_model import PoseModel
+from rmpe_jax.models.folding import fold_batch_norm
 from rmpe_jax.training.state import build_network
 
 SIZE = (256, 192)

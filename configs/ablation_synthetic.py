@@ -10,7 +10,7 @@ As in RMPE's code, people are neither turned nor scaled beside what the proposal
 
 import ml_collections
 
-from rmpe_jax.training.config import default_config
+from rmpe_jax.config import default_config
 
 
 def get_config(folder: str = "ablation/scenes") -> ml_collections.ConfigDict:

@@ -19,7 +19,7 @@ heatmap are aligned at their centres.
 
 import ml_collections
 
-from rmpe_jax.training.config import default_config
+from rmpe_jax.config import default_config
 
 PEOPLE = 149_813  # in train2017 with a labelled joint, by the count of HRNet's published logs
 

@@ -10,8 +10,8 @@ that comes with the package is this run, begun with the weights of another (`mod
 
 import ml_collections
 
+from rmpe_jax.config import default_config
 from rmpe_jax.interop.efficientnet import installed_weights
-from rmpe_jax.training.config import default_config
 
 
 def get_config(folder: str = "data") -> ml_collections.ConfigDict:

@@ -19,7 +19,7 @@ extent of their joints, where the paper takes the annotated centre and scale.
 
 import ml_collections
 
-from rmpe_jax.training.config import default_config
+from rmpe_jax.config import default_config
 
 
 def get_config(folder: str = "data") -> ml_collections.ConfigDict:

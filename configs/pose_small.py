@@ -15,7 +15,7 @@ teacher; boxes of a real detector, and proposals as bad as a detector's, to crop
 
 import ml_collections
 
-from rmpe_jax.training.config import default_config
+from rmpe_jax.config import default_config
 
 
 def get_config(folder: str = "data") -> ml_collections.ConfigDict:

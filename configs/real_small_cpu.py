@@ -9,8 +9,8 @@ and the trials that led to these numbers, are in docs/results.md.
 
 import ml_collections
 
+from rmpe_jax.config import default_config
 from rmpe_jax.interop.efficientnet import installed_weights
-from rmpe_jax.training.config import default_config
 
 
 def get_config(folder: str = "data") -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ learned.
 
 import ml_collections
 
-from rmpe_jax.training.config import default_config
+from rmpe_jax.config import default_config
 
 
 def get_config(spec: str = "coco:demo/train") -> ml_collections.ConfigDict:

@@ -8,7 +8,7 @@ The part after a colon is the folder of the scenes: `--config=configs/synthetic.
 
 import ml_collections
 
-from rmpe_jax.training.config import default_config
+from rmpe_jax.config import default_config
 
 
 def get_config(folder: str = "demo") -> ml_collections.ConfigDict:

@@ -41,7 +41,7 @@ def _gist(error: Exception) -> str:
         plain = re.sub(r"[\"'\\\n]", "", text.replace("\\n", " "))
         if key := re.match(r"(?:Key )?(\w+)( does not exist and cannot| ?Did you mean|$)", plain):
             near = re.search(r"Did you mean (\w+)", plain)
-            hint = f"did you mean {near[1]!r}?" if near else "rmpe_jax/training/config.py has all"
+            hint = f"did you mean {near[1]!r}?" if near else "rmpe_jax/config.py has all"
             return f"there is no key {key[1]!r}: {hint}"
     last = text.splitlines()[-1]
     if isinstance(error, OSError):  # reasons within reasons

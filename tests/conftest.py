@@ -33,3 +33,11 @@ def shared_data(shared) -> pathlib.Path:
     if not (shared / "data").is_dir():
         pytest.skip("no shared/data beside the checkout")
     return shared / "data"
+
+
+@pytest.fixture
+def bright_network(monkeypatch) -> None:
+    """The network "bright" of tests/bright.py can be built by name."""
+    import bright
+
+    bright.register(monkeypatch.setattr)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from rmpe_jax import geometry
 from rmpe_jax.evaluation.results import coco_results
+from rmpe_jax.ops import geometry
 
 
 def noisy_results(ground_truth, detections, seed, noise=0.05):

@@ -8,7 +8,7 @@ import shlex
 import pytest
 
 from rmpe_jax import cli
-from rmpe_jax.training.config import default_config
+from rmpe_jax.config import default_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))

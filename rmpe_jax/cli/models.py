@@ -105,7 +105,7 @@ def add_export(commands: argparse._SubParsersAction) -> None:
 
 def _export(args: argparse.Namespace) -> None:
     from rmpe_jax.experiments.export import export_model
-    from rmpe_jax.inference.pose_model import load_pose_model
+    from rmpe_jax.model_io.pose_model import load_pose_model
 
     start = time.monotonic()
     about = export_model(

@@ -79,8 +79,8 @@ def _predict(args: argparse.Namespace) -> None:
     from rmpe_jax.detectors.factory import looks_up
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.inference.estimator import PoseEstimator
-    from rmpe_jax.inference.inputs import find_inputs
-    from rmpe_jax.inference.run import claim, predict_files
+    from rmpe_jax.predict.inputs import find_inputs
+    from rmpe_jax.predict.run import claim, predict_files
 
     # What is wrong with the inputs or the folder is said at once.
     inputs = find_inputs(args.inputs, leave_out=args.out, upright=not looks_up(args.detector))

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from rmpe_jax import geometry
+from rmpe_jax.ops import geometry
 from rmpe_jax.skeletons import Skeleton
 
 HALF_BODY_GROWTH = 1.5  # of the extent of the half's joints, in place of the box's padding

@@ -10,6 +10,7 @@ from rmpe_jax.data import mosaic
 from rmpe_jax.data.boxed_pictures import LabelledPictures
 from rmpe_jax.data.mosaic import MosaicOptions
 from rmpe_jax.data.pipeline import endless_batches, read_or_next
+from rmpe_jax.ops.padding import GRAY
 
 
 def train_dataset(
@@ -65,7 +66,7 @@ class _LoadCanvas:
     strict: bool
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
-        canvas = np.full((*self.input_size, 3), mosaic.GRAY, np.uint8)
+        canvas = np.full((*self.input_size, 3), GRAY, np.uint8)
         tiles = mosaic.tiles(rng, self.options, self.input_size)
         others = rng.integers(len(self.source), size=len(tiles) - 1)
         labels, corrupt = [], False

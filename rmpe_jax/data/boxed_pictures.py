@@ -12,10 +12,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from rmpe_jax import geometry
 from rmpe_jax.data import pictures
-from rmpe_jax.data.records import Picture
+from rmpe_jax.data.readers.records import Picture
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops import geometry
 
 SURE = 0.6  # detections of this score or more weigh as much as an annotated box
 LIKELY = 0.4  # below it a detection that no annotation confirms is no person, but perhaps

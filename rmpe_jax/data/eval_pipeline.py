@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from rmpe_jax import geometry
 from rmpe_jax.data import augment
 from rmpe_jax.data.pictures import PictureError, read_picture
+from rmpe_jax.ops import geometry
 
 
 class PersonBox(NamedTuple):

@@ -11,11 +11,10 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rmpe_jax import geometry
 from rmpe_jax.data import augment
 from rmpe_jax.data.boxed_pictures import BoxLabels
+from rmpe_jax.ops import geometry
 
-GRAY = 114  # what no picture covers
 _LEAST_SIDE = 4.0  # input pixels; narrower boxes are ignored, not learned
 
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator, Sequence
 import tensorflow_datasets as tfds
 
 from rmpe_jax.data import pictures, prepared
-from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.data.pictures import PictureError
-from rmpe_jax.data.records import Picture, PoseDataset, trainable
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.readers.records import Picture, PoseDataset, trainable
 from rmpe_jax.errors import UserError
 from rmpe_jax.progress import progress
 

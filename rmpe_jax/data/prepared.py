@@ -15,9 +15,9 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Bool, Int
 
-from rmpe_jax.data import records
 from rmpe_jax.data.pictures import PictureError
-from rmpe_jax.data.records import Picture, PoseDataset
+from rmpe_jax.data.readers import records
+from rmpe_jax.data.readers.records import Picture, PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import UNION
 

@@ -20,9 +20,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from rmpe_jax.data import pictures, records
-from rmpe_jax.data.datasets import open_dataset
-from rmpe_jax.data.records import Picture, PoseDataset
+from rmpe_jax.data import pictures
+from rmpe_jax.data.readers import records
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.readers.records import Picture, PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import UNION, Skeleton
 

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from rmpe_jax import geometry
 from rmpe_jax.data.pictures import PictureError, read_picture
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.detectors.protocol import Detector
 from rmpe_jax.evaluation.coco import box_ap
 from rmpe_jax.evaluation.results import PERSON
+from rmpe_jax.ops import geometry
 
 
 def detection_results(detector: Detector, dataset: PoseDataset) -> list[dict]:

@@ -2,7 +2,7 @@
 
 import pathlib
 
-from rmpe_jax.data.datasets import open_dataset
+from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.detectors.lookup import from_file, ground_truth, whole_picture
 from rmpe_jax.detectors.onnx import open_onnx
 from rmpe_jax.detectors.points import PointDetector

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rmpe_jax import geometry
+from rmpe_jax.ops import geometry
 
 Resize = Literal["letterbox", "corner", "stretch"]
 

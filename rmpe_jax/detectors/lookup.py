@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 from jaxtyping import UInt8
 
-from rmpe_jax.data.annotations import field
-from rmpe_jax.data.records import PoseDataset, trainable
+from rmpe_jax.data.readers.annotations import field
+from rmpe_jax.data.readers.records import PoseDataset, trainable
 from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.results import ImageId, box_arrays, person_records, picture_stem

@@ -6,8 +6,8 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from rmpe_jax import geometry
 from rmpe_jax.detectors.protocol import Boxes
+from rmpe_jax.ops import geometry
 
 
 def select_boxes(

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from rmpe_jax import geometry
-from rmpe_jax.average_precision import Detections, GroundTruth
 from rmpe_jax.evaluation.coco import Annotations, load_ground_truth
 from rmpe_jax.evaluation.results import ImageId
-from rmpe_jax.padding import bucket, pad_people
+from rmpe_jax.ops import geometry
+from rmpe_jax.ops.average_precision import Detections, GroundTruth
+from rmpe_jax.ops.padding import bucket, pad_people
 
 
 def ground_truth_arrays(

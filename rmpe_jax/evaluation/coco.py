@@ -10,11 +10,11 @@ import numpy as np
 from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
-from rmpe_jax import geometry
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.results import PERSON
 from rmpe_jax.files import read_json
+from rmpe_jax.ops import geometry
 
 Annotations = str | os.PathLike | dict
 

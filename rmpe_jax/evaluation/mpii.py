@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from rmpe_jax.data.annotations import check_unique, field
+from rmpe_jax.data.readers.annotations import check_unique, field
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.pckh import COLUMNS
 from rmpe_jax.files import read_json

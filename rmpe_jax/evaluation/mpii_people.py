@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from rmpe_jax.data.records import Picture, PoseDataset
+from rmpe_jax.data.readers.records import Picture, PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import MPII
 

@@ -8,9 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmpe_jax import geometry
 from rmpe_jax.evaluation.results import ImageId, coco_results
-from rmpe_jax.padding import bucket, pad_people
+from rmpe_jax.ops import geometry
+from rmpe_jax.ops.padding import bucket, pad_people
 from rmpe_jax.pose_nms import Poses, Proposals, load_params, pose_nms_batch
 from rmpe_jax.pose_nms.baselines import box_nms, oks_nms, soft_oks_nms
 from rmpe_jax.skeletons import Skeleton

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.evaluation.protocol import PersonBoxes, boxes_of, model_joints
-from rmpe_jax.oks import oks
+from rmpe_jax.ops.oks import oks
 from rmpe_jax.skeletons import Skeleton
 
 

@@ -15,8 +15,8 @@ import os
 import numpy as np
 from jaxtyping import Float, Int
 
-from rmpe_jax.data.records import PoseDataset
-from rmpe_jax.data.whole_body import whole_body_truth
+from rmpe_jax.data.readers.records import PoseDataset
+from rmpe_jax.data.readers.whole_body import whole_body_truth
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.coco import coco_ap
 from rmpe_jax.evaluation.mpii import mpii_map

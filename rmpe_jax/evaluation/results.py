@@ -15,10 +15,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from rmpe_jax import geometry
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import read_json
+from rmpe_jax.ops import geometry
 
 PERSON = 1  # COCO's category id
 

@@ -4,10 +4,10 @@ import os
 
 import jax
 
-from rmpe_jax.inference.pose_model import PoseModel, save_pose_model
+from rmpe_jax.config import default_config, validate
 from rmpe_jax.interop.alphapose import load_alphapose
+from rmpe_jax.model_io.pose_model import PoseModel, save_pose_model
 from rmpe_jax.pose_nms import PoseNmsParams
-from rmpe_jax.training.config import default_config, validate
 
 
 def convert_alphapose(

@@ -61,8 +61,8 @@ def look_at_a_photo(out: pathlib.Path) -> None:
     import matplotlib.cbook
 
     from rmpe_jax.inference.estimator import PoseEstimator
-    from rmpe_jax.inference.inputs import find_inputs
-    from rmpe_jax.inference.run import JOURNAL, claim, predict_files
+    from rmpe_jax.predict.inputs import find_inputs
+    from rmpe_jax.predict.run import JOURNAL, claim, predict_files
 
     photo = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     estimator = PoseEstimator.from_checkpoint("builtin", detector="builtin")

@@ -7,16 +7,17 @@ from typing import Any
 import cv2
 import ml_collections
 
-from rmpe_jax.codec import Codec
-from rmpe_jax.data.datasets import open_dataset
+from rmpe_jax.codecs.poses import Codec
+from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.detectors.evaluation import detector_ap
 from rmpe_jax.detectors.points import LEAST_SCORE, PointDetector
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.protocol import boxes_of, evaluate
-from rmpe_jax.evaluation.top_down import make_predict, predict_boxes
+from rmpe_jax.evaluation.top_down import predict_boxes
 from rmpe_jax.files import write_json
 from rmpe_jax.skeletons import get_skeleton
+from rmpe_jax.top_down.prediction import make_predict
 from rmpe_jax.training.state import build_network
 from rmpe_jax.visualize.sheets import people_sheet
 

@@ -8,12 +8,12 @@ from typing import Any
 import jax
 import numpy as np
 
-from rmpe_jax.codec import Codec
+from rmpe_jax.codecs.poses import Codec
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import replacing, write_json
-from rmpe_jax.inference.folding import fold_batch_norm
-from rmpe_jax.inference.pose_model import PoseModel
 from rmpe_jax.interop.stablehlo import PLATFORMS, to_stablehlo
+from rmpe_jax.model_io.pose_model import PoseModel
+from rmpe_jax.models.folding import fold_batch_norm
 from rmpe_jax.skeletons.skeleton import UNNAMED
 
 FORMATS = ("stablehlo", "onnx")

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float, Int
 
-from rmpe_jax.data import records
-from rmpe_jax.data.datasets import open_dataset
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.readers import records
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.results import load_detections
 from rmpe_jax.pgpg import plots

@@ -26,14 +26,14 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from rmpe_jax import geometry
-from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.data.pictures import PictureError, read_picture
-from rmpe_jax.data.records import Picture, PoseDataset, pick_joints, trainable
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.readers.records import Picture, PoseDataset, pick_joints, trainable
 from rmpe_jax.entry import run
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.results import load_detections
 from rmpe_jax.files import write_json
+from rmpe_jax.ops import geometry
 from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import COCO
 

@@ -24,7 +24,7 @@ def run_stages(stages: list[str]) -> None:
     Raises:
       UserError: a stage is written wrongly, or cannot be trained; all configs are looked at first.
     """
-    from rmpe_jax.training.config import validate
+    from rmpe_jax.config import validate
     from rmpe_jax.training.loop import train
 
     runs = [_parse(stage) for stage in stages]

@@ -9,15 +9,15 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
-from rmpe_jax import geometry
 from rmpe_jax.detectors import Boxes, Detector, open_detector
 from rmpe_jax.errors import UserError
-from rmpe_jax.inference.detector_model import load_detector
-from rmpe_jax.inference.folding import fold_batch_norm
-from rmpe_jax.inference.pose_model import PoseModel, load_pose_model
 from rmpe_jax.inference.poses import Poses
-from rmpe_jax.inference.program import People, make_program
+from rmpe_jax.model_io.detector_model import load_detector
+from rmpe_jax.model_io.pose_model import PoseModel, load_pose_model
+from rmpe_jax.models.folding import fold_batch_norm
+from rmpe_jax.ops import geometry
 from rmpe_jax.pose_nms import PoseNmsParams, load_params
+from rmpe_jax.top_down.program import People, make_program
 
 _SMALLEST_PICTURE = 2**19  # pixels that pictures are padded to, and four times as many, ...
 _SMALLEST_CROWD = 32  # likewise people

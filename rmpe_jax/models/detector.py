@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 
-from rmpe_jax.box_codec import NUM_MAPS, BoxCodec
+from rmpe_jax.codecs.boxes import NUM_MAPS, BoxCodec
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
 

@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
-from rmpe_jax.spatial_transformer import affine_sample, invert_theta, theta_on_raster
+from rmpe_jax.ops.spatial_transformer import affine_sample, invert_theta, theta_on_raster
 
 Heatmaps = Float[Array, "b h w k"] | list[Float[Array, "b h w k"]]
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Float, Int, Num
 
-from rmpe_jax import geometry
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops import geometry
 from rmpe_jax.pgpg.atoms import (
     ATOMS,
     align,

@@ -8,8 +8,8 @@ from typing import Literal, get_args
 import numpy as np
 from jaxtyping import Float, Num
 
-from rmpe_jax import geometry
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops import geometry
 from rmpe_jax.pgpg.model import (
     SMALLEST_SIDE,
     PgpgModel,

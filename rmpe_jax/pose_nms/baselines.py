@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from rmpe_jax import geometry
-from rmpe_jax.oks import oks
+from rmpe_jax.ops import geometry
+from rmpe_jax.ops.oks import oks
 from rmpe_jax.pose_nms.suppression import (
     Poses,
     Proposals,

@@ -18,7 +18,7 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Array, Float
 
-from rmpe_jax.average_precision import ALL_SIZES, Detections, GroundTruth, average_precision
+from rmpe_jax.ops.average_precision import ALL_SIZES, Detections, GroundTruth, average_precision
 from rmpe_jax.pose_nms.params import Form, PoseNmsParams
 from rmpe_jax.pose_nms.similarity import joint_weights
 from rmpe_jax.pose_nms.suppression import Poses, Proposals, pose_nms_batch

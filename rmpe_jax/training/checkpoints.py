@@ -16,8 +16,8 @@ import ml_collections
 import orbax.checkpoint as ocp
 from etils import epath
 
+from rmpe_jax.config import default_config
 from rmpe_jax.errors import UserError
-from rmpe_jax.training.config import default_config
 from rmpe_jax.training.state import TrainState
 
 # Keys of a config that say which network it is and what its outputs mean.

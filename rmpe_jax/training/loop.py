@@ -13,11 +13,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 import rmpe_jax
+from rmpe_jax.config import validate
 from rmpe_jax.data.pipeline import iterate
 from rmpe_jax.errors import UserError
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
-from rmpe_jax.training.config import validate
 from rmpe_jax.training.log import Log, say
 from rmpe_jax.training.metrics import MetricWriter
 from rmpe_jax.training.optimizers import build_optimizer, learning_rate

@@ -10,8 +10,8 @@ import ml_collections
 import optax
 from jaxtyping import Array, Int
 
-from rmpe_jax.box_codec import BoxCodec
-from rmpe_jax.codec import Codec
+from rmpe_jax.codecs.boxes import BoxCodec
+from rmpe_jax.codecs.poses import Codec
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
 from rmpe_jax.models.detector import build_detector

@@ -10,12 +10,12 @@ import ml_collections
 import optax
 from jaxtyping import Array
 
-from rmpe_jax import geometry
-from rmpe_jax.box_codec import BoxCodec
-from rmpe_jax.codec import Codec
-from rmpe_jax.losses import heatmap_accuracy
+from rmpe_jax.codecs.boxes import BoxCodec
+from rmpe_jax.codecs.poses import Codec
 from rmpe_jax.models.rmpe import TrainingOutputs
-from rmpe_jax.spatial_transformer import placement_error, theta_size
+from rmpe_jax.ops import geometry
+from rmpe_jax.ops.losses import heatmap_accuracy
+from rmpe_jax.ops.spatial_transformer import placement_error, theta_size
 from rmpe_jax.training.optimizers import join_frozen, split_frozen
 from rmpe_jax.training.state import TrainState
 

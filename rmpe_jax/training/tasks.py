@@ -10,8 +10,8 @@ import jax
 import ml_collections
 import numpy as np
 
-from rmpe_jax.box_codec import BoxCodec
-from rmpe_jax.codec import Codec
+from rmpe_jax.codecs.boxes import BoxCodec
+from rmpe_jax.codecs.poses import Codec
 from rmpe_jax.data import box_pipeline, pipeline
 from rmpe_jax.data.augment import Augmentation
 from rmpe_jax.data.boxed_pictures import (
@@ -21,18 +21,19 @@ from rmpe_jax.data.boxed_pictures import (
     label_pictures,
     soft_labels,
 )
-from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.data.mosaic import MosaicOptions
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.detectors.evaluation import detector_ap
 from rmpe_jax.detectors.points import LEAST_SCORE, PointDetector
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.protocol import boxes_of, evaluate
 from rmpe_jax.evaluation.results import load_detections
-from rmpe_jax.evaluation.top_down import make_predict, predict_boxes
+from rmpe_jax.evaluation.top_down import predict_boxes
 from rmpe_jax.pgpg.sample import open_proposals
 from rmpe_jax.skeletons import get_skeleton
+from rmpe_jax.top_down.prediction import make_predict
 
 Scores = dict[str, float]
 

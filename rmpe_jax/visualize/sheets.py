@@ -9,13 +9,13 @@ import cv2
 import numpy as np
 from jaxtyping import Float
 
-from rmpe_jax import geometry
 from rmpe_jax.data.augment import crop
 from rmpe_jax.data.pictures import read_picture
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.per_person import ScoredPeople, score_people
 from rmpe_jax.evaluation.protocol import PersonBoxes, model_joints
+from rmpe_jax.ops import geometry
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.visualize.poses import Color, Image, draw_pose
 

@@ -7,9 +7,9 @@ from fake_source import picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmpe_jax import geometry
 from rmpe_jax.data import augment
 from rmpe_jax.data.augment import NO_AUGMENTATION, Augmentation
+from rmpe_jax.ops import geometry
 from rmpe_jax.skeletons import COCO
 
 SIZE = (64, 48)

@@ -16,7 +16,7 @@ from rmpe_jax.data.boxed_pictures import (
     label_pictures,
     soft_labels,
 )
-from rmpe_jax.data.records import Picture
+from rmpe_jax.data.readers.records import Picture
 from rmpe_jax.errors import UserError
 
 

@@ -7,9 +7,9 @@ from fake_source import encode, picture
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rmpe_jax import geometry
 from rmpe_jax.data import augment, eval_pipeline
 from rmpe_jax.data.eval_pipeline import PersonBox, eval_batches
+from rmpe_jax.ops import geometry
 
 SIZE = (32, 24)
 

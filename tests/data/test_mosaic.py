@@ -11,6 +11,7 @@ from rmpe_jax.data.box_pipeline import train_dataset
 from rmpe_jax.data.boxed_pictures import BoxLabels, label_pictures
 from rmpe_jax.data.mosaic import MosaicOptions
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops.padding import GRAY
 
 BOX = np.array([[30, 20, 70, 60]], np.float32)
 NOTHING = np.zeros((0, 4), np.float32)
@@ -37,7 +38,7 @@ def extent(tile: np.ndarray) -> np.ndarray:
 @given(seed=st.integers(0, 10_000), height=st.integers(40, 200), width=st.integers(40, 200))
 def test_boxes_follow_the_pixels(seed, height, width):
     rng = np.random.default_rng(seed)
-    tile = np.full((height, width, 3), mosaic.GRAY, np.uint8)
+    tile = np.full((height, width, 3), GRAY, np.uint8)
     found = mosaic.paste(rng, MosaicOptions(), white_box(), labels_of(), tile)
     assert len(found.bboxes) + len(found.ignored) <= 1
     kept = np.concatenate([found.bboxes, found.ignored])

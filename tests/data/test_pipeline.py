@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from fake_source import FakeSource, picture
 
-from rmpe_jax import geometry
 from rmpe_jax.data import augment, pipeline
 from rmpe_jax.data.augment import NO_AUGMENTATION, Augmentation
 from rmpe_jax.data.pictures import PictureError
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops import geometry
 from rmpe_jax.skeletons import COCO
 
 SIZE = (32, 24)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from fake_source import FakeSource
 
-from rmpe_jax import geometry
 from rmpe_jax.data.augment import NO_AUGMENTATION, Augmentation
 from rmpe_jax.data.pipeline import train_dataset
+from rmpe_jax.ops import geometry
 from rmpe_jax.pgpg import Proposals, open_proposals, save_model
 from rmpe_jax.pgpg.model import global_model
 from rmpe_jax.skeletons import COCO

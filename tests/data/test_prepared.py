@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 from tiny_sets import write_coco, write_lsp, write_mpii
 
-from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.data.pictures import PictureError
 from rmpe_jax.data.prepare import prepare
 from rmpe_jax.data.prepared import PreparedPictures, open_prepared, read_people
-from rmpe_jax.data.records import pick_joints
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.readers.records import pick_joints
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import UNION
 

@@ -15,9 +15,9 @@ from tiny_sets import (
     write_mpii,
 )
 
-from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.data.pictures import PictureError, decode_picture
 from rmpe_jax.data.prepare import prepare
+from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.sources import MixedSource, PersonSource, open_source
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import COCO, LSP, MPII, UNION

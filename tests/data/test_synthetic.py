@@ -17,7 +17,7 @@ from pycocotools.cocoeval import COCOeval
 from rmpe_jax import skeletons
 from rmpe_jax.data import synthetic
 from rmpe_jax.errors import UserError
-from rmpe_jax.geometry import box_iou
+from rmpe_jax.ops.geometry import box_iou
 
 LEFT = skeletons.COCO.index("left_shoulder")
 RIGHT = skeletons.COCO.index("right_shoulder")

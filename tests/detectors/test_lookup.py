@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from rmpe_jax.data.coco import read_coco
+from rmpe_jax.data.readers.coco import read_coco
 from rmpe_jax.detectors.lookup import from_file, ground_truth, whole_picture
 from rmpe_jax.errors import UserError
 

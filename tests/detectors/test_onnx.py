@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from encoded import encode
 
-from rmpe_jax.data.coco import read_coco
+from rmpe_jax.data.readers.coco import read_coco
 from rmpe_jax.detectors.evaluation import detection_results
 from rmpe_jax.detectors.onnx import OnnxDetector, open_onnx
 from rmpe_jax.detectors.onnx_config import PRESETS, OnnxConfig, make_config

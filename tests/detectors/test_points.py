@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmpe_jax.box_codec import PRIOR, BoxCodec
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.codecs.boxes import PRIOR, BoxCodec
+from rmpe_jax.config import default_config
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.detectors import open_detector
 from rmpe_jax.detectors.evaluation import detector_ap
-from rmpe_jax.detectors.points import PointDetector, config_to_store, detect
+from rmpe_jax.detectors.points import PointDetector, config_to_store
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_file import save_model
+from rmpe_jax.model_io.model_file import save_model
 from rmpe_jax.models.detector import build_detector
-from rmpe_jax.training.config import default_config
+from rmpe_jax.top_down.detection import detect
 
 STRIDE = 4
 CODEC = BoxCodec((64, 64), STRIDE, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -149,7 +150,7 @@ def test_networks_with_stacks_are_refused(config):
 def test_average_precision_of_a_data_set(tmp_path):
     import cv2
 
-    from rmpe_jax.data.datasets import open_dataset
+    from rmpe_jax.data.readers.datasets import open_dataset
 
     (tmp_path / "annotations").mkdir()
     (tmp_path / "images").mkdir()

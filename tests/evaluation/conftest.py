@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from rmpe_jax import skeletons
-from rmpe_jax.data.coco import read_coco
-from rmpe_jax.data.records import Picture, PoseDataset
+from rmpe_jax.data.readers.coco import read_coco
+from rmpe_jax.data.readers.records import Picture, PoseDataset
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import scipy.io
 
-from rmpe_jax.data.mpii import read_mpii
+from rmpe_jax.data.readers.mpii import read_mpii
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import mpii_map
 from rmpe_jax.evaluation.mpii_people import mpii_ground_truth, mpii_predictions, read_mpii_mat

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from rmpe_jax.data.mpii import read_mpii
+from rmpe_jax.data.readers.mpii import read_mpii
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap, pckh
 from rmpe_jax.evaluation.coco import METRICS

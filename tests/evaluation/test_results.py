@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from rmpe_jax.data.mpii import read_mpii
+from rmpe_jax.data.readers.mpii import read_mpii
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.results import coco_results, load_detections
 from rmpe_jax.files import write_json

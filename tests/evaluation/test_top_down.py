@@ -9,11 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmpe_jax.codec import Codec
-from rmpe_jax.data.records import Picture, PoseDataset
+from rmpe_jax.codecs.poses import Codec
+from rmpe_jax.data.readers.records import Picture, PoseDataset
 from rmpe_jax.evaluation.protocol import PersonBoxes
-from rmpe_jax.evaluation.top_down import make_predict, predict_boxes
+from rmpe_jax.evaluation.top_down import predict_boxes
 from rmpe_jax.skeletons import COCO
+from rmpe_jax.top_down.prediction import make_predict
 
 SIZE = (64, 48)
 

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from rmpe_jax import cli
-from rmpe_jax.data.datasets import open_dataset
+from rmpe_jax.config import validate
+from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap
 from rmpe_jax.evaluation.coco import coco_content
@@ -19,7 +20,6 @@ from rmpe_jax.experiments.ablation.run import load_ablation, row_path, run_seed
 from rmpe_jax.experiments.ablation.trainings import Training, stages
 from rmpe_jax.experiments.ablation.views import misplaced, view_corners, views_sheet
 from rmpe_jax.training.checkpoints import load_variables
-from rmpe_jax.training.config import validate
 
 REPO = pathlib.Path(__file__).parents[2]
 

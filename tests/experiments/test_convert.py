@@ -6,7 +6,7 @@ import pytest
 from torch_files import random_variables, save_state, torch_state
 
 from rmpe_jax import cli
-from rmpe_jax.inference.pose_model import load_pose_model
+from rmpe_jax.model_io.pose_model import load_pose_model
 from rmpe_jax.models import build_sppe, resnet
 from rmpe_jax.pose_nms import PoseNmsParams
 

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from rmpe_jax import cli, models
+from rmpe_jax.config import default_config
 from rmpe_jax.errors import UserError
 from rmpe_jax.experiments.export import export_model
-from rmpe_jax.inference.pose_model import PoseModel, save_pose_model
-from rmpe_jax.training.config import default_config
+from rmpe_jax.model_io.pose_model import PoseModel, save_pose_model
 from rmpe_jax.training.state import build_network
 
 SIZE = (32, 32)

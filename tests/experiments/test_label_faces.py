@@ -5,9 +5,8 @@ import json
 import numpy as np
 import pytest
 
-from rmpe_jax import geometry
 from rmpe_jax.data import synthetic
-from rmpe_jax.data.datasets import open_dataset
+from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.experiments.label_faces import (
     SIZE,
@@ -18,6 +17,7 @@ from rmpe_jax.experiments.label_faces import (
     upright_square,
 )
 from rmpe_jax.files import write_json
+from rmpe_jax.ops import geometry
 from rmpe_jax.skeletons import COCO
 
 TORSO = ["left_shoulder", "right_shoulder", "left_hip", "right_hip"]

@@ -5,7 +5,7 @@ from rmpe_jax.experiments import stages
 from rmpe_jax.training import loop
 
 CONFIG = """
-from rmpe_jax.training.config import default_config
+from rmpe_jax.config import default_config
 
 def get_config(model="tinypose_s"):
     config = default_config()

@@ -8,12 +8,12 @@ import pytest
 import safetensors
 
 import rmpe_jax
-from rmpe_jax.data.datasets import open_dataset
 from rmpe_jax.data.pictures import read_picture
+from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.detectors import open_detector
 from rmpe_jax.detectors.evaluation import detector_ap
 from rmpe_jax.experiments.evaluate import evaluate_run
-from rmpe_jax.inference.pose_model import load_pose_model
+from rmpe_jax.model_io.pose_model import load_pose_model
 from rmpe_jax.skeletons import COCO
 
 WEIGHTS = pathlib.Path(rmpe_jax.__file__).parent / "weights"

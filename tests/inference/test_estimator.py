@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 
 import rmpe_jax
-from rmpe_jax import geometry
 from rmpe_jax.data import augment
 from rmpe_jax.detectors import Boxes
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.top_down import make_predict
 from rmpe_jax.inference import estimator as estimator_module
 from rmpe_jax.inference.estimator import PoseEstimator
-from rmpe_jax.inference.pose_model import save_pose_model
+from rmpe_jax.model_io.pose_model import save_pose_model
+from rmpe_jax.ops import geometry
 from rmpe_jax.pose_nms import PoseNmsParams, Poses
 from rmpe_jax.skeletons import COCO
+from rmpe_jax.top_down.prediction import make_predict
 
 SIZE = (140, 180)
 CENTRES = [(60.3, 40.8), (110.1, 70.6), (45.0, 95.4), (150.7, 30.2)]

@@ -9,9 +9,9 @@ import numpy as np
 import optax
 import pytest
 
-from rmpe_jax import geometry, heatmaps
 from rmpe_jax.models.localization import SmallLocalization
 from rmpe_jax.models.rmpe import RMPE, TrainingOutputs, sdtn, stn
+from rmpe_jax.ops import geometry, heatmaps
 
 SIZE = (32, 24)
 THETA = np.array([[0.8, 0.05, 0.12], [-0.04, 0.9, -0.1]], np.float32)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.geometry import box_iou
+from rmpe_jax.ops.geometry import box_iou
 from rmpe_jax.pgpg import (
     PgpgModel,
     Proposals,

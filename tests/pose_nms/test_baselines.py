@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scenes import random_scenes
 
-from rmpe_jax import geometry
-from rmpe_jax.oks import oks
+from rmpe_jax.ops import geometry
+from rmpe_jax.ops.oks import oks
 from rmpe_jax.pose_nms.baselines import box_nms, oks_nms, soft_oks_nms
 from rmpe_jax.skeletons import COCO
 

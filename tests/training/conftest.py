@@ -12,9 +12,9 @@ import pytest
 import toy
 from jax.experimental.compilation_cache import compilation_cache
 
+from rmpe_jax.config import default_config
 from rmpe_jax.data.synthetic import write_coco_folder
 from rmpe_jax.skeletons import MPII
-from rmpe_jax.training.config import default_config
 
 ROOT = pathlib.Path(__file__).parents[2]
 

@@ -13,9 +13,9 @@ import numpy as np
 import toy
 from jax.sharding import AxisType, Mesh
 
+from rmpe_jax.config import default_config
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
-from rmpe_jax.training.config import default_config
 from rmpe_jax.training.optimizers import build_optimizer
 from rmpe_jax.training.state import build_network, init_state
 from rmpe_jax.training.step import make_train_step

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from toy import metrics_of, same
 
-from rmpe_jax.box_codec import NUM_MAPS, BoxCodec
-from rmpe_jax.data.datasets import open_dataset
+from rmpe_jax.codecs.boxes import NUM_MAPS, BoxCodec
+from rmpe_jax.config import validate
+from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.protocol import boxes_of
 from rmpe_jax.files import write_json
 from rmpe_jax.training.checkpoints import load_variables
-from rmpe_jax.training.config import validate
 from rmpe_jax.training.loop import train
 from rmpe_jax.training.optimizers import build_optimizer
 from rmpe_jax.training.state import build_network, init_state

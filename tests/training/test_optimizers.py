@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from rmpe_jax.training.config import default_config
+from rmpe_jax.config import default_config
 from rmpe_jax.training.optimizers import (
     build_optimizer,
     join_frozen,

@@ -6,11 +6,11 @@ import pytest
 from flax import traverse_util
 from torch_files import save_state
 
+from rmpe_jax.config import default_config, validate
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.torch_names import torch_key
 from rmpe_jax.models.localization import ResNet18Localization
 from rmpe_jax.models.resnet import ResNet
-from rmpe_jax.training.config import default_config, validate
 from rmpe_jax.training.pretrained import load_backbone, load_localization
 
 

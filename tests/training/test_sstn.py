@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from toy import metrics_of, same
 
+from rmpe_jax.config import validate
 from rmpe_jax.errors import UserError
 from rmpe_jax.models.rmpe import RMPE
 from rmpe_jax.skeletons import COCO, UNION
 from rmpe_jax.training.checkpoints import load_variables
-from rmpe_jax.training.config import validate
 from rmpe_jax.training.loop import train
 from rmpe_jax.training.optimizers import build_optimizer
 from rmpe_jax.training.stages import start_from

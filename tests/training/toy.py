@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rmpe_jax import config as training_config
 from rmpe_jax import models
-from rmpe_jax.training import config as training_config
 
 
 class Stem(nn.Module):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from standing_person import standing
 
-from rmpe_jax.data.records import Picture, PoseDataset
+from rmpe_jax.data.readers.records import Picture, PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.protocol import boxes_of
 from rmpe_jax.skeletons import COCO
@@ -109,7 +109,7 @@ def test_real_people(coco_like, tmp_path):
 
 @pytest.fixture
 def coco_like(shared_data):
-    from rmpe_jax.data.coco import read_coco
+    from rmpe_jax.data.readers.coco import read_coco
 
     dataset = read_coco(shared_data / "coco", "val2017")
     boxes = boxes_of(dataset, "gt")

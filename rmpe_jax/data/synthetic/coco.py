@@ -14,7 +14,7 @@ from rmpe_jax import skeletons
 from rmpe_jax.data.synthetic.placement import MAX_PEOPLE
 from rmpe_jax.data.synthetic.scene import SIZE, Scene, scene
 from rmpe_jax.files import replacing, write_json
-from rmpe_jax.geometry import xywh_from_xyxy
+from rmpe_jax.ops.geometry import xywh_from_xyxy
 
 _JPEG_QUALITY = 95
 

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from rmpe_jax.geometry import box_iou, clip_boxes
+from rmpe_jax.ops.geometry import box_iou, clip_boxes
 
 _SMALLEST = 12.0  # pixels: a box that is thinner after clipping is not reported
 

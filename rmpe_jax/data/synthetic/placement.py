@@ -9,7 +9,7 @@ from rmpe_jax.data.synthetic.anatomy import pose_body
 from rmpe_jax.data.synthetic.figure import Figure
 from rmpe_jax.data.synthetic.outfit import sample_outfit
 from rmpe_jax.data.synthetic.sampling import sample_build, sample_pose
-from rmpe_jax.geometry import box_area, box_iou
+from rmpe_jax.ops.geometry import box_area, box_iou
 
 MAX_PEOPLE = 6
 _PEOPLE_SHARES = (0.26, 0.27, 0.21, 0.14, 0.08, 0.04)  # of pictures with 1, 2, ... people

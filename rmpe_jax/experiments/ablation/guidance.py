@@ -18,8 +18,7 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Float
 
-from rmpe_jax import geometry
-from rmpe_jax.codec import Codec
+from rmpe_jax.codecs.poses import Codec
 from rmpe_jax.data.augment import Augmentation
 from rmpe_jax.data.pipeline import train_dataset
 from rmpe_jax.data.sources import open_source
@@ -28,9 +27,10 @@ from rmpe_jax.experiments.ablation.rows import FULL
 from rmpe_jax.experiments.ablation.run import load_ablation
 from rmpe_jax.experiments.ablation.trainings import Training, second_stage
 from rmpe_jax.models.rmpe import stn
+from rmpe_jax.ops import geometry
+from rmpe_jax.ops.spatial_transformer import theta_from_pixels
 from rmpe_jax.pgpg.sample import open_proposals
 from rmpe_jax.skeletons import get_skeleton
-from rmpe_jax.spatial_transformer import theta_from_pixels
 from rmpe_jax.training.checkpoints import load_variables
 from rmpe_jax.training.state import build_network
 

@@ -12,8 +12,8 @@ import sys
 
 import ml_collections
 
-from rmpe_jax.data.datasets import open_dataset
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.coco import coco_ap, coco_content
 from rmpe_jax.evaluation.nms import open_nms, suppressed
@@ -38,7 +38,7 @@ def load_ablation(spec: str) -> ml_collections.ConfigDict:
     Raises:
       UserError: there is no such file, or it cannot be an ablation's.
     """
-    from rmpe_jax.training.config import validate
+    from rmpe_jax.config import validate
 
     config = load_config(spec)
     if "ablation" not in config:

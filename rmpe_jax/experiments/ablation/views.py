@@ -10,12 +10,12 @@ import ml_collections
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rmpe_jax import geometry
-from rmpe_jax.codec import Codec
+from rmpe_jax.codecs.poses import Codec
 from rmpe_jax.data.eval_pipeline import PersonBox, eval_batches
-from rmpe_jax.data.records import PoseDataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.evaluation.protocol import boxes_of
 from rmpe_jax.models.rmpe import stn
+from rmpe_jax.ops import geometry
 from rmpe_jax.training.state import build_network
 from rmpe_jax.visualize.sheets import contact_sheet
 

@@ -1,0 +1,272 @@
+"""What a run can be told, with defaults; files in `configs/` change some of it.
+
+`default_config` is the one list of keys. `validate` looks at a config once, before anything is
+built, and says in one line what is wrong with it.
+"""
+
+import difflib
+import re
+from typing import Any
+
+import ml_collections
+
+from rmpe_jax.codecs.poses import ALIGNMENTS, DECODERS, LOSSES
+from rmpe_jax.errors import UserError
+from rmpe_jax.models import SPPE_NAMES
+from rmpe_jax.models.localization import LOCALIZATION_NAMES
+from rmpe_jax.pgpg.sample import MODES
+from rmpe_jax.skeletons import SKELETONS
+
+TASKS = ("pose", "detection")
+OPTIMIZERS = ("adam", "adamw", "rmsprop")
+SCHEDULES = ("constant", "cosine", "step")
+
+
+def default_config() -> ml_collections.ConfigDict:
+    """All keys. Lists are tuples, which the command line can change."""
+    config = ml_collections.ConfigDict()
+    config.seed = 0
+    config.total_steps = 1000
+    config.batch_size = 32  # of all devices and processes together
+    config.grad_accumulation = 1  # parts that a batch is worked through in, one after the other
+    config.log_every = 50
+    config.checkpoint_every = 500
+    config.evaluate_every = 500  # and at the end; 0: only at the end
+
+    config.model = ml_collections.ConfigDict()
+    config.model.task = "pose"  # or "detection": people's boxes, see docs/detectors.md
+    config.model.name = "tinypose_s"
+    config.model.skeleton = "coco"
+    config.model.input_size = (256, 192)  # height, width
+    config.model.dtype = "float32"  # of the arithmetic; parameters are float32
+    config.model.mean = (0.485, 0.456, 0.406)  # of RGB in 0..1, ImageNet's
+    config.model.std = (0.229, 0.224, 0.225)
+    config.model.backbone_weights = ""  # a .pth file to start from, see docs/interop.md
+    config.model.init_from = ""  # workdir of an earlier stage, whose weights to start from
+
+    config.sstn = ml_collections.ConfigDict()  # the symmetric spatial transformer, docs/sstn.md
+    config.sstn.enabled = False
+    config.sstn.localization = "small"  # or the paper's "resnet18"
+    config.sstn.localization_weights = ""  # torchvision's ResNet-18 to start "resnet18" from
+    config.sstn.localization_factor = 1.0  # on the learning rate of the localisation network
+    config.sstn.parallel = ""  # name of the parallel SPPE's network; empty: none
+    config.sstn.parallel_from = ""  # workdir of its run; empty: model.init_from
+    config.sstn.parallel_weight = 1.0  # of its loss
+    config.sstn.placement_weight = 0.0  # of views' distance from well-placed crops; 0 in the paper
+
+    config.codec = ml_collections.ConfigDict()
+    config.codec.loss = "mse"
+    config.codec.sigma = 2.0  # heatmap pixels
+    config.codec.integer_centre = False
+    config.codec.decode = "dark"
+    config.codec.alignment = "centre"  # of heatmaps with the crop, or AlphaPose's "first_pixel"
+
+    config.data = ml_collections.ConfigDict()
+    config.data.train = ()  # specs such as "coco:FOLDER:SPLIT", see docs/data.md
+    config.data.repeats = ()  # how often each of them comes in an epoch; empty: once
+    config.data.evaluate = ()
+    config.data.detections = ()  # a file for each of train, or "": a detector's soft labels
+    config.data.padding = 1.25
+    config.data.proposals = "none"  # boxes to crop people by: "jitter", "global", "atomic"
+    config.data.pgpg_model = ""  # of rmpe fit-pgpg, for "atomic", see docs/pgpg.md
+    config.data.patch_prob = 0.0  # of a part of the person's box instead
+    config.data.strict = False  # fail on the first picture that cannot be read
+    config.data.num_threads = 2
+    config.data.num_workers = 0  # processes beside the threads
+    config.data.prefetch = 8
+
+    config.augmentation = ml_collections.ConfigDict()
+    config.augmentation.flip_prob = 0.5
+    config.augmentation.rotation_degrees = 40.0
+    config.augmentation.rotation_prob = 0.6
+    config.augmentation.scale = 0.3
+    config.augmentation.translation = 0.0
+    config.augmentation.half_body_prob = 0.0
+    config.augmentation.half_body_min_joints = 9
+    config.augmentation.color_gain = (1.0, 1.0)
+
+    config.detection = ml_collections.ConfigDict()  # of runs whose task it is
+    config.detection.test_size = (320, 320)  # height, width of the pictures that are evaluated
+    config.detection.max_boxes = 64  # people that a picture can have
+    config.detection.bbox_weight = 2.5  # of the boxes' loss, the centres' being 1
+    config.detection.mosaic_prob = 0.5
+    config.detection.scale = (0.6, 2.0)
+    config.detection.stretch = 0.2
+    config.detection.min_visible = 0.3
+
+    config.optim = ml_collections.ConfigDict()
+    config.optim.name = "adam"
+    config.optim.learning_rate = 1e-3
+    config.optim.schedule = "cosine"
+    config.optim.warmup_steps = 0
+    config.optim.milestones = ()  # steps at which the "step" schedule divides the rate by ten
+    config.optim.weight_decay = 0.0  # adamw
+    config.optim.clip_norm = 0.0  # of the gradient; 0: none
+    config.optim.backbone_factor = 1.0  # on the learning rate of the submodule "backbone"
+    config.optim.frozen = ""  # parameters whose path this regular expression finds stay as they are
+    config.optim.ema_decay = 0.0  # of the averaged parameters that are evaluated; 0: none
+    return config.lock()
+
+
+def validate(config: ml_collections.ConfigDict) -> None:
+    """Raises a UserError that names the first key whose value cannot be."""
+    for key in ("batch_size", "grad_accumulation", "log_every", "checkpoint_every"):
+        _require(config[key] >= 1, key, config[key], "at least 1")
+    for key in ("total_steps", "evaluate_every"):
+        _require(config[key] >= 0, key, config[key], "0 or more")
+    _require(0 <= config.seed < 2**32, "seed", config.seed, "0 to 2**32 - 1")
+    _require(
+        config.batch_size % config.grad_accumulation == 0,
+        "grad_accumulation",
+        config.grad_accumulation,
+        f"a divisor of batch_size, {config.batch_size}",
+    )
+    _validate_model(config.model, config.codec)
+    _validate_sstn(config.sstn, config.model)
+    aligned = config.codec.alignment == "centre" or not config.sstn.enabled
+    wanted = "'centre' with sstn.enabled, whose theta is one for crops and heatmaps"
+    _require(aligned, "codec.alignment", config.codec.alignment, wanted)
+    _validate_data(config.data, config.augmentation)
+    _validate_detection(config)
+    _validate_optim(config.optim)
+
+
+def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.ConfigDict) -> None:
+    _known("model.task", model.task, TASKS)
+    _known("model.name", model.name, SPPE_NAMES)
+    if not re.fullmatch(r"unnamed_[1-9]\d*", model.skeleton):  # see get_skeleton
+        _known("model.skeleton", model.skeleton, tuple(SKELETONS))
+    _known("model.dtype", model.dtype, ("float32", "bfloat16"))
+    _known("codec.loss", codec.loss, LOSSES)
+    _known("codec.decode", codec.decode, DECODERS)
+    _known("codec.alignment", codec.alignment, ALIGNMENTS)
+    size = model.input_size
+    wanted = "(height, width), whole numbers from 1"
+    _require(len(size) == 2 and _whole(size), "model.input_size", size, wanted)
+    wanted = "three numbers, for R, G and B"
+    _require(_numbers(model.mean, 3), "model.mean", model.mean, wanted)
+    std = model.std
+    _require(_numbers(std, 3) and min(std) > 0, "model.std", std, f"{wanted}, more than 0")
+    _require(codec.sigma > 0, "codec.sigma", codec.sigma, "more than 0")
+
+
+def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.ConfigDict) -> None:
+    _known("sstn.localization", sstn.localization, LOCALIZATION_NAMES)
+    for key in ("localization_factor", "parallel_weight", "placement_weight"):
+        _require(sstn[key] >= 0, f"sstn.{key}", sstn[key], "0 or more")
+    usable = not sstn.localization_weights or (sstn.enabled and sstn.localization == "resnet18")
+    wanted = "empty, but with sstn.enabled and the localization 'resnet18'"
+    _require(usable, "sstn.localization_weights", sstn.localization_weights, wanted)
+    if not sstn.parallel:
+        return
+    _known("sstn.parallel", sstn.parallel, SPPE_NAMES)
+    _require(sstn.enabled, "sstn.parallel", sstn.parallel, "empty without sstn.enabled")
+    # It never learns, so it must come trained.
+    trained = sstn.parallel_from or (model.init_from and sstn.parallel == model.name)
+    wanted = "the workdir of a run of sstn.parallel; only model.name's own may come by init_from"
+    _require(bool(trained), "sstn.parallel_from", sstn.parallel_from, wanted)
+
+
+def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.ConfigDict) -> None:
+    for key in ("train", "evaluate"):
+        texts = all(isinstance(spec, str) for spec in data[key])
+        _require(texts, f"data.{key}", data[key], "texts such as 'coco:FOLDER:SPLIT'")
+    _require(
+        len(data.repeats) in (0, len(data.train)) and _whole(data.repeats),
+        "data.repeats",
+        data.repeats,
+        "empty, or a whole number from 1 for each of data.train",
+    )
+    _require(data.padding > 0, "data.padding", data.padding, "more than 0")
+    _known("data.proposals", data.proposals, MODES)
+    wanted = "the pgpg.npz that rmpe fit-pgpg writes, for atomic proposals"
+    has_model = data.proposals != "atomic" or bool(data.pgpg_model)
+    _require(has_model, "data.pgpg_model", data.pgpg_model, wanted)
+    _require(0 <= data.patch_prob <= 1, "data.patch_prob", data.patch_prob, "from 0 to 1")
+    for key, least in (("num_threads", 1), ("prefetch", 1), ("num_workers", 0)):
+        _require(data[key] >= least, f"data.{key}", data[key], f"at least {least}")
+    for key in ("flip_prob", "rotation_prob", "half_body_prob"):
+        _require(0 <= augment[key] <= 1, f"augmentation.{key}", augment[key], "from 0 to 1")
+    scale = augment.scale
+    _require(0 <= scale < 1, "augmentation.scale", scale, "at least 0 and less than 1")
+    for key in ("rotation_degrees", "translation"):
+        _require(augment[key] >= 0, f"augmentation.{key}", augment[key], "0 or more")
+    gain = augment.color_gain
+    right = _numbers(gain, 2) and 0 <= gain[0] <= gain[1]
+    _require(right, "augmentation.color_gain", gain, "(low, high)")
+
+
+def _validate_detection(config: ml_collections.ConfigDict) -> None:
+    detection, files = config.detection, config.data.detections
+    _require(
+        len(files) in (0, len(config.data.train)),
+        "data.detections",
+        files,
+        "empty, or a text, which may be empty, for each of data.train",
+    )
+    if config.model.task != "detection":
+        _require(not files, "data.detections", files, "empty without model.task='detection'")
+        return
+    _require(not config.sstn.enabled, "sstn.enabled", True, "False with model.task='detection'")
+    size = detection.test_size
+    wanted = "(height, width), whole numbers from 1"
+    _require(len(size) == 2 and _whole(size), "detection.test_size", size, wanted)
+    _require(detection.max_boxes >= 1, "detection.max_boxes", detection.max_boxes, "at least 1")
+    for key in ("bbox_weight", "stretch"):
+        _require(detection[key] >= 0, f"detection.{key}", detection[key], "0 or more")
+    for key in ("mosaic_prob", "min_visible"):
+        _require(0 <= detection[key] <= 1, f"detection.{key}", detection[key], "from 0 to 1")
+    scale = detection.scale
+    right = _numbers(scale, 2) and 0 < scale[0] <= scale[1]
+    _require(right, "detection.scale", scale, "(low, high), more than 0")
+
+
+def _validate_optim(optim: ml_collections.ConfigDict) -> None:
+    _known("optim.name", optim.name, OPTIMIZERS)
+    _known("optim.schedule", optim.schedule, SCHEDULES)
+    rate = optim.learning_rate
+    _require(rate > 0, "optim.learning_rate", rate, "more than 0")
+    for key in ("warmup_steps", "weight_decay", "clip_norm", "backbone_factor"):
+        _require(optim[key] >= 0, f"optim.{key}", optim[key], "0 or more")
+    _require(
+        optim.weight_decay == 0 or optim.name == "adamw",
+        "optim.weight_decay",
+        optim.weight_decay,
+        f"0 with {optim.name}: only adamw uses it",
+    )
+    steps = optim.milestones
+    right = _whole(steps) and tuple(sorted(steps)) == steps
+    _require(right, "optim.milestones", steps, "steps in ascending order")
+    _require(
+        bool(steps) == (optim.schedule == "step"),
+        "optim.milestones",
+        steps,
+        "empty, unless optim.schedule is 'step', which needs them",
+    )
+    try:
+        re.compile(optim.frozen)
+    except re.error as error:
+        wanted = f"a regular expression ({error})"
+        _require(False, "optim.frozen", optim.frozen, wanted)
+    decay = optim.ema_decay
+    _require(0 <= decay < 1, "optim.ema_decay", decay, "at least 0 and less than 1")
+
+
+def _whole(values: tuple) -> bool:
+    return all(isinstance(value, int) and value >= 1 for value in values)
+
+
+def _numbers(values: tuple, count: int) -> bool:
+    return len(values) == count and all(isinstance(value, int | float) for value in values)
+
+
+def _known(key: str, value: str, choices: tuple[str, ...]) -> None:
+    if value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise UserError(f"config.{key}={value!r} is unknown: {hint}use {', '.join(choices)}")
+
+
+def _require(right: bool, key: str, value: Any, wanted: str) -> None:
+    if not right:
+        raise UserError(f"config.{key}={value!r} cannot be: it must be {wanted}")

@@ -1,0 +1,1 @@
+"""Trained networks on disk: model files and the checkpoints of a run."""

@@ -1,0 +1,1 @@
+"""Pure operations on arrays that everything else is made of."""

@@ -1,0 +1,150 @@
+"""The symmetric spatial transformer: STN, and its inverse, SDTN (Fang et al., RMPE, ICCV 2017).
+
+`theta` (2, 3) maps target to source in normalised coordinates, (x, y) order: -1 and +1 are the
+centres of the first and last pixel, in either raster (torch: align_corners=True). Folded into pixel
+units before anything is sampled, it makes the identity exact to the last bit. Batches: `jax.vmap`.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.scipy.ndimage import map_coordinates
+from jaxtyping import Array, Float
+
+from rmpe_jax.ops import geometry
+
+MIN_DETERMINANT = 1e-6
+
+
+def affine_sample(
+    image: Float[Array, "h w c"],
+    theta: Float[Array, "2 3"],
+    output_size: tuple[int, int],
+) -> Float[Array, "height width c"]:
+    """Samples `image` bilinearly where `theta` points to; eq. 1 of the paper.
+
+    Pull resampling: `theta` takes pixels of the output to pixels of `image`. Each of the four taps
+    that lies outside of `image` counts as 0. Differentiable in `image` and `theta`; where a sample
+    falls on a pixel's centre, the derivative by its position is the right-hand one.
+
+    Args:
+      image: values at pixels.
+      theta: see above; positions are computed in float32, whatever the precision of `image`.
+      output_size: (height, width) of the output.
+    """
+    x, y = _positions(theta, (image.shape[0], image.shape[1]), output_size)
+    sample = partial(map_coordinates, coordinates=(y, x), order=1, mode="constant", cval=0)
+    # Per channel: one call with a third coordinate costs several times as much (docs/sstn.md).
+    return jax.vmap(sample, in_axes=-1, out_axes=-1)(image)
+
+
+def _positions(
+    theta: Float[Array, "2 3"], source_size: tuple[int, int], target_size: tuple[int, int]
+) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
+    """x and y, in pixels of the source, of every pixel of the target."""
+    theta = theta.astype(jnp.promote_types(theta.dtype, jnp.float32))
+    source, target = _half_extent(source_size), _half_extent(target_size)
+    # A side of one pixel has no extent: that pixel is at 0.
+    pixels_per_pixel = source[:, None] / np.where(target > 0, target, 1)
+    linear = theta[:, :2] * jnp.asarray(pixels_per_pixel, theta.dtype)
+    height, width = target_size
+    columns = jnp.arange(width, dtype=theta.dtype) - target[0].item()
+    rows = jnp.arange(height, dtype=theta.dtype)[:, None] - target[1].item()
+    centre = jnp.asarray(source, theta.dtype) * (1 + theta[:, 2])
+    # Sums of float32 products, not a matrix product, which accelerators would round.
+    x = linear[0, 0] * columns + linear[0, 1] * rows + centre[0]
+    y = linear[1, 0] * columns + linear[1, 1] * rows + centre[1]
+    return x, y
+
+
+def _half_extent(size: tuple[int, int]) -> Float[np.ndarray, " 2"]:
+    """Pixels from a raster's centre to that of its last pixel, (x, y)."""
+    return (np.array(size[::-1]) - 1) / 2
+
+
+def invert_theta(theta: Float[Array, "*b 2 3"]) -> Float[Array, "*b 2 3"]:
+    """The inverse warp, gamma, for the SDTN: G = A⁻¹ and g₃ = -G t; eqs. 2 and 3 of the paper.
+
+    A determinant nearer to 0 than `MIN_DETERMINANT` counts as that, with its sign: gamma and its
+    gradient stay finite where there is no inverse.
+    """
+    a, b, c, d = theta[..., 0, 0], theta[..., 0, 1], theta[..., 1, 0], theta[..., 1, 1]
+    det = a * d - b * c
+    smallest = jnp.where(det < 0, -MIN_DETERMINANT, MIN_DETERMINANT).astype(det.dtype)
+    det = jnp.where(jnp.abs(det) < MIN_DETERMINANT, smallest, det)
+    x, y = theta[..., 0, 2], theta[..., 1, 2]
+    rows = (d, -b, b * y - d * x), (-c, a, c * x - a * y)
+    return jnp.stack([jnp.stack(row, -1) for row in rows], -2) / det[..., None, None]
+
+
+def theta_on_raster(
+    theta: Float[Array, "*b 2 3"], size: tuple[int, int], new_size: tuple[int, int]
+) -> Float[Array, "*b 2 3"]:
+    """The same warp for a finer or coarser raster of the same area, such as heatmaps of a crop.
+
+    Rasters of one area share their outer edges (`geometry.heatmap_from_crop`), so the centres of
+    their first pixels, where normalised coordinates begin, lie apart. The paper's code uses theta
+    unchanged, which moves 64x64 heatmaps by 1.2 % of the translation.
+
+    Args:
+      theta: a warp of rasters of `size`, onto themselves.
+      size: (height, width).
+      new_size: likewise, of the raster that is to be warped; two pixels or more.
+    """
+    old, new = np.array(size[::-1]), np.array(new_size[::-1])
+    # An area's edge is size / (size - 1) from its centre in normalised coordinates.
+    scale = (old - 1) / old * new / (new - 1)
+    factor = np.concatenate([scale[:, None] / scale, scale[:, None]], 1)
+    return theta * jnp.asarray(factor, theta.dtype)
+
+
+def theta_from_pixels(
+    affine: Float[Array, "*b 2 3"],
+    size: tuple[int, int],
+    source_size: tuple[int, int] | None = None,
+) -> Float[Array, "*b 2 3"]:
+    """Theta of an affine between pixels of two rasters, target to source.
+
+    Args:
+      affine: source_from_target.
+      size: (height, width) of the target.
+      source_size: of the source, two pixels or more; by default the target's.
+    """
+    target = jnp.asarray(_half_extent(size), affine.dtype)
+    source = jnp.asarray(_half_extent(source_size or size), affine.dtype)[:, None]
+    linear = affine[..., :2] * target / source
+    offset = linear.sum(-1, keepdims=True) + affine[..., 2:] / source - 1
+    return jnp.concatenate([linear, offset], -1)
+
+
+def placement_error(
+    theta: Float[Array, "b 2 3"], centred_from_crop: Float[Array, "b 2 3"], size: tuple[int, int]
+) -> Float[Array, ""]:
+    """How far the STN's views are from the well-placed crops; 0.1 is a tenth of half a side.
+
+    The distance of corners of one from those of the other, in normalised coordinates of the crop,
+    averaged over corners and batch.
+    """
+    wanted = theta_from_pixels(geometry.invert(centred_from_crop), size)
+    corners = jnp.array([[-1, -1], [1, -1], [-1, 1], [1, 1]], theta.dtype)
+    squares = (geometry.transform_points(theta - wanted, corners) ** 2).sum(-1)
+    # As a loss it must have a gradient where nothing is wrong, too.
+    return jnp.sqrt(squares + 1e-12).mean()
+
+
+def theta_size(theta: Float[Array, "b 2 3"]) -> dict[str, Float[Array, ""]]:
+    """How far thetas are from the identity, means over the batch, for the log.
+
+    `theta_change` is the mean of |theta - identity| over its six numbers, `theta_translation` the
+    length of the translation in half sides of the crop, and `theta_scale` the length scale of the
+    linear part: below 1 the view is magnified.
+    """
+    identity = jnp.eye(2, 3, dtype=theta.dtype)
+    determinant = theta[:, 0, 0] * theta[:, 1, 1] - theta[:, 0, 1] * theta[:, 1, 0]
+    return {
+        "theta_change": jnp.abs(theta - identity).mean(),
+        "theta_translation": jnp.linalg.norm(theta[:, :, 2], axis=-1).mean(),
+        "theta_scale": jnp.sqrt(jnp.abs(determinant)).mean(),
+    }

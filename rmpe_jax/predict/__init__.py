@@ -1,0 +1,1 @@
+"""`rmpe predict`: from files to files."""

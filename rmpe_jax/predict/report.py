@@ -1,0 +1,196 @@
+"""A page to look at what was found: pictures with the poses drawn over them, in any browser.
+
+One HTML file with everything in it, which asks nothing of the network. It grows by a picture at a
+time and is a valid page after each of them, for nothing that is open there needs an end tag.
+"""
+
+import base64
+import html
+import json
+import os
+import pathlib
+import string
+from typing import Self
+
+import cv2
+import numpy as np
+from jaxtyping import Float, UInt8
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.files import not_writable
+from rmpe_jax.ops import geometry
+from rmpe_jax.predict.formats import PicturePoses, joint_rows
+from rmpe_jax.skeletons import Skeleton
+from rmpe_jax.visualize.poses import BOX, SIDES, extent, line_width, side_of
+
+_PAGE = pathlib.Path(__file__).with_name("report.html")
+_JPEG_QUALITY = 82
+_ERRORS = "backslashreplace"  # names of files need not be text; what is none becomes an escape
+
+
+class Report:
+    """The page as a file that pictures are added to; a context manager."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike,
+        skeleton: Skeleton,
+        title: str = "Poses",
+        max_side: int = 960,
+        threshold: float = 0.3,
+        resume: bool = False,
+    ) -> None:
+        """Begin the file, or go on with it.
+
+        Args:
+          max_side: larger pictures are reduced to this many pixels.
+          threshold: joints of a smaller score, and their limbs, are not drawn; the list of scores
+            has all of them.
+          resume: keep the pictures of a file that is there.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        self._path, self._skeleton = pathlib.Path(path), skeleton
+        self._max_side, self._threshold = max_side, threshold
+        self._earlier: set[bytes] = set()
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            if resume and self._path.exists():
+                self._earlier = _cut_half_article(self._path)
+            mode = "a" if self._earlier else "w"
+            self._file = open(path, mode, encoding="utf-8", errors=_ERRORS)  # noqa: SIM115
+        except OSError as error:
+            raise not_writable(path, error) from None
+        if not self._earlier:
+            self._write(_head(title, skeleton, threshold))
+
+    def has(self, name: str) -> bool:
+        """Whether a picture of this name was in the file that was gone on with."""
+        return _heading(name).encode(errors=_ERRORS) in self._earlier
+
+    def add(self, image: UInt8[np.ndarray, "h w 3"], picture: PicturePoses) -> None:
+        """Append a picture (RGB) and its people, and hand them to the system before returning.
+
+        Raises:
+          UserError: the disk does not take it, or a person's score or box is not finite.
+        """
+        height, width = picture.size
+        if not all(np.isfinite(column).all() for column in picture.poses[2:]):
+            raise UserError(f"{self._path} lacks {picture.name}: a result is not a finite number")
+        # Large people first, so that one in front of them is on top of them for the pointer too.
+        people = (-geometry.box_area(picture.poses.bboxes)).argsort()
+        drawn = [_person(picture, i, self._skeleton, self._threshold) for i in people]
+        self._write(
+            f"<article>\n{_heading(picture.name)}"
+            f'<figure style="--ratio:{width}/{height}">'
+            f'<img alt="" src="{_data_uri(image, self._max_side)}">\n'
+            # Pixel centres are at integers: the picture begins half a pixel before the first.
+            f'<svg viewBox="-0.5 -0.5 {width} {height}">\n{"".join(drawn)}</svg></figure>\n'
+            "</article>\n"
+        )
+
+    def _write(self, text: str) -> None:
+        try:
+            self._file.write(text)
+            self._file.flush()
+        except OSError as error:
+            raise not_writable(self._path, error) from None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+
+def _heading(name: str) -> str:
+    return f"<h2>{html.escape(name)}</h2><p></p>\n"
+
+
+def _cut_half_article(path: pathlib.Path) -> set[bytes]:
+    """The headings of a page's whole articles; what a kill left of another is cut off."""
+    headings, heading, end = set(), b"", 0
+    with open(path, "rb+") as file:
+        position = 0
+        for line in file:
+            position += len(line)
+            if line.startswith(b"<h2>"):
+                heading = line
+            elif line == b"</article>\n":
+                headings.add(heading)
+                end = position
+        if headings:
+            file.truncate(end)
+    return headings
+
+
+def _head(title: str, skeleton: Skeleton, threshold: float) -> str:
+    colors = {**SIDES, "box": BOX}
+    # In a script a name could close it.
+    joints = json.dumps([joint.replace("_", " ") for joint in skeleton.joints])
+    return string.Template(_PAGE.read_text(encoding="utf-8")).substitute(
+        title=html.escape(title),
+        colors=" ".join(f"--{name}: rgb{value};" for name, value in colors.items()),
+        joints=joints.replace("<", "\\u003c"),
+        sides=json.dumps([side_of(joint) for joint in skeleton.joints]),
+        threshold=json.dumps(threshold),
+    )
+
+
+def _person(picture: PicturePoses, i: int, skeleton: Skeleton, threshold: float) -> str:
+    """One person as a group of SVG, in image pixels."""
+    poses = picture.poses
+    joints = joint_rows(poses)[i]
+    shown = joints[:, 2] >= threshold
+    width = line_width(extent(joints[shown, :2]), picture.size)
+    # Boxes count from the edge of the first pixel, joints and the drawing from its centre.
+    x, y, right, bottom = (float(v) - 0.5 for v in poses.bboxes[i])
+    score, box_score = float(poses.scores[i]), float(poses.bbox_scores[i])
+    return (
+        f'<g class="person" tabindex="0" role="img" data-score="{score:.4f}" '
+        f'data-box="{box_score:.4f}" data-joints="{" ".join(f"{s:.4g}" for s in joints[:, 2])}" '
+        f'aria-label="person, score {score:.2f}" style="--w:{width:.2f}">'
+        f'<rect class="box" x="{x:.1f}" y="{y:.1f}" width="{right - x:.1f}" '
+        f'height="{bottom - y:.1f}"/>'
+        f'<g class="limbs">{_limbs(joints, shown, skeleton)}</g>'
+        f'<g class="joints">{_dots(joints, shown, skeleton, width)}</g></g>\n'
+    )
+
+
+def _limbs(joints: Float[np.ndarray, "k 3"], shown: np.ndarray, skeleton: Skeleton) -> str:
+    """Lines, fainter the less they score, over a dark one that sets them off from the picture."""
+    limbs = [(a, b) for a, b in skeleton.limb_indices.tolist() if shown[a] and shown[b]]
+    xy = [f"{x:.1f} {y:.1f}" for x, y, _ in joints]
+    lines = [f"M{xy[a]}L{xy[b]}" for a, b in limbs]
+    return f'<path class="under" d="{"".join(lines)}"/>' + "".join(
+        f'<path class="{side_of(skeleton.joints[a], skeleton.joints[b])}" '
+        f'opacity="{_opacity(min(joints[a, 2], joints[b, 2]))}" d="{line}"/>'
+        for (a, b), line in zip(limbs, lines, strict=True)
+    )
+
+
+def _dots(
+    joints: Float[np.ndarray, "k 3"], shown: np.ndarray, skeleton: Skeleton, width: float
+) -> str:
+    return "".join(
+        f'<circle class="{side_of(skeleton.joints[j])}" data-joint="{j}" cx="{x:.1f}" cy="{y:.1f}" '
+        f'r="{width * (0.8 if j in skeleton.limb_indices else 0.3):.2f}" '
+        f'opacity="{_opacity(score)}"/>'
+        for j, (x, y, score) in enumerate(joints)
+        if shown[j]
+    )
+
+
+def _opacity(score: float) -> str:
+    return f"{0.35 + 0.65 * min(max(score, 0), 1):.2f}"
+
+
+def _data_uri(image: UInt8[np.ndarray, "h w 3"], max_side: int) -> str:
+    scale = max_side / max(image.shape[:2])
+    if scale < 1:
+        height, width = (max(1, round(side * scale)) for side in image.shape[:2])
+        image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
+    quality = (cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY)
+    _, encoded = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), quality)
+    return "data:image/jpeg;base64," + base64.b64encode(encoded.tobytes()).decode("ascii")

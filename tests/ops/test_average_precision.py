@@ -1,0 +1,159 @@
+"""OKS average precision on arrays against pycocotools, rule by rule and on real pictures."""
+
+import contextlib
+import io
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from noisy_poses import noisy_results
+from pycocotools.coco import COCO as PyCoco
+from pycocotools.cocoeval import COCOeval
+
+from rmpe_jax.evaluation.arrays import detection_arrays, ground_truth_arrays
+from rmpe_jax.ops.average_precision import COCO_SIZES, _people_for_recall, average_precision
+from rmpe_jax.skeletons import COCO
+
+SIZES = (*COCO_SIZES, (0.0, 32.0**2), (5000.0, 40000.0))
+K = 17
+
+
+def random_set(seed, num_pictures=25):
+    """Pictures with crowds, people to ignore, twins, ties of score, and too many poses."""
+    rng = np.random.default_rng(seed)
+    people, results = [], []
+    for image_id in range(num_pictures):
+        # The first has most of both, so that all seeds have one shape.
+        num_people = 12 if image_id == 0 else rng.integers(0, 7)
+        first = len(people)
+        for _ in range(num_people):
+            people.append(_person(rng, image_id, len(people) + 1))
+            if rng.uniform() < 0.1:  # a twin: equal OKS with every pose
+                people[-1] |= {"keypoints": people[-2]["keypoints"]} if len(people) > 1 else {}
+        num_poses = 30 if image_id == 0 else rng.integers(0, 12)
+        for _ in range(num_poses if num_people else rng.integers(0, 3)):
+            near = people[rng.integers(first, len(people))] if num_people else _person(rng, 0, 0)
+            results.append(_result(rng, image_id, near))
+    images = [{"id": i} for i in range(num_pictures)]
+    return {"images": images, "annotations": people, "categories": [{"id": 1}]}, results
+
+
+def _person(rng, image_id, annotation_id):
+    x, y = rng.uniform(0, 400, 2)
+    w, h = np.exp(rng.uniform(np.log(15), np.log(300), 2))
+    visibility = rng.integers(0, 3, K) * (rng.uniform() > 0.2)
+    joints = np.c_[rng.uniform([x, y], [x + w, y + h], (K, 2)), visibility]
+    return {
+        "id": annotation_id,
+        "image_id": image_id,
+        "category_id": 1,
+        "bbox": [x, y, w, h],
+        "area": 0.6 * w * h,
+        "iscrowd": int(rng.uniform() < 0.15),
+        "keypoints": joints.ravel().tolist(),
+        "num_keypoints": int((visibility > 0).sum()),
+    }
+
+
+def _result(rng, image_id, person):
+    joints = np.reshape(person["keypoints"], (K, 3)).copy()
+    # Some are exact, so that OKS is 1 and several poses tie.
+    noise = 0.1 * np.sqrt(person["area"]) * rng.choice([0, rng.exponential()], p=[0.2, 0.8])
+    joints[:, :2] += rng.normal(0, noise, (K, 2))
+    return {
+        "image_id": image_id,
+        "category_id": 1,
+        "keypoints": joints.ravel().tolist(),
+        "bbox": person["bbox"],
+        "score": float(rng.choice([0.1, 0.5, 0.9, rng.uniform()])),
+    }
+
+
+def pycocotools(ground_truth, results, sizes):
+    """AP and recall (sizes, thresholds)."""
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = PyCoco()
+        coco.dataset = ground_truth
+        coco.createIndex()
+        evaluation = COCOeval(coco, coco.loadRes([dict(r) for r in results]), "keypoints")
+        evaluation.params.areaRng = [list(size) for size in sizes]
+        evaluation.params.areaRngLbl = [str(size) for size in sizes]
+        evaluation.evaluate()
+        evaluation.accumulate()
+    precision, recall = evaluation.eval["precision"], evaluation.eval["recall"]
+    return precision[:, :, 0, :, 0].mean(1).T, recall[:, 0, :, 0].T
+
+
+def arrays(ground_truth, results):
+    image_ids = sorted(image["id"] for image in ground_truth["images"])
+    found = detection_arrays(results, K, image_ids), ground_truth_arrays(ground_truth, K, image_ids)
+    return jax.tree.map(jnp.asarray, found)
+
+
+@jax.jit
+def jitted(detections, ground_truth):
+    return average_precision(detections, ground_truth, COCO.sigmas, SIZES)
+
+
+def test_equals_pycocotools_and_maps_over_sets():
+    sets = [random_set(seed) for seed in range(16)]
+    stacked = jax.tree.map(lambda *v: jnp.stack(v), *(arrays(*s) for s in sets))
+    found = jax.jit(jax.vmap(jitted))(*stacked)
+    for i, (ground_truth, results) in enumerate(sets):
+        precision, recall = pycocotools(ground_truth, results, SIZES)
+        assert 0.02 < precision.mean() < 0.98
+        np.testing.assert_allclose(found.precision[i], precision, atol=1e-6, rtol=0)
+        np.testing.assert_allclose(found.recall[i], recall, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("detector", ["centernet", "fastestdet"])
+def test_equals_pycocotools_on_real_pictures(shared_data, detector):
+    folder = shared_data / "coco"
+    path = folder / "annotations/person_keypoints_val2017.json"
+    ground_truth = json.loads(path.read_text())
+    path = folder / f"detections/person_detections_val2017_{detector}.json"
+    results = noisy_results(ground_truth, json.loads(path.read_text()), seed=0)
+    for result in results:
+        result["score"] = round(result["score"], 2)  # many ties, also across pictures
+    found = jitted(*arrays(ground_truth, results))
+    precision, recall = pycocotools(ground_truth, results, SIZES)
+    assert 0.2 < precision[0].mean() < 0.9
+    np.testing.assert_allclose(found.precision, precision, atol=1e-6, rtol=0)
+    np.testing.assert_allclose(found.recall, recall, atol=1e-6, rtol=0)
+
+
+def test_padding_may_be_anything():
+    detections, ground_truth = arrays(*random_set(3))
+
+    def spoiled(values, valid):
+        if not jnp.issubdtype(values.dtype, jnp.floating):
+            return values
+        return jnp.where(valid.reshape(valid.shape + (1,) * (values.ndim - 2)), values, jnp.nan)
+
+    dirty = [
+        jax.tree.map(lambda v, valid=part.valid: spoiled(v, valid), part)
+        for part in (detections, ground_truth)
+    ]
+    for clean, again in zip(jitted(detections, ground_truth), jitted(*dirty), strict=True):
+        np.testing.assert_array_equal(clean, again)
+
+
+def test_nothing_found_is_zero_and_nobody_to_find_is_minus_one():
+    detections, ground_truth = arrays(*random_set(4))
+    empty = detections._replace(valid=jnp.zeros_like(detections.valid))
+    for value in jitted(empty, ground_truth):
+        assert (value == 0).all()
+    nobody = ground_truth._replace(ignore=jnp.ones_like(ground_truth.ignore))
+    for value in jitted(detections, nobody):
+        assert (value == -1).all()
+
+
+def test_recalls_are_reached_as_in_float64():
+    counts = np.arange(1, 1500)
+    needed = np.asarray(_people_for_recall(jnp.asarray(counts)))
+    recalls = np.linspace(0.0, 1.00, int(np.round((1.00 - 0.0) / 0.01)) + 1, endpoint=True)
+    for count, row in zip(counts, needed, strict=True):
+        reached = np.searchsorted(np.arange(count + 1) / count, recalls, side="left")
+        np.testing.assert_array_equal(row, reached)

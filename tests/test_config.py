@@ -1,0 +1,128 @@
+import pathlib
+import runpy
+
+import numpy as np
+import pytest
+
+from rmpe_jax.config import default_config, validate
+from rmpe_jax.errors import UserError
+
+CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
+
+
+@pytest.fixture
+def config():
+    return default_config()
+
+
+def test_the_defaults_are_valid(config):
+    validate(config)
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_file_of_configs_is_valid(path):
+    validate(runpy.run_path(str(path))["get_config"]())
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("model.name", "fastpose_res5O", "did you mean 'fastpose_res50'"),
+        ("model.name", "vgg", "use fastpose_res18"),
+        ("model.skeleton", "cocoo", "did you mean 'coco'"),
+        ("model.dtype", "float16", "bfloat16"),
+        ("codec.loss", "mae", "did you mean 'mse'"),
+        ("codec.decode", "darkk", "did you mean 'dark'"),
+        ("codec.alignment", "first", "use centre, first_pixel"),
+        ("model.skeleton", "unnamed_0", "is unknown: use coco"),
+        ("optim.name", "sgd", "use adam, adamw, rmsprop"),
+        ("optim.schedule", "cosin", "did you mean 'cosine'"),
+        ("batch_size", 0, "at least 1"),
+        ("grad_accumulation", 0, "at least 1"),
+        ("grad_accumulation", 3, "a divisor of batch_size, 32"),
+        ("log_every", 0, "at least 1"),
+        ("checkpoint_every", -1, "at least 1"),
+        ("total_steps", -1, "0 or more"),
+        ("evaluate_every", -1, "0 or more"),
+        ("seed", -1, "2**32 - 1"),
+        ("seed", 2**32, "2**32 - 1"),
+        ("model.input_size", (256,), "(height, width)"),
+        ("model.input_size", (256, 192, 3), "(height, width)"),
+        ("model.input_size", (256, 0), "(height, width)"),
+        ("model.input_size", (256.0, 192.0), "whole numbers"),
+        ("model.input_size", ("a", "b"), "whole numbers"),
+        ("model.mean", (0.5, 0.5), "three numbers"),
+        ("model.std", (0.5, 0.5, 0.5, 0.5), "three numbers"),
+        ("model.std", (0.5, 0.0, 0.5), "more than 0"),
+        ("model.mean", ("r", "g", "b"), "three numbers"),
+        ("data.proposals", "jiter", "did you mean 'jitter'"),
+        ("data.patch_prob", 1.5, "from 0 to 1"),
+        ("codec.sigma", 0.0, "more than 0"),
+        ("codec.sigma", np.nan, "more than 0"),
+        ("data.train", (1, 2), "coco:FOLDER:SPLIT"),
+        ("data.repeats", (2,), "for each of data.train"),
+        ("data.padding", 0.0, "more than 0"),
+        ("data.num_threads", 0, "at least 1"),
+        ("data.num_workers", -1, "at least 0"),
+        ("data.prefetch", 0, "at least 1"),
+        ("augmentation.flip_prob", 1.5, "from 0 to 1"),
+        ("augmentation.scale", 1.0, "less than 1"),
+        ("augmentation.rotation_degrees", -1.0, "0 or more"),
+        ("augmentation.color_gain", (1.2, 0.8), "(low, high)"),
+        ("augmentation.color_gain", (1.0,), "(low, high)"),
+        ("optim.learning_rate", 0.0, "more than 0"),
+        ("optim.learning_rate", np.nan, "more than 0"),
+        ("optim.warmup_steps", -1, "0 or more"),
+        ("optim.clip_norm", -1.0, "0 or more"),
+        ("optim.weight_decay", 0.1, "only adamw uses it"),
+        ("optim.milestones", (10, 20), "empty, unless optim.schedule is 'step'"),
+        ("optim.milestones", (20, 10), "ascending"),
+        ("optim.frozen", "backbone/(", "a regular expression"),
+        ("optim.ema_decay", 1.0, "less than 1"),
+    ],
+)
+def test_a_value_that_cannot_be_gets_one_line_that_names_it(config, key, value, says):
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError) as error:
+        validate(config)
+    line = str(error.value)
+    assert f"config.{key}=" in line
+    assert repr(value) in line
+    assert says in line
+    assert "\n" not in line
+
+
+@pytest.mark.parametrize("repeats", [(1,), (1, 2, 3), (1, 0), (1.5, 1)])
+def test_repeats_fit_the_data_sets(config, repeats):
+    config.data.train = ("coco:a", "coco:b")
+    config.data.repeats = repeats
+    with pytest.raises(UserError, match=r"data\.repeats"):
+        validate(config)
+    config.data.repeats = (3, 1)
+    validate(config)
+
+
+def test_atomic_proposals_need_a_model(config):
+    config.data.proposals = "atomic"
+    with pytest.raises(UserError, match=r"config\.data\.pgpg_model='' cannot be.*fit-pgpg"):
+        validate(config)
+    config.data.pgpg_model = "pgpg.npz"
+    validate(config)
+
+
+def test_the_step_schedule_needs_milestones(config):
+    config.optim.schedule = "step"
+    with pytest.raises(UserError, match="milestones"):
+        validate(config)
+    config.optim.milestones = (90, 120)
+    validate(config)
+
+
+def test_a_misspelt_key_is_an_error_with_a_hint(config):
+    with pytest.raises(AttributeError, match="learning_rate"):
+        config.optim.learning_rat = 1.0
+
+
+def test_a_value_of_another_type_is_an_error(config):
+    with pytest.raises(TypeError):
+        config.batch_size = "many"
