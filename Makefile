@@ -1,4 +1,5 @@
-# make install | demo | test | test-slow | lint | bench | clean; `make` alone lists them.
+# make install | demo | test | test-slow | lint | docs | tutorials | bench | clean; `make` alone
+# lists them.
 # Everything runs in .venv beside this file; each target makes what it needs.
 
 PYTHON ?= python3
@@ -54,6 +55,14 @@ lint: .venv/.installed-dev  ## check style, format and types
 	.venv/bin/ruff format --check .
 	.venv/bin/pyrefly check
 
+.PHONY: docs
+docs: .venv/.installed-docs  ## build the documentation site into site/; every warning is an error
+	NO_MKDOCS_2_WARNING=1 .venv/bin/mkdocs build --strict
+
+.PHONY: tutorials
+tutorials: .venv/.installed-docs  ## run the notebooks of docs/tutorials and save their outputs
+	.venv/bin/jupyter execute --inplace docs/tutorials/*.ipynb
+
 .PHONY: bench
 bench: install  ## measure speed, as JSON lines; DATA=coco:FOLDER:SPLIT adds the loader
 	@set -e; for file in $(filter-out benchmarks/loader.py,$(wildcard benchmarks/*.py)); do \
@@ -64,7 +73,7 @@ endif
 
 .PHONY: clean
 clean:  ## remove caches and build outputs; .venv, demo/ and runs/ stay
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	rm -rf build dist site *.egg-info .pytest_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 .venv/.installed: pyproject.toml
@@ -74,6 +83,10 @@ clean:  ## remove caches and build outputs; .venv, demo/ and runs/ stay
 	@echo "installing into .venv (1.3 GB, a minute or more)"
 	@$(MAKE_VENV)
 	$(call install_with,test)
+
+.venv/.installed-docs: .venv/.installed
+	@echo "installing what the documentation needs"
+	$(call install_with,docs)
 
 .venv/.installed-dev: .venv/.installed
 	@echo "installing what lint needs"

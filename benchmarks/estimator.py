@@ -17,11 +17,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmpe_jax.config import default_config
+from rmpe_jax.config import default_config, model_spec, parse_config
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.model_io.pose_model import PoseModel
 from rmpe_jax.models.folding import fold_batch_norm
-from rmpe_jax.training.state import build_network
+from rmpe_jax.models.spec import require_pose
 
 SIZE = (256, 192)
 # Peak FLOP/s of dense bfloat16 products, by the maker's data sheets.
@@ -55,11 +55,12 @@ def random_model(dtype: str) -> PoseModel:
     """FastPose-50 with random weights."""
     config = default_config()
     config.model.name, config.model.input_size, config.model.dtype = "fastpose_res50", SIZE, dtype
-    network, _ = build_network(config)
+    spec = require_pose(model_spec(parse_config(config)))
+    network, _ = spec.build()
     rng = np.random.default_rng(0)
     shapes = jax.eval_shape(network.init, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
     variables = jax.tree.map(lambda leaf: 0.01 * rng.random(leaf.shape, np.float32), dict(shapes))
-    return PoseModel(config, variables)
+    return PoseModel(spec, variables)
 
 
 def torch_network(crops: np.ndarray) -> Callable[[], object] | None:

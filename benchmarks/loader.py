@@ -1,12 +1,12 @@
-"""How fast training crops are made: read, decode, augment, crop, batch, through the real pipeline.
+"""Speed of the training pipeline: read, decode, augment, crop and batch.
 
     python benchmarks/loader.py --data coco:FOLDER:SPLIT
 
-prints a JSON line for each way of running it: `samples_per_s` as the training loop would get them
-with nothing else to do, and `samples_per_cpu_s`, which a busy machine disturbs less: times the
-number of cores it is about what a machine of its own would reach. Files that fit into memory are
-read from there. For scale: AlphaPose's own loader made 171 samples/s in one process on a machine of
-this kind (2 cores, 256x192).
+prints one JSON line for each setting of threads and workers. `samples_per_s` is what a training
+loop would get if it did nothing else. `samples_per_cpu_s` depends less on other load; times the
+number of cores, it is about the speed of an otherwise idle machine. Files are read from the page
+cache if they fit into memory. For comparison: AlphaPose's own loader reached 171 samples/s in one
+process on a similar machine (2 cores, 256x192).
 """
 
 import argparse
@@ -22,18 +22,19 @@ from rmpe_jax.data import pipeline
 from rmpe_jax.data.augment import Augmentation
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.skeletons import COCO
 
-WAYS = (
+SETTINGS = (
     {"num_threads": 1},
     {"num_threads": 2},
     *({"num_threads": 1, "num_workers": w} for w in (1, 2)),
 )
 
 
-def measure(dataset, batch_size: int, seconds: float, **way: int) -> dict[str, float]:
-    """Samples per second, and per second of processor time, once the buffers are in balance."""
-    with contextlib.closing(pipeline.iterate(dataset, **way, prefetch=4)) as batches:
+def measure(dataset, batch_size: int, seconds: float, **setting: int) -> dict[str, float]:
+    """Samples per second and per second of CPU time, once the buffers are in a steady state."""
+    with contextlib.closing(pipeline.iterate(dataset, **setting, prefetch=4)) as batches:
         for _ in range(12):
             next(batches)
         start, cpu_start, count = time.monotonic(), cpu_seconds(), 0
@@ -45,7 +46,7 @@ def measure(dataset, batch_size: int, seconds: float, **way: int) -> dict[str, f
 
 
 def cpu_seconds() -> float:
-    """Processor time so far of this process and its workers (which needs Linux's /proc)."""
+    """CPU time used so far by this process and its workers (reads Linux's /proc)."""
     ticks = 0
     for child in multiprocessing.active_children():
         fields = pathlib.Path(f"/proc/{child.pid}/stat").read_text().rpartition(")")[2].split()
@@ -58,22 +59,21 @@ def main() -> None:
     parser.add_argument("--data", default="coco:../shared/data/coco:train2017")
     parser.add_argument("--input_size", type=int, nargs=2, default=(256, 192))
     parser.add_argument("--batch_size", type=int, default=32)
-    parser.add_argument("--seconds", type=float, default=10, help="for each way of running")
+    parser.add_argument("--seconds", type=float, default=10, help="for each setting")
     args = parser.parse_args()
     source = open_source((args.data,), COCO)
     dataset = pipeline.train_dataset(
         source,
         skeleton=COCO,
-        input_size=tuple(args.input_size),
+        crop=CropSpec(tuple(args.input_size)),
         augmentation=Augmentation(half_body_prob=0.3, color_gain=(0.6, 1.4)),
-        padding=1.25,
         batch_size=args.batch_size,
         seed=0,
     )
-    for way in WAYS:
-        setting = {"benchmark": "loader", **vars(args), "people": len(source), **way}
-        result = measure(dataset, args.batch_size, args.seconds, **way)
-        print(json.dumps(setting | result), flush=True)
+    for setting in SETTINGS:
+        inputs = {"benchmark": "loader", **vars(args), "people": len(source), **setting}
+        result = measure(dataset, args.batch_size, args.seconds, **setting)
+        print(json.dumps(inputs | result), flush=True)
 
 
 if __name__ == "__main__":

@@ -19,14 +19,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from rmpe_jax.ops.average_precision import GroundTruth
-from rmpe_jax.pose_nms import PoseNmsParams, Proposals, pose_nms_batch
+from rmpe_jax.pose_nms import PoseCandidates, PoseNmsParams, pose_nms_batch
 from rmpe_jax.pose_nms.fit import evaluate_params, oks_ap
 from rmpe_jax.skeletons import COCO
 
 PEOPLE = 8  # a picture
 
 
-def scenes(num_pictures: int, n: int, seed: int = 0) -> tuple[Proposals, GroundTruth]:
+def scenes(num_pictures: int, n: int, seed: int = 0) -> tuple[PoseCandidates, GroundTruth]:
     """Pictures of eight people, and n proposals on each picture, some of one person."""
     rng = np.random.default_rng(seed)
     k, pictures = COCO.num_keypoints, np.arange(num_pictures)[:, None]
@@ -43,7 +43,7 @@ def scenes(num_pictures: int, n: int, seed: int = 0) -> tuple[Proposals, GroundT
     found = keypoints, scores, boxes[pictures, owner], scores.mean(-1), everywhere
     visibility = np.full(people.shape[:3], 2)
     truth = people, visibility, boxes, size[..., 0, 0] ** 2, nobody, nobody, ~nobody
-    arrays = jax.tree.map(jnp.asarray, (Proposals(*found), GroundTruth(*truth)))
+    arrays = jax.tree.map(jnp.asarray, (PoseCandidates(*found), GroundTruth(*truth)))
     return arrays
 
 
@@ -90,7 +90,7 @@ def measure_pictures(num_pictures: int, n: int, repeats: int) -> None:
             say_numpy(proposals, pose_nms_batch(proposals, params).keep, params, result["seconds"])
 
 
-def say_numpy(proposals: Proposals, keep, params: PoseNmsParams, batch_seconds: float) -> None:
+def say_numpy(proposals: PoseCandidates, keep, params: PoseNmsParams, batch_seconds: float) -> None:
     """NumPy's time for a picture beside ours, once both are seen to agree."""
     pictures = [[np.asarray(column[i]) for column in proposals[:4]] for i in range(30)]
     start = time.perf_counter()

@@ -38,7 +38,7 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
 
     config.codec.loss = "mse"
     config.codec.sigma = 1.75
-    config.codec.integer_centre = True
+    config.codec.integer_center = True
     config.codec.decode = "quarter"
 
     config.data.train = (f"mpii:{folder}/mpii:train",)

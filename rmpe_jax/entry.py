@@ -1,27 +1,46 @@
-"""What `train.py` and `eval.py` share: flags that fail in one line, errors that do too."""
+"""What `rmpe train` and `rmpe eval` share: flags and errors that end in one line."""
 
+import functools
 import logging
 import os
 import pathlib
 import re
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
-from absl import flags
+from absl import app, flags
 
+from rmpe_jax.config import renamed
 from rmpe_jax.errors import UserError
 
 
-def parse_flags(argv: Sequence[str]) -> list[str]:
+def run_app(main: Callable[[], None], module: str) -> NoReturn:
+    """Runs a command whose flags are absl's, and ends the program.
+
+    Args:
+      main: called once the flags are parsed.
+      module: name of the module whose docstring and flags `--help` prints.
+    """
+    parse = functools.partial(parse_flags, module=module)
+    app.run(lambda _: run(main), flags_parser=parse)
+    raise AssertionError  # `app.run` does not return
+
+
+def parse_flags(argv: Sequence[str], module: str = "") -> list[str]:
     """Parses absl flags; a wrong flag or config key ends the program with one line.
 
-    For `absl.app.run(main, flags_parser=parse_flags)`.
+    `--flip-test` and `--flip_test` are the same flag. Old names of config keys are replaced.
     """
+    if {"--help", "-h", "-help", "--helpshort"} & set(argv[1:]):
+        print(f"{sys.modules[module].__doc__}\n{flags.FLAGS.module_help(module)}")
+        sys.exit(0)
+    argv = [argv[0], *map(_present_name, argv[1:])]
+    sys.argv[1:] = argv[1:]  # ml_collections looks there for --config.KEY=VALUE
     try:
         rest = flags.FLAGS(list(argv))
         if "config" in flags.FLAGS:
-            getattr(flags.FLAGS.config, "lock", None)  # a file that is not there is said only here
+            getattr(flags.FLAGS.config, "lock", None)  # a missing file is reported only here
         return rest
     except flags.Error as error:
         _fail(f"{_gist(error)}; {argv[0]} --help shows the flags")
@@ -31,6 +50,19 @@ def parse_flags(argv: Sequence[str]) -> list[str]:
         # What ml_collections raises for a config file or an override that cannot be used.
         _fail(f"config: {_gist(error)}")
     raise AssertionError  # `_fail` does not return
+
+
+def _present_name(argument: str) -> str:
+    """A flag by its present name: dashes as underscores, config keys as they are called now."""
+    name, equals, value = argument.partition("=")
+    if not name.startswith("--"):
+        return argument
+    name = "--" + name[2:].replace("-", "_")
+    section = name.removeprefix("--config.")
+    if section in renamed.KEYS:
+        renamed.warn(name, f"--config.{renamed.KEYS[section]}")
+        name = f"--config.{renamed.KEYS[section]}"
+    return name + equals + value
 
 
 def _gist(error: Exception) -> str:

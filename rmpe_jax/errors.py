@@ -1,8 +1,9 @@
-"""The one kind of error that is the user's to mend."""
+"""The one kind of error that the user can fix."""
 
 
 class UserError(Exception):
-    """Bad input, said in one line: what is wrong, where, and what to do.
+    """Bad input. The message is one line: what is wrong, where, and what to do.
 
-    Entry points (`train.py`, `eval.py`, `rmpe`) print the line without a traceback and exit with 1.
+    Entry points (`train.py`, `eval.py`, `rmpe`) print the line without a traceback and exit with
+    status 1.
     """

@@ -1,4 +1,4 @@
-"""Files of the command line: JSON in, and results out that are whole or not there at all."""
+"""Read JSON files, and write files atomically: complete or not at all."""
 
 import contextlib
 import itertools
@@ -10,25 +10,25 @@ from typing import IO, Any
 
 from rmpe_jax.errors import UserError
 
-_NUMBERS = itertools.count()  # of the temporary files of this process
+_COUNTER = itertools.count()  # numbers the temporary files of this process
 
 
 @contextlib.contextmanager
-def replacing(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
-    """A file to write, which takes the place of `path` once the block ends without an error.
+def atomic_write(path: str | os.PathLike, mode: str = "w") -> Iterator[IO[Any]]:
+    """Open a temporary file that replaces `path` when the block ends without an error.
 
-    Until then, and after an error, `path` is what it was. Missing folders are made.
+    Until then, and after an error, `path` is unchanged. Missing folders are created.
 
     Args:
       path: of the file.
       mode: "w" for text, "wb" for bytes.
 
     Raises:
-      UserError: the folder or the disk does not take it.
+      UserError: the file cannot be written.
     """
     path = pathlib.Path(path)
-    # Short: a name may be as long as the file system takes.
-    temporary = path.with_name(f".{os.getpid()}.{next(_NUMBERS)}.tmp")
+    # The name is short because that of `path` may have the maximum length of the file system.
+    temporary = path.with_name(f".{os.getpid()}.{next(_COUNTER)}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(temporary, mode, encoding=None if "b" in mode else "utf-8") as file:
@@ -46,7 +46,7 @@ def read_json(path: str | os.PathLike, kind: str) -> Any:
 
     Args:
       path: of the file.
-      kind: what the file is, such as "annotation file"; begins the line of an error.
+      kind: what the file is, such as "annotation file", for error messages.
 
     Raises:
       UserError: there is no such file, or it is not JSON.
@@ -59,33 +59,33 @@ def read_json(path: str | os.PathLike, kind: str) -> Any:
         line = f"{kind} {path} cannot be opened ({error.strerror}): check the file"
         raise UserError(line) from None
     except ValueError as error:  # also a UnicodeDecodeError
-        raise UserError(f"{kind} {path} is not JSON ({error}): give a whole file") from None
+        raise UserError(f"{kind} {path} is not JSON ({error}): give a complete file") from None
 
 
 def not_writable(path: str | os.PathLike, error: OSError) -> UserError:
-    """What to tell whoever asked for a file that cannot be written."""
+    """The error of a file that cannot be written."""
     return UserError(
         f"{path} cannot be written ({error.strerror}): make room or choose another place"
     )
 
 
 def write_json(path: str | os.PathLike, content: Any) -> None:
-    """Write JSON so that `path` holds the old or the new content and never a part of it.
+    """Write JSON atomically: `path` has the old or the new content, never a part of it.
 
     Raises:
-      UserError: the folder or the disk does not take it, or `content` holds NaN or infinity.
+      UserError: the file cannot be written, or `content` contains NaN or infinity.
     """
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write(to_json(content, path))
 
 
 def write_json_list(path: str | os.PathLike, items: Iterable[Any]) -> None:
-    """Write a JSON list like `write_json`, a line for each item, held in memory one at a time.
+    """Write a JSON list like `write_json`, one item per line and one item in memory at a time.
 
     Raises:
       UserError: as in `write_json`.
     """
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         separator = "[\n"
         for item in items:
             file.write(separator + to_json(item, path))
@@ -97,7 +97,7 @@ def to_json(content: Any, path: str | os.PathLike) -> str:
     """One line of JSON for the file at `path`.
 
     Raises:
-      UserError: `content` holds NaN or infinity.
+      UserError: `content` contains NaN or infinity.
     """
     try:
         return json.dumps(content, allow_nan=False)

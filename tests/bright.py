@@ -5,17 +5,19 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 
-from rmpe_jax import config as training_config
 from rmpe_jax import models
+from rmpe_jax.config import default_config, model_spec, parse_config, validation
 from rmpe_jax.detectors import Boxes
 from rmpe_jax.model_io.pose_model import PoseModel
 from rmpe_jax.models.layers import batch_norm
 from rmpe_jax.pose_nms import PoseNmsParams
-from rmpe_jax.pose_nms.params import Form
+from rmpe_jax.pose_nms.params import NmsVariant
 
 SIZE = (64, 48)
 # Nobody is like another, and the score is that of the box times the mean of the joints'.
-ALL = PoseNmsParams(1.0, 1.0, 1.0, 1e9, Form("disc", "reference", False, 0, "none", "box_mean", 0))
+ALL = PoseNmsParams(
+    1.0, 1.0, 1.0, 1e9, NmsVariant("disc", "reference", False, 0, "none", "box_mean", 0.0)
+)
 
 
 class Bright(nn.Module):
@@ -34,12 +36,12 @@ def register(patch) -> None:
     """Makes it known as "bright"; `patch` is as `monkeypatch.setattr`."""
     names = (*models.SPPE_NAMES, "bright")
     patch(models, "_MODELS", {**models._MODELS, "bright": Bright})
-    patch(training_config, "SPPE_NAMES", names)
+    patch(validation, "SPPE_NAMES", names)
 
 
 def pose_model(nms=ALL) -> PoseModel:
     """The network, with weights."""
-    config = training_config.default_config()
+    config = default_config()
     config.model.name, config.model.input_size = "bright", SIZE
     config.model.mean, config.model.std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
     k = 17
@@ -53,7 +55,7 @@ def pose_model(nms=ALL) -> PoseModel:
         },
         "batch_stats": {"bn": {name: vectors[name] for name in ("mean", "var")}},
     }
-    return PoseModel(config, variables, nms)
+    return PoseModel(model_spec(parse_config(config)), variables, nms)
 
 
 def spots(size: tuple[int, int], centres, sigma: float = 6.0) -> np.ndarray:

@@ -7,8 +7,20 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import hypothesis
+import jaxtyping
 import pytest
 from absl import flags
+
+# Checks the annotations of arguments, results and dataclasses at run time. It must come before the
+# first import of these packages.
+TYPE_CHECKED = [
+    "rmpe_jax.codecs",
+    "rmpe_jax.ops",
+    "rmpe_jax.pgpg",
+    "rmpe_jax.pose_nms",
+    "rmpe_jax.skeletons",
+]
+jaxtyping.install_import_hook(TYPE_CHECKED, "beartype.beartype")
 
 # Grain's worker processes read absl flags; outside of absl's app.run nobody has parsed them.
 flags.FLAGS.mark_as_parsed()

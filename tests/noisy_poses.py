@@ -37,9 +37,9 @@ def _pose(rng, detection, people, noise):
     overlap = geometry.box_iou(box, bboxes)[0]
     person, iou = people[overlap.argmax()], overlap.max()
     joints = np.reshape(person["keypoints"], (-1, 3))
-    labelled = joints[:, 2] > 0
+    labeled = joints[:, 2] > 0
     error = rng.normal(0, 1, (17, 2)) * noise * np.sqrt(person["area"]) * np.exp(2 * (0.8 - iou))
-    found = labelled & (rng.uniform(size=17) < 2 * iou)
+    found = labeled & (rng.uniform(size=17) < 2 * iou)
     keypoints = np.where(found[:, None], joints[:, :2] + error, keypoints)
     relative = np.linalg.norm(error, axis=-1) / np.sqrt(person["area"] + 1)
     scores = np.where(found, np.exp(-6 * relative) * rng.uniform(0.8, 1, 17), scores)

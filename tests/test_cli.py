@@ -12,7 +12,7 @@ def test_bad_input_is_one_line_on_stderr(tmp_path, capsys):
     assert cli.main(["prepare", str(tmp_path / "out"), "ochuman:data:val"]) == 1
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith("rmpe: 'ochuman:data:val' names no data set: write coco:FOLDER")
+    assert output.err.startswith("rmpe: 'ochuman:data:val' is not a dataset: write coco:FOLDER")
     assert output.err.count("\n") == 1
 
 

@@ -4,7 +4,7 @@ import runpy
 import numpy as np
 import pytest
 
-from rmpe_jax.config import default_config, validate
+from rmpe_jax.config import default_config, parse_config
 from rmpe_jax.errors import UserError
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -16,12 +16,12 @@ def config():
 
 
 def test_the_defaults_are_valid(config):
-    validate(config)
+    parse_config(config)
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
 def test_every_file_of_configs_is_valid(path):
-    validate(runpy.run_path(str(path))["get_config"]())
+    parse_config(runpy.run_path(str(path))["get_config"]())
 
 
 @pytest.mark.parametrize(
@@ -46,6 +46,9 @@ def test_every_file_of_configs_is_valid(path):
         ("evaluate_every", -1, "0 or more"),
         ("seed", -1, "2**32 - 1"),
         ("seed", 2**32, "2**32 - 1"),
+        ("profile_steps", (5,), "(first, last)"),
+        ("profile_steps", (5, 4), "(first, last)"),
+        ("profile_steps", (0, 4), "steps from 1"),
         ("model.input_size", (256,), "(height, width)"),
         ("model.input_size", (256, 192, 3), "(height, width)"),
         ("model.input_size", (256, 0), "(height, width)"),
@@ -84,7 +87,7 @@ def test_every_file_of_configs_is_valid(path):
 def test_a_value_that_cannot_be_gets_one_line_that_names_it(config, key, value, says):
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError) as error:
-        validate(config)
+        parse_config(config)
     line = str(error.value)
     assert f"config.{key}=" in line
     assert repr(value) in line
@@ -97,25 +100,25 @@ def test_repeats_fit_the_data_sets(config, repeats):
     config.data.train = ("coco:a", "coco:b")
     config.data.repeats = repeats
     with pytest.raises(UserError, match=r"data\.repeats"):
-        validate(config)
+        parse_config(config)
     config.data.repeats = (3, 1)
-    validate(config)
+    parse_config(config)
 
 
 def test_atomic_proposals_need_a_model(config):
     config.data.proposals = "atomic"
     with pytest.raises(UserError, match=r"config\.data\.pgpg_model='' cannot be.*fit-pgpg"):
-        validate(config)
+        parse_config(config)
     config.data.pgpg_model = "pgpg.npz"
-    validate(config)
+    parse_config(config)
 
 
 def test_the_step_schedule_needs_milestones(config):
     config.optim.schedule = "step"
     with pytest.raises(UserError, match="milestones"):
-        validate(config)
+        parse_config(config)
     config.optim.milestones = (90, 120)
-    validate(config)
+    parse_config(config)
 
 
 def test_a_misspelt_key_is_an_error_with_a_hint(config):

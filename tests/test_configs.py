@@ -6,11 +6,9 @@ import runpy
 import jax
 import jax.numpy as jnp
 import pytest
+import run_parts
 
 from rmpe_jax.skeletons import get_skeleton
-from rmpe_jax.training.optimizers import build_optimizer, learning_rate
-from rmpe_jax.training.state import build_network, init_state
-from rmpe_jax.training.step import make_train_step
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 PUBLISHED = ("coco_fastpose_res50_256x192", "mpii_hourglass")
@@ -25,10 +23,10 @@ def test_a_step_keeps_the_state_as_it_is_shaped(name):
     config = load(name)
     if name == "mpii_hourglass":
         config.model.name = "hourglass_2"  # traced in a quarter of the time
-    model, codec = build_network(config)
+    built = run_parts.parts(config)
+    codec = built.codec
     assert codec.heatmap_size == tuple(side // 4 for side in config.model.input_size)
-    optimizer = build_optimizer(config)
-    state = jax.eval_shape(lambda: init_state(config, model, optimizer))
+    state = jax.eval_shape(lambda: run_parts.start(config))
     b, k = config.batch_size, get_skeleton(config.model.skeleton).num_keypoints
     batch = {
         "image": jax.ShapeDtypeStruct((b, *codec.input_size, 3), jnp.uint8),
@@ -36,7 +34,7 @@ def test_a_step_keeps_the_state_as_it_is_shaped(name):
         "weights": jax.ShapeDtypeStruct((b, k), jnp.float32),
         "corrupt": jax.ShapeDtypeStruct((b,), jnp.bool),
     }
-    after, metrics = jax.eval_shape(make_train_step(config, model, codec, optimizer), state, batch)
+    after, metrics = jax.eval_shape(built.step, state, batch)
     assert jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), after) == jax.tree.map(
         lambda leaf: (leaf.shape, leaf.dtype), state
     )
@@ -46,7 +44,7 @@ def test_a_step_keeps_the_state_as_it_is_shaped(name):
 def test_fastpose_is_trained_for_210_epochs_and_slows_down_after_170_and_200():
     config = load("coco_fastpose_res50_256x192")
     epoch = 149_813 / 128
-    rate = learning_rate(config)
+    rate = run_parts.rate(config)
     assert config.total_steps == pytest.approx(210 * epoch, abs=1)
     for number, expected in ((0, 1e-3), (169, 1e-3), (171, 1e-4), (199, 1e-4), (201, 1e-5)):
         assert float(rate(int(number * epoch))) == pytest.approx(expected)
@@ -54,6 +52,6 @@ def test_fastpose_is_trained_for_210_epochs_and_slows_down_after_170_and_200():
 
 def test_hourglass_slows_down_once():
     config = load("mpii_hourglass")
-    rate = learning_rate(config)
+    rate = run_parts.rate(config)
     assert float(rate(599_999)) == pytest.approx(2.5e-4)
     assert float(rate(config.total_steps - 1)) == pytest.approx(2.5e-5)

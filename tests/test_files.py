@@ -6,7 +6,7 @@ import os
 import pytest
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.files import read_json, replacing, write_json, write_json_list
+from rmpe_jax.files import atomic_write, read_json, write_json, write_json_list
 
 
 def test_json_is_written_into_new_folders(tmp_path):
@@ -53,7 +53,7 @@ def test_a_list_with_nan_is_not_written(tmp_path):
 def test_the_old_file_stays_until_the_end(tmp_path):
     path = tmp_path / "notes.txt"
     path.write_text("old")
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         file.write("new")
         file.flush()
         assert path.read_text() == "old"
@@ -64,8 +64,8 @@ def test_the_old_file_stays_until_the_end(tmp_path):
     ("content", "line"),
     [
         (None, r"^no list of boxes .*a\.json: check the path$"),
-        (b"[1, 2", r"^list of boxes .*a\.json is not JSON \(.*\): give a whole file$"),
-        (b"\xff\xd8\xff", r"^list of boxes .*a\.json is not JSON \(.*\): give a whole file$"),
+        (b"[1, 2", r"^list of boxes .*a\.json is not JSON \(.*\): give a complete file$"),
+        (b"\xff\xd8\xff", r"^list of boxes .*a\.json is not JSON \(.*\): give a complete file$"),
     ],
 )
 def test_what_cannot_be_read(tmp_path, content, line):
@@ -80,7 +80,7 @@ def test_what_cannot_be_read(tmp_path, content, line):
 
 def test_names_as_long_as_the_system_takes(tmp_path):
     write_json(tmp_path / (250 * "a" + ".json"), {"AP": 0.5})
-    with replacing(tmp_path / "a.txt") as first, replacing(tmp_path / "b.txt") as second:
+    with atomic_write(tmp_path / "a.txt") as first, atomic_write(tmp_path / "b.txt") as second:
         first.write("a")
         second.write("b")
     assert (tmp_path / "a.txt").read_text() + (tmp_path / "b.txt").read_text() == "ab"

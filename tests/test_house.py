@@ -9,7 +9,7 @@ import tomllib
 import pytest
 
 import rmpe_jax
-from rmpe_jax.config import validate
+from rmpe_jax.config import parse_config
 
 ROOT = pathlib.Path(__file__).parents[1]
 MODULES = sorted((ROOT / "rmpe_jax").rglob("*.py"))
@@ -23,12 +23,12 @@ FLOORS = (
     {"skeletons", "ops"},
     {"codecs", "pgpg"},
     {"models", "pose_nms"},
+    {"data", "top_down"},
     {"config"},
-    {"top_down", "data"},
-    {"model_io", "interop", "evaluation"},
+    {"evaluation", "interop", "model_io"},
     {"detectors"},
     {"visualize"},
-    {"training", "inference"},
+    {"inference", "training"},
     {"predict"},
     {"experiments", "entry", "cli"},
 )
@@ -83,6 +83,8 @@ def test_public_things_have_docstrings(path):
 
 @pytest.mark.parametrize("path", MODULES, ids=relative)
 def test_imports_run_downwards(path):
+    if path == ROOT / "rmpe_jax/__init__.py":
+        return  # the front door: it leads to every floor, on first use
     here = room(module_name(path))
     assert here in ROOMS, f"give {here} a floor here and a place in docs/architecture.md"
     floor = next(i for i, rooms in enumerate(FLOORS) if here in rooms)
@@ -91,6 +93,20 @@ def test_imports_run_downwards(path):
         allowed |= FLOORS[-1]
     ours = [name for name in imports(ast.walk(parse(path))) if name.startswith("rmpe_jax.")]
     assert [name for name in ours if room(name) not in allowed] == []
+
+
+def test_public_names_are_written_alike():
+    """In `rmpe_jax/__init__.py`: for type checkers, for the lazy import, and in `__all__`."""
+    (checked,) = [
+        node.body
+        for node in parse(ROOT / "rmpe_jax/__init__.py").body
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+    ]
+    names = {alias.name: node.module for node in checked for alias in node.names}
+    assert names == rmpe_jax._MODULES
+    assert sorted(names) == sorted(rmpe_jax.__all__)
+    for name in names:
+        assert getattr(rmpe_jax, name) is not None
 
 
 def test_every_room_is_in_the_picture():
@@ -137,11 +153,13 @@ def test_no_paths_of_a_machine():
 def test_version_is_that_of_the_project_file():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     assert rmpe_jax.__version__ == project["version"]
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8")
+    assert f"\nversion: {project['version']}\n" in citation
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=relative)
 def test_configs_are_valid_and_say_how_to_run_them(path):
-    validate(runpy.run_path(str(path))["get_config"]())
+    parse_config(runpy.run_path(str(path))["get_config"]())
     commands = (
         f"python train.py --config={relative(path)}",
         f"rmpe ablate --config={relative(path)}",

@@ -41,7 +41,7 @@ def shifted(pairs, start):
 
 @pytest.mark.parametrize(
     ("skeleton", "pairs"),
-    [  # left-right pairs of joint numbers, as published with the data sets
+    [  # left-right pairs of joint numbers, as published with the datasets
         (COCO, [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)]),
         (MPII, [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)]),
         (LSP, [(0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9)]),
@@ -238,15 +238,15 @@ def limb_count(skeleton, joint):
 
 @with_faces
 def test_a_drawn_face_is_its_own_mirror_image(skeleton):
-    """Landmarks at the places of a frontal face, from formulas, in a picture of the person."""
+    """Landmarks at the places of a frontal face, from formulas, in an image of the person."""
     face = np.zeros((68, 2))
-    angle = np.linspace(0, np.pi, 17)  # the jaw, from the left of the picture, the person's right
+    angle = np.linspace(0, np.pi, 17)  # the jaw, from the left of the image, the person's right
     face[:17] = np.stack([-np.cos(angle), 0.3 + np.sin(angle)], -1)
     x = np.linspace(-0.8, 0.8, 10)
     face[17:27] = np.stack([x, -0.5 - 0.1 * np.abs(np.sin(4 * x))], -1)
     face[27:31] = np.stack([np.zeros(4), np.linspace(-0.3, 0.2, 4)], -1)
     face[31:36] = np.stack([np.linspace(-0.2, 0.2, 5), 0.3 + 0.05 * np.cos(np.arange(-2, 3))], -1)
-    lids = np.radians([180, 120, 60, 0, -60, -120])  # clockwise as seen, from the picture's left
+    lids = np.radians([180, 120, 60, 0, -60, -120])  # clockwise as seen, from the image's left
     eye = np.stack([0.15 * np.cos(lids), -0.08 * np.sin(lids)], -1)
     face[36:42], face[42:48] = eye + np.array([[-0.5, -0.3]]), eye + np.array([[0.5, -0.3]])
     for first, count, size in ((48, 12, 0.4), (60, 8, 0.25)):
@@ -255,7 +255,7 @@ def test_a_drawn_face_is_its_own_mirror_image(skeleton):
     start = skeleton.parts["face"].start
     mirrored = (face * (-1, 1))[skeleton.flip_indices[skeleton.parts["face"]] - start]
     np.testing.assert_allclose(mirrored, face, atol=1e-12)
-    # And the person's left is on the right of the picture.
+    # And the person's left is on the right of the image.
     names = skeleton.joints[skeleton.parts["face"]]
     for name, (place, _) in zip(names, face, strict=True):
         assert np.sign(np.round(place, 6)) == {"left": 1, "right": -1}.get(name.split("_")[0], 0)

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+from collections.abc import Sequence
 
 
 def add_command(
@@ -15,6 +16,11 @@ def add_command(
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+
+
+def with_dashes(argv: Sequence[str]) -> list[str]:
+    """The arguments with `--flip_test` written as `--flip-test`; both are accepted."""
+    return [re.sub(r"^--[^=]+", lambda name: name[0].replace("_", "-"), text) for text in argv]
 
 
 def whole(text: str) -> int:

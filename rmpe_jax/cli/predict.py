@@ -3,6 +3,7 @@
 import argparse
 import os
 import pathlib
+import sys
 import time
 
 from rmpe_jax.cli import arguments
@@ -67,7 +68,8 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
         help="a form of results beside poses.jsonl, which is always written; may come repeatedly",
     )
     add("--draw", action="store_true", help="also pictures and videos with the poses on them")
-    add("--boxes", action="store_true", help="draw the detector's boxes too")
+    add("--draw-boxes", action="store_true", help="draw the detector's boxes too")
+    add("--boxes", action="store_true", help=argparse.SUPPRESS)  # its old name
     add("--report", action="store_true", help="also report.html, a page to look at the poses")
     add("--resume", action="store_true", help="go on with the results in OUT")
     add("--flip-test", action="store_true", help="look at mirrored people too, for twice the time")
@@ -80,13 +82,16 @@ def _predict(args: argparse.Namespace) -> None:
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.predict.inputs import find_inputs
-    from rmpe_jax.predict.run import claim, predict_files
+    from rmpe_jax.predict.run import predict_files, prepare_output_folder
 
+    if args.boxes:
+        print("--boxes is now called --draw-boxes; the old name still works", file=sys.stderr)
+        args.draw_boxes = True
     # What is wrong with the inputs or the folder is said at once.
     inputs = find_inputs(args.inputs, leave_out=args.out, upright=not looks_up(args.detector))
     settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
     settings["inputs"] = [os.path.abspath(text) for text in args.inputs]
-    claim(args.out, settings, args.resume)
+    prepare_output_folder(args.out, settings, args.resume)
     use_compilation_cache()
     estimator = PoseEstimator.from_checkpoint(
         args.model,
@@ -101,8 +106,8 @@ def _predict(args: argparse.Namespace) -> None:
         args.out,
         estimator,
         formats=args.format,
-        draw=args.draw or args.boxes,
-        boxes=args.boxes,
+        draw=args.draw or args.draw_boxes,
+        draw_boxes=args.draw_boxes,
         report=args.report,
         resume=args.resume,
     )

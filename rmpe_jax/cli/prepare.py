@@ -52,8 +52,8 @@ def _prepare(args: argparse.Namespace) -> None:
     counts = prepare(args.out, args.specs, args.shards, args.max_corrupt)
     for count in counts:
         print(
-            f"{count.name}: {count.pictures:,} pictures, {count.people:,} people, "
-            f"{count.joints:,} joints; left out: {count.nobody:,} without people to train on, "
+            f"{count.name}: {count.images:,} pictures, {count.people:,} people, "
+            f"{count.joints:,} joints; left out: {count.no_people:,} without people to train on, "
             f"{len(count.unreadable):,} unreadable"
         )
     unreadable = [line for count in counts for line in count.unreadable]

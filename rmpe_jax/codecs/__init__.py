@@ -1,1 +1,1 @@
-"""What lies between annotations and a network's outputs: inputs, targets, loss, decoding."""
+"""Codecs between annotations and a network's outputs: inputs, targets, loss, decoding."""

@@ -1,4 +1,4 @@
-"""From labelled pictures to batches for training a detector; see `pipeline`, whose rules hold."""
+"""Grain pipeline from labeled images to batches for detector training; same rules as `pipeline`."""
 
 import dataclasses
 from typing import Any
@@ -7,14 +7,14 @@ import grain
 import numpy as np
 
 from rmpe_jax.data import mosaic
-from rmpe_jax.data.boxed_pictures import LabelledPictures
+from rmpe_jax.data.boxed_images import LabeledImages
 from rmpe_jax.data.mosaic import MosaicOptions
 from rmpe_jax.data.pipeline import endless_batches, read_or_next
 from rmpe_jax.ops.padding import GRAY
 
 
 def train_dataset(
-    source: LabelledPictures,
+    source: LabeledImages,
     *,
     input_size: tuple[int, int],
     options: MosaicOptions,
@@ -25,28 +25,29 @@ def train_dataset(
     process_count: int = 1,
     strict: bool = False,
 ) -> grain.MapDataset:
-    """The endless stream of training batches; element i is this process's share of batch i.
+    """The endless stream of training batches; element i is this process's part of batch i.
 
     Elements are dicts of arrays, with b = batch_size / process_count and n = max_boxes:
 
       "image"    (b, height, width, 3) uint8 RGB
       "bboxes"   (b, n, 4) float32 xyxy pixels of the image
-      "weights"  (b, n) float32, of people; 0 where there is none
-      "ignored"  (b, n, 4) float32, regions where there may be people or not; the rest is 0
-      "corrupt"  (b,) bool, a picture drawn could not be read
+      "weights"  (b, n) float32, of the boxes; 0 in padding rows
+      "ignored"  (b, n, 4) float32, regions that may or may not contain people; padded with 0
+      "corrupt"  (b,) bool, a drawn image was unreadable and has been replaced
 
-    An epoch visits every picture once; the other three of a mosaic come by chance.
+    Each epoch visits every image once. The other three images of a mosaic are drawn at random.
 
     Args:
-      source: the pictures.
+      source: the images with their labels.
       input_size: (height, width).
-      options: how pictures vary.
-      max_boxes: people a picture can have; those that weigh least are ignored if there are more.
-      batch_size: of all processes together.
+      options: ranges of the random augmentation.
+      max_boxes: maximum number of boxes per image; if there are more, those with the lowest weights
+        are ignored.
+      batch_size: over all processes.
       seed: 0 to 2**32 - 1.
-      process_index: which process this is.
-      process_count: how many processes share each batch.
-      strict: fail on the first picture that cannot be read.
+      process_index: index of this process.
+      process_count: number of processes that share each batch.
+      strict: fail on the first unreadable image.
 
     Raises:
       UserError: as `pipeline.train_dataset`.
@@ -57,9 +58,9 @@ def train_dataset(
 
 @dataclasses.dataclass(frozen=True)
 class _LoadCanvas:
-    """Index of a picture in the source -> one element of a batch."""
+    """Makes one element of a batch from the index of an image in the source."""
 
-    source: LabelledPictures
+    source: LabeledImages
     input_size: tuple[int, int]
     options: MosaicOptions
     max_boxes: int
@@ -70,8 +71,8 @@ class _LoadCanvas:
         tiles = mosaic.tiles(rng, self.options, self.input_size)
         others = rng.integers(len(self.source), size=len(tiles) - 1)
         labels, corrupt = [], False
-        for which, (rows, columns) in zip([index, *others], tiles, strict=True):
-            element, image, replaced = read_or_next(self.source, int(which), self.strict)
+        for image_index, (rows, columns) in zip([index, *others], tiles, strict=True):
+            element, image, replaced = read_or_next(self.source, int(image_index), self.strict)
             tile = canvas[rows, columns]
             labels.append(mosaic.paste(rng, self.options, image, element["labels"], tile))
             corrupt |= replaced

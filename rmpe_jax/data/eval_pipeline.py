@@ -1,4 +1,4 @@
-"""From people's boxes to fixed-size batches of crops, each once and in order: for evaluation."""
+"""Evaluation pipeline: fixed-size batches of crops of people's boxes, each once and in order."""
 
 import collections
 import concurrent.futures
@@ -10,20 +10,20 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from rmpe_jax.data import augment
-from rmpe_jax.data.pictures import PictureError, read_picture
-from rmpe_jax.ops import geometry
+from rmpe_jax.data.images import ImageError, read_image
+from rmpe_jax.ops.geometry import CropSpec
 
 
-class PersonBox(NamedTuple):
-    """A box to look for a person in.
+class CropRequest(NamedTuple):
+    """A box to crop from an image.
 
     Attributes:
-      path: the picture's file.
+      path: the image file.
       bbox: xyxy image pixels.
-      index: the caller's number for it, handed back with the crop.
+      index: the caller's number for this box, returned with the crop.
     """
 
     path: pathlib.Path
@@ -32,75 +32,70 @@ class PersonBox(NamedTuple):
 
 
 class _Crop(NamedTuple):
-    image: np.ndarray
-    image_from_crop: np.ndarray
+    image: UInt8[np.ndarray, "h w 3"]
+    image_from_crop: Float[np.ndarray, "2 3"]
     index: int
 
 
 def eval_batches(
-    items: Sequence[PersonBox],
+    requests: Sequence[CropRequest],
     *,
-    input_size: tuple[int, int],
-    padding: float,
+    crop: CropSpec,
     batch_size: int,
     num_threads: int = 2,
 ) -> Iterator[dict[str, np.ndarray]]:
-    """Crops of all boxes, in the order of `items`, pictures decoded ahead in threads.
+    """Yield crops of all boxes in the order of `requests`; threads decode images ahead.
 
-    Boxes of one picture that follow each other share one decoding. A picture that cannot be read is
-    left out with all its boxes, and a log line at the end counts and names such pictures: an index
-    that never comes back was one of theirs.
+    Consecutive boxes of one image are decoded together. Unreadable images are skipped with all
+    their boxes, so their indices are never returned; a log line at the end counts and names them.
 
     Args:
-      items: the boxes, those of one picture side by side.
-      input_size: (height, width) of the crops.
-      padding: factor on both sides of the box.
+      requests: the boxes; keep those of one image next to each other.
+      crop: size of the crops and padding of the boxes.
       batch_size: rows of every batch.
-      num_threads: threads that decode.
+      num_threads: decoding threads.
 
     Yields:
       Dicts of "image" (b, height, width, 3) uint8 RGB, "image_from_crop" (b, 2, 3) float32, "index"
-      (b,) int64 and "valid" (b,) bool; the last batch is filled up with black crops of index -1
-      that are not valid.
+      (b,) int64 and "valid" (b,) bool. The last batch is padded with invalid rows: black crops of
+      index -1.
     """
-    by_picture = [list(boxes) for _, boxes in itertools.groupby(items, lambda item: item.path)]
-    unread: list[PictureError] = []
+    by_image = [list(group) for _, group in itertools.groupby(requests, lambda r: r.path)]
+    unreadable: list[ImageError] = []
 
     def crops() -> Iterator[_Crop]:
-        read = functools.partial(_crops, input_size=input_size, padding=padding)
-        for found in map_ahead(read, by_picture, num_threads):
-            if isinstance(found, PictureError):
-                unread.append(found)
+        crop_image = functools.partial(_crops, crop=crop)
+        for result in map_ahead(crop_image, by_image, num_threads):
+            if isinstance(result, ImageError):
+                unreadable.append(result)
             else:
-                yield from found
+                yield from result
 
-    yield from _batches(crops(), batch_size, input_size)
-    if unread:
+    yield from _batches(crops(), batch_size, crop.input_size)
+    if unreadable:
         logging.getLogger(__name__).warning(
-            "%d of %d pictures cannot be read, their boxes are left out: %s",
-            len(unread),
-            len(by_picture),
-            "; ".join(str(error) for error in unread[:10]),
+            "%d of %d images cannot be read, their boxes are skipped: %s",
+            len(unreadable),
+            len(by_image),
+            "; ".join(str(error) for error in unreadable[:10]),
         )
 
 
-def _crops(
-    boxes: list[PersonBox], input_size: tuple[int, int], padding: float
-) -> list[_Crop] | PictureError:
-    """The crops of all boxes of one picture, or why there are none."""
+def _crops(requests: list[CropRequest], crop: CropSpec) -> list[_Crop] | ImageError:
+    """All requested crops of one image, or the error if the image is unreadable."""
     try:
-        image = read_picture(boxes[0].path)
-    except PictureError as error:
+        image = read_image(requests[0].path)
+    except ImageError as error:
         return error
-    affines = [geometry.image_from_crop(box.bbox, input_size, padding) for box in boxes]
+    affines = [crop.image_from_crop(r.bbox) for r in requests]
     return [
-        _Crop(augment.crop(image, affine, input_size), affine, box.index)
-        for box, affine in zip(boxes, affines, strict=True)
+        _Crop(augment.crop(image, affine, crop.input_size), affine, request.index)
+        for request, affine in zip(requests, affines, strict=True)
     ]
 
 
 def map_ahead(function: Callable, items: Iterable, num_threads: int) -> Iterator[Any]:
-    """`map` in threads, a few items ahead of the consumer and no more."""
+    """Like `map`, in threads: in order, at most `4 * num_threads` items ahead of the consumer."""
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         running: collections.deque = collections.deque()
         try:

@@ -1,9 +1,9 @@
-"""From a source of people to batches for training: decode, crop, augment, on the host, with Grain.
+"""Grain pipeline from a source of people to training batches: decode, augment, crop, on the host.
 
-The place in the stream is the step number: batch i is a function of the source, the seed and i, the
-same for any number of threads, worker processes and hosts. What a step sees is therefore resumed by
-`dataset[step:]`. The random numbers depend on the chain of operations in `train_dataset`: adding or
-moving one changes every crop of a run. Nothing here imports JAX.
+Batch i is a function of the source, the seed and i only. It is the same for any number of threads,
+worker processes and hosts, so a run is resumed at step i by `dataset[i:]`. The random numbers
+depend on the chain of Grain operations in `endless_batches`: adding or moving an operation changes
+every crop of a run. Nothing here imports JAX.
 """
 
 import dataclasses
@@ -23,9 +23,10 @@ from jaxtyping import UInt8
 
 from rmpe_jax.data import augment
 from rmpe_jax.data.augment import Augmentation
-from rmpe_jax.data.pictures import PictureError, decode_picture
+from rmpe_jax.data.images import ImageError, decode_image
 from rmpe_jax.data.sources import Source
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.pgpg.sample import NO_PROPOSALS, Proposals
 from rmpe_jax.skeletons import Skeleton
 
@@ -36,9 +37,8 @@ def train_dataset(
     source: Source,
     *,
     skeleton: Skeleton,
-    input_size: tuple[int, int],
+    crop: CropSpec,
     augmentation: Augmentation,
-    padding: float,
     batch_size: int,
     seed: int,
     proposals: Proposals = NO_PROPOSALS,
@@ -46,45 +46,42 @@ def train_dataset(
     process_count: int = 1,
     strict: bool = False,
 ) -> grain.MapDataset:
-    """The endless stream of training batches; element i is this process's share of batch i.
+    """The endless stream of training batches; element i is this process's part of batch i.
 
-    An epoch visits every person once, in an order of its own. Elements are dicts of arrays, with
+    Each epoch visits every person once, in a new random order. Elements are dicts of arrays, with
     b = batch_size / process_count:
 
-      "image"              (b, height, width, 3) uint8 RGB
-      "keypoints"          (b, k, 2) float32 crop pixels, 0 where not labelled
-      "visibility"         (b, k) uint8 0/1/2, of the person, in the crop or not
-      "weights"            (b, k) float32, 1 for a labelled keypoint inside the crop, else 0
-      "image_from_crop"    (b, 2, 3) float32
-      "centred_from_crop"  (b, 2, 3) float32, to pixels of the well-placed crop, see `CropPlan`
-      "person_id"          (b,) int64
-      "corrupt"            (b,) bool, the picture drawn could not be read
+      "image"               (b, height, width, 3) uint8 RGB
+      "keypoints"           (b, k, 2) float32 crop pixels, 0 where not labeled
+      "visibility"          (b, k) uint8 0/1/2, for joints inside and outside the crop
+      "weights"             (b, k) float32, 1 for a labeled keypoint inside the crop, else 0
+      "image_from_crop"     (b, 2, 3) float32
+      "centered_from_crop"  (b, 2, 3) float32, to pixels of the well-placed crop, see `CropPlan`
+      "person_id"           (b,) int64
+      "corrupt"             (b,) bool, the drawn image was unreadable and has been replaced
 
-    A picture that cannot be read is named in the log, once in each process, and the next person of
-    the source whose picture can be read takes its place; sum "corrupt" to count them.
+    An unreadable image is logged (once per process) and replaced by the next person of the source
+    whose image is readable; sum "corrupt" to count such replacements.
 
     Args:
-      source: the people, in `skeleton`.
-      skeleton: for left-right partners and upper body.
-      input_size: (height, width) of the crops.
-      augmentation: how crops vary.
-      padding: factor on both sides of the box.
-      batch_size: of all processes together.
+      source: the people, with joints of `skeleton`.
+      skeleton: defines left-right partners and upper-body joints.
+      crop: size of the crops and padding of the boxes.
+      augmentation: ranges of the random augmentation.
+      batch_size: over all processes.
       seed: 0 to 2**32 - 1.
-      proposals: the boxes to crop people by, for keypoints of `skeleton`; by default their own.
-      process_index: which process this is.
-      process_count: how many processes share each batch.
-      strict: fail on the first picture that cannot be read.
+      proposals: draws the boxes to crop, for keypoints of `skeleton`; by default the people's own.
+      process_index: index of this process.
+      process_count: number of processes that share each batch.
+      strict: fail on the first unreadable image.
 
     Raises:
-      UserError: an empty source, a batch size that `process_count` does not divide; while reading,
-        `MAX_CORRUPT_IN_A_ROW` people whose pictures cannot be read, or one if `strict`.
+      UserError: the source is empty, or `process_count` does not divide the batch size. While
+        reading: `MAX_CORRUPT_IN_A_ROW` people in a row have unreadable images, or one if `strict`.
     """
     if len(source) == 0:
-        raise UserError("no people to train on: the data set is empty")
-    load = _LoadPerson(
-        source, skeleton, tuple(input_size), augmentation, padding, proposals, strict
-    )
+        raise UserError("no people to train on: the dataset is empty")
+    load = _LoadPerson(source, skeleton, crop, augmentation, proposals, strict)
     return endless_batches(len(source), load, batch_size, seed, process_index, process_count)
 
 
@@ -96,20 +93,27 @@ def endless_batches(
     process_index: int = 0,
     process_count: int = 1,
 ) -> grain.MapDataset:
-    """Batches of what `load` makes of an index below `count` and a generator, shuffled anew in
-    each epoch; element i is this process's share of batch i.
+    """Endless batches of `load(index, rng)`; element i is this process's part of batch i.
+
+    Args:
+      count: indices run from 0 to count - 1, each once per epoch, in a new random order.
+      load: makes one element from an index and a random generator.
+      batch_size: over all processes.
+      seed: 0 to 2**32 - 1.
+      process_index: index of this process.
+      process_count: number of processes that share each batch.
 
     Raises:
       UserError: `process_count` does not divide the batch size.
     """
     if batch_size % process_count:
         raise UserError(
-            f"batch size {batch_size} cannot be shared by {process_count} processes: "
-            "make it a multiple of their number"
+            f"batch size {batch_size} is not divisible by {process_count} processes: "
+            "use a multiple of their number"
         )
     elements = grain.MapDataset.range(count).seed(seed).shuffle().repeat().random_map(load)
-    # Shared out after the random map: each element's random numbers follow from its place in the
-    # whole stream, so that any number of processes makes the same ones.
+    # Split between processes after the random map: each element's random numbers depend on its
+    # position in the full stream, so they are the same for any number of processes.
     return elements[process_index::process_count].batch(batch_size // process_count)
 
 
@@ -121,22 +125,22 @@ def iterate(
     num_workers: int = 0,
     prefetch: int = 8,
 ) -> Generator[dict[str, np.ndarray]]:
-    """The dataset's batches from `start_step` on, made ahead of time.
+    """Iterate over the batches of a dataset from `start_step` on, with prefetching.
 
     Close the iterator (`contextlib.closing`) to stop its threads and processes. Batches from worker
-    processes lie in shared memory: copy what is to outlive the next batch.
+    processes are in shared memory: copy arrays that you need after the next batch.
 
     Args:
-      dataset: of `train_dataset`.
-      start_step: how many batches have been used before.
+      dataset: as `train_dataset` returns it.
+      start_step: number of batches to skip.
       num_threads: threads that make batches, in each process.
-      num_workers: processes beside this one; 0 makes batches in this process. On up to four cores
-        threads are faster. Scripts that use them need the `if __name__ == "__main__"` guard.
-      prefetch: batches kept ready by all worker processes together, at least one in each.
+      num_workers: worker processes; 0 makes batches in this process. On up to four cores threads
+        are faster. Scripts that use workers need the `if __name__ == "__main__"` guard.
+      prefetch: batches kept ready by all worker processes together, at least one each.
     """
     if num_workers and not flags.FLAGS.is_parsed():
-        flags.FLAGS.mark_as_parsed()  # outside of absl's app.run; Grain hands them to its workers
-    cv2.setNumThreads(0)  # each thread has a batch of its own to make
+        flags.FLAGS.mark_as_parsed()  # Grain passes absl flags to its workers, also without app.run
+    cv2.setNumThreads(0)  # threads already work on different batches
     ready = max(1, prefetch // max(1, num_workers))
     read = grain.ReadOptions(num_threads=num_threads, prefetch_buffer_size=ready)
     workers = grain.MultiprocessingOptions(num_workers, per_worker_buffer_size=ready)
@@ -149,13 +153,13 @@ def iterate(
 
 
 def _init_worker(*_: int) -> None:
-    """In each worker process, before it makes batches."""
+    """Runs once in each worker process before it makes batches."""
     cv2.setNumThreads(0)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
 def _end_with_parent() -> None:
-    """Without this a killed run would leave its workers waiting for ever."""
+    """Exit when the parent process ends. Otherwise a killed run leaves its workers waiting."""
     if parent := multiprocessing.parent_process():
         parent.join()
         os._exit(1)
@@ -163,13 +167,12 @@ def _end_with_parent() -> None:
 
 @dataclasses.dataclass(frozen=True)
 class _LoadPerson:
-    """Index of a person in the source -> one element of a batch."""
+    """Makes one element of a batch from the index of a person in the source."""
 
     source: Source
     skeleton: Skeleton
-    input_size: tuple[int, int]
+    crop: CropSpec
     augmentation: Augmentation
-    padding: float
     proposals: Proposals
     strict: bool
 
@@ -183,20 +186,20 @@ class _LoadPerson:
             well_placed,
             *pose,
             skeleton=self.skeleton,
-            input_size=self.input_size,
-            padding=self.padding,
+            input_size=self.crop.input_size,
+            padding=self.crop.padding,
             proposal=proposal,
         )
         keypoints, visibility = augment.move_keypoints(plan, *pose, self.skeleton.flip_indices)
-        crop = augment.crop(image, plan.image_from_crop, self.input_size)
-        weights = (visibility > 0) & augment.inside(keypoints, self.input_size)
+        crop = augment.crop(image, plan.image_from_crop, self.crop.input_size)
+        weights = (visibility > 0) & augment.inside(keypoints, self.crop.input_size)
         return {
             "image": augment.apply_color_gain(crop, plan.color_gain),
             "keypoints": keypoints,
             "visibility": visibility,
             "weights": weights.astype(np.float32),
             "image_from_crop": plan.image_from_crop,
-            "centred_from_crop": plan.centred_from_crop,
+            "centered_from_crop": plan.centered_from_crop,
             "person_id": np.int64(person["person_id"]),
             "corrupt": np.bool_(corrupt),
         }
@@ -205,30 +208,30 @@ class _LoadPerson:
 def read_or_next(
     source: Source, index: int, strict: bool
 ) -> tuple[dict[str, Any], UInt8[np.ndarray, "h w 3"], bool]:
-    """The element at `index` and its picture, or of the next index whose picture can be read.
+    """Read the element at `index` and its image; if unreadable, those of the next readable index.
 
     Returns:
-      The element, the picture, and whether it is another's.
+      The element, its decoded image, and whether it replaces an unreadable one.
 
     Raises:
-      PictureError: the picture cannot be read, if `strict`.
-      UserError: nor can those of many that follow.
+      ImageError: the image is unreadable and `strict` is set.
+      UserError: `MAX_CORRUPT_IN_A_ROW` elements in a row, or all, have unreadable images.
     """
     limit = min(len(source), MAX_CORRUPT_IN_A_ROW)
     for tries in range(limit):
         try:
             element = source[(index + tries) % len(source)]
-            return element, decode_picture(element["encoded"], element["name"]), tries > 0
-        except PictureError as error:
+            return element, decode_image(element["encoded"], element["name"]), tries > 0
+        except ImageError as error:
             if strict:
                 raise
             _warn_once(str(error))
     raise UserError(
-        f"{limit} people in a row have pictures that cannot be read, which the log names: "
-        "check the data set's folder"
+        f"{limit} elements in a row have unreadable images (the log names them): "
+        "check the folder of the dataset"
     )
 
 
 @functools.cache
 def _warn_once(message: str) -> None:
-    logging.getLogger(__name__).warning("%s; another person takes its place", message)
+    logging.getLogger(__name__).warning("%s; the next readable image is used instead", message)

@@ -1,8 +1,8 @@
-"""Prepared data: a TFDS array_record data set of pictures with people, and an index of the people.
+"""Prepared datasets: a TFDS array_record dataset of images with people, and an index of the people.
 
-A record is a picture: its file's bytes and all its people, with joints in the union skeleton. The
-index `people.npz` says in which record to find each person to train on. It is written last, so that
-a folder without one is not complete. Writing and reading need no TensorFlow.
+A record holds one image: the bytes of its file and all its people, with joints in the union
+skeleton. The index `people.npz` lists the record of each person to train on. It is written last, so
+a folder without it is incomplete. Neither writing nor reading needs TensorFlow.
 """
 
 import json
@@ -15,33 +15,34 @@ import numpy as np
 import tensorflow_datasets as tfds
 from jaxtyping import Bool, Int
 
-from rmpe_jax.data.pictures import PictureError
+from rmpe_jax.data.images import ImageError
 from rmpe_jax.data.readers import records
-from rmpe_jax.data.readers.records import Picture, PoseDataset
+from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import UNION
 
-_PEOPLE = "people.npz"
+_PEOPLE = "people.npz"  # with the keys "record", "person" and "labelled"
 _SPLIT = "train"
 _K = UNION.num_keypoints
 
 
-class RmpePictures(tfds.core.GeneratorBasedBuilder):
-    """Writes pictures with people; `keyed_records` are pairs of a unique key and `make_record`."""
+class RmpeImages(tfds.core.GeneratorBasedBuilder):
+    """Writes images with people; `keyed_records` are pairs (unique key, `make_record(...)`)."""
 
+    name = "rmpe_pictures"  # TFDS puts it into the file names, so it must not change
     VERSION = tfds.core.Version("1.0.0")
-    code_path = None  # to look it up, TFDS 4.9.10 needs a package that it does not require
+    code_path = None  # looking it up needs a package that TFDS 4.9.10 does not require
 
     def __init__(self, keyed_records: Iterable[tuple[str, dict[str, Any]]] = (), **kwargs):
         self._keyed_records = keyed_records
-        super().__init__(file_format="array_record", **kwargs)  # the only one without TensorFlow
+        super().__init__(file_format="array_record", **kwargs)  # the one that needs no TensorFlow
 
     def _info(self) -> tfds.core.DatasetInfo:
         tensor = tfds.features.Tensor
         features = {
             "image": tfds.features.Image(shape=(None, None, 3)),
             "file_name": tfds.features.Text(),
-            "image_id": tfds.features.Text(),  # as JSON, which tells 7 from "7"
+            "image_id": tfds.features.Text(),  # JSON, to distinguish 7 from "7"
             "dataset": tfds.features.Text(),
             "skeleton": tfds.features.Text(),
             "annotated": tensor(shape=(_K,), dtype=np.bool_),
@@ -67,39 +68,39 @@ class RmpePictures(tfds.core.GeneratorBasedBuilder):
         yield from self._keyed_records
 
 
-def make_record(dataset: PoseDataset, picture: Picture, encoded: bytes) -> dict[str, Any]:
-    """A picture of `dataset` as a record; `encoded` are the bytes of its file."""
+def make_record(dataset: PoseDataset, record: ImageRecord, encoded: bytes) -> dict[str, Any]:
+    """The TFDS example of an image of `dataset`; `encoded` are the bytes of its file."""
     indices = UNION.indices_in(dataset.skeleton)
-    keypoints, visibility = records.pick_joints(picture.keypoints, picture.visibility, indices)
+    keypoints, visibility = records.pick_joints(record.keypoints, record.visibility, indices)
     return {
         "image": encoded,
-        "file_name": picture.path.name,
-        "image_id": json.dumps(picture.image_id),
+        "file_name": record.path.name,
+        "image_id": json.dumps(record.image_id),
         "dataset": dataset.name,
         "skeleton": dataset.skeleton.name,
         "annotated": indices >= 0,
         "keypoints": keypoints,
         "visibility": visibility,
-        "bboxes": picture.bboxes,
-        "area": picture.area,
-        "iscrowd": picture.iscrowd,
-        "trainable": records.trainable(picture),
-        "head_sizes": picture.head_sizes,
-        "person_ids": picture.person_ids,
+        "bboxes": record.bboxes,
+        "area": record.area,
+        "iscrowd": record.iscrowd,
+        "trainable": records.trainable(record),
+        "head_sizes": record.head_sizes,
+        "person_ids": record.person_ids,
     }
 
 
-class PreparedPictures:
-    """Random access to the pictures of a prepared folder; picklable.
+class PreparedImages:
+    """Random access to the images of a prepared folder; picklable.
 
     An element is a dict of "encoded" (the file's bytes), "name" (for messages), "image_id",
-    "dataset", "skeleton" (of the data set), "annotated" (k,) bool (joints the data set annotates at
-    all), "trainable" (n,) bool, and the fields of `Picture` over its n people; joints are those of
-    `UNION`.
+    "dataset", "skeleton" (name of the dataset's skeleton), "annotated" (k,) bool (whether the
+    dataset annotates the joint at all), "trainable" (n,) bool, and the fields of `ImageRecord` for
+    its n people. Joints are those of `UNION`.
     """
 
     def __init__(self, folder: str | os.PathLike):
-        """Use `open_prepared`, which checks the folder."""
+        """Does not check the folder; use `open_prepared` instead."""
         self._folder = os.fspath(folder)
         builder = tfds.builder_from_directory(folder)
         raw: Any = {"image": tfds.decode.SkipDecoding()}
@@ -110,12 +111,12 @@ class PreparedPictures:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        """Raises a PictureError if the record's file is damaged there."""
+        """Raises an ImageError if the file is damaged at this record."""
         try:
             record = dict(self._source[index])
-        except RuntimeError as error:  # of the array_record reader
+        except RuntimeError as error:  # raised by the array_record reader
             line = f"record {index} of {self._folder} cannot be read"
-            raise PictureError(f"{line}: write the folder anew with `rmpe prepare`") from error
+            raise ImageError(f"{line}: recreate the folder with `rmpe prepare`") from error
         file_name = record.pop("file_name").decode()
         record["encoded"] = record.pop("image")
         record["image_id"] = json.loads(record["image_id"])
@@ -126,54 +127,56 @@ class PreparedPictures:
 
 
 class People(NamedTuple):
-    """The people to train on of a prepared folder, of m in all.
+    """The m people to train on of a prepared folder.
 
     Attributes:
-      record: which picture each is in.
-      person: which of the picture's people each is.
-      labelled: which joints of `UNION` each has.
+      record_index: the image of each person.
+      person_index: the index of each person within the image.
+      labeled: which joints of `UNION` are labeled.
     """
 
-    record: Int[np.ndarray, " m"]
-    person: Int[np.ndarray, " m"]
-    labelled: Bool[np.ndarray, "m k"]
+    record_index: Int[np.ndarray, " m"]
+    person_index: Int[np.ndarray, " m"]
+    labeled: Bool[np.ndarray, "m k"]
 
 
-def open_prepared(folder: str | os.PathLike) -> PreparedPictures:
-    """The pictures of a folder that `rmpe prepare` wrote.
+def open_prepared(folder: str | os.PathLike) -> PreparedImages:
+    """Open the images of a folder written by `rmpe prepare`.
 
     Raises:
-      UserError: the folder is missing, incomplete or something else.
+      UserError: the folder is missing, incomplete, damaged, or not a prepared folder.
     """
     folder = pathlib.Path(folder)
     if not (folder / _PEOPLE).is_file():
-        raise UserError(f"{folder} is no complete prepared data: write it with `rmpe prepare`")
+        line = f"{folder} is not a complete prepared folder: create it with `rmpe prepare`"
+        raise UserError(line)
     try:
-        pictures = PreparedPictures(folder)
-        for shard in range(len(pictures.shard_lengths)):  # the first record of each file
-            pictures[sum(pictures.shard_lengths[:shard])]
-    except Exception as error:  # TFDS raises many kinds for a damaged folder
-        line = f"{folder} is damaged or incomplete: write it anew with `rmpe prepare`"
+        images = PreparedImages(folder)
+        for shard in range(len(images.shard_lengths)):  # read the first record of each file
+            images[sum(images.shard_lengths[:shard])]
+    except Exception as error:  # TFDS raises many types of errors
+        line = f"{folder} is damaged or incomplete: recreate it with `rmpe prepare`"
         raise UserError(line) from error
-    return pictures
+    return images
 
 
 def read_people(folder: str | os.PathLike) -> People:
-    """The index of a folder that `open_prepared` has opened."""
+    """Read the index of people; check the folder with `open_prepared` first."""
     with np.load(pathlib.Path(folder) / _PEOPLE) as arrays:
-        return People(**arrays)
+        return People(arrays["record"], arrays["person"], arrays["labelled"])
 
 
 def write_people(folder: str | os.PathLike) -> People:
-    """Read all records that the builder has written to `folder` and complete it with the index."""
-    pictures = PreparedPictures(folder)
-    record, person, labelled = [], [], []
-    for index in range(len(pictures)):
-        picture = pictures[index]
-        chosen = np.flatnonzero(picture["trainable"])
-        record.append(np.full(len(chosen), index))
-        person.append(chosen)
-        labelled.append(picture["visibility"][chosen] > 0)
-    people = People(*(np.concatenate(column) for column in (record, person, labelled)))
-    np.savez(pathlib.Path(folder) / _PEOPLE, **people._asdict())
+    """Write the index of people to `folder`, in which the builder has written all records."""
+    images = PreparedImages(folder)
+    record_index, person_index, labeled = [], [], []
+    for index in range(len(images)):
+        record = images[index]
+        chosen = np.flatnonzero(record["trainable"])
+        record_index.append(np.full(len(chosen), index))
+        person_index.append(chosen)
+        labeled.append(record["visibility"][chosen] > 0)
+    people = People(*map(np.concatenate, (record_index, person_index, labeled)))
+    path = pathlib.Path(folder) / _PEOPLE
+    np.savez(path, record=people.record_index, person=people.person_index, labelled=people.labeled)
     return people

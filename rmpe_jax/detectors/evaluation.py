@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from rmpe_jax.data.pictures import PictureError, read_picture
+from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.detectors.protocol import Detector
 from rmpe_jax.evaluation.coco import box_ap
@@ -16,10 +16,10 @@ def detection_results(detector: Detector, dataset: PoseDataset) -> list[dict]:
     A picture that cannot be read has none: its people count as missed.
     """
     results = []
-    for picture in dataset.pictures:
+    for picture in dataset.images:
         try:
-            image = read_picture(picture.path)
-        except PictureError:
+            image = read_image(picture.path)
+        except ImageError:
             continue
         found = detector(image, picture.path.name)
         boxes = geometry.xywh_from_xyxy(np.asarray(found.bboxes, np.float64)).round(2)

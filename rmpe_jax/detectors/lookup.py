@@ -1,4 +1,4 @@
-"""Detectors that do not look at the picture: the whole of it, annotated people, boxes of a file."""
+"""Detectors that look boxes up by the image's name: annotated people, or boxes of a file."""
 
 import dataclasses
 import logging
@@ -18,13 +18,6 @@ from rmpe_jax.evaluation.results import ImageId, box_arrays, person_records, pic
 from rmpe_jax.files import read_json
 
 NOBODY = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-
-
-def whole_picture(image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
-    """One person who fills the picture; a `Detector`."""
-    del name
-    height, width = image.shape[:2]
-    return Boxes(np.array([[0, 0, width, height]], np.float32), np.ones(1, np.float32))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +54,7 @@ def ground_truth(dataset: PoseDataset) -> BoxesByName:
       UserError: two pictures have one name.
     """
     boxes: dict[ImageId, Boxes] = {}
-    for picture in dataset.pictures:
+    for picture in dataset.images:
         if picture.path.stem in boxes:
             raise _one_name(picture.path.stem, dataset.name)
         bboxes = picture.bboxes[trainable(picture)]

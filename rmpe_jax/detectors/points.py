@@ -5,8 +5,6 @@ gives, `spatial_transformer` or any crop of fixed size cuts people out of the sa
 device, and a pose network goes on from there, with `valid` for the rows that are people.
 """
 
-import os
-from collections.abc import Mapping
 from typing import Any
 
 import flax.linen as nn
@@ -16,18 +14,12 @@ from jaxtyping import UInt8
 from rmpe_jax.codecs.boxes import BoxCodec
 from rmpe_jax.detectors.letterbox import fit_picture, transform_boxes
 from rmpe_jax.detectors.protocol import Boxes
-from rmpe_jax.errors import UserError
-from rmpe_jax.model_io.model_file import check_variables, load_model
-from rmpe_jax.models.detector import build_detector
+from rmpe_jax.model_io.detector_model import DetectorModel
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.padding import GRAY
 from rmpe_jax.top_down.detection import SCORE_THRESHOLD, detect
 
 LEAST_SCORE = 0.05  # of boxes that an evaluation takes: average precision asks for doubtful ones
-CONFIG_KEYS = {
-    "model": ("task", "name", "input_size", "mean", "std"),
-    "detection": ("test_size",),
-}
 
 
 class PointDetector:
@@ -46,47 +38,21 @@ class PointDetector:
         self._size, self._threshold = tuple(input_size), score_threshold
 
     @classmethod
-    def from_config(
-        cls,
-        config: Mapping[str, Any],
-        variables: Any,
-        score_threshold: float | None = None,
+    def from_model(
+        cls, trained: DetectorModel, score_threshold: float | None = None
     ) -> "PointDetector":
-        """With the network that a run's config describes, of which `CONFIG_KEYS` are read.
+        """The detector of a trained network.
+
+        Args:
+          trained: of `model_io.load_detector_model`.
+          score_threshold: boxes that score less are left out; a default if not given.
 
         Raises:
-          UserError: it is no detector's, or the variables are another network's.
+          UserError: its spec and variables do not belong together.
         """
-        network = config.get("model", {})
-        if network.get("task") != "detection":
-            raise UserError("this network finds no boxes: give one of model.task='detection'")
-        model, codec = build_detector(
-            network["name"],
-            input_size=tuple(network["input_size"]),
-            mean=tuple(network["mean"]),
-            std=tuple(network["std"]),
-        )
+        model, codec = trained.build()
         threshold = SCORE_THRESHOLD if score_threshold is None else score_threshold
-        size = tuple(config["detection"]["test_size"])
-        check_variables(model, variables, size, network["name"])
-        return cls(model, codec, variables, size, threshold)
-
-    @classmethod
-    def from_file(
-        cls, path: str | os.PathLike, score_threshold: float | None = None
-    ) -> "PointDetector":
-        """Of a model file, see `model_file`.
-
-        Raises:
-          UserError: the file cannot be read, or holds no detector.
-        """
-        variables, meta = load_model(path)
-        try:
-            return cls.from_config(meta.get("config", {}), variables, score_threshold)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
-        except (AttributeError, KeyError, TypeError, ValueError):
-            raise UserError(f"{path}: it has no config of a detector; name another") from None
+        return cls(model, codec, trained.variables, trained.spec.test_size, threshold)
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
         """Boxes of the people in one picture, image pixels; `name` is not read."""
@@ -104,8 +70,3 @@ class PointDetector:
         # A box may have lain in the gray beside the picture.
         inside = geometry.box_area(bboxes) > 0
         return Boxes(bboxes[inside], scores[valid][inside])
-
-
-def config_to_store(config: Mapping[str, Any]) -> dict[str, Any]:
-    """What of a run's config a model file keeps, as `PointDetector.from_config` reads it."""
-    return {part: {key: config[part][key] for key in keys} for part, keys in CONFIG_KEYS.items()}

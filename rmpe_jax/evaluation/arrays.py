@@ -7,8 +7,8 @@ import numpy as np
 from rmpe_jax.evaluation.coco import Annotations, load_ground_truth
 from rmpe_jax.evaluation.results import ImageId
 from rmpe_jax.ops import geometry
-from rmpe_jax.ops.average_precision import Detections, GroundTruth
-from rmpe_jax.ops.padding import bucket, pad_people
+from rmpe_jax.ops.average_precision import GroundTruth, ScoredPoses
+from rmpe_jax.ops.padding import bucket_size, pad_people
 
 
 def ground_truth_arrays(
@@ -40,7 +40,7 @@ def ground_truth_arrays(
 
 def detection_arrays(
     results: Sequence[dict], num_keypoints: int, image_ids: Sequence[ImageId]
-) -> Detections:
+) -> ScoredPoses:
     """Results in COCO's form on these pictures; others are left out."""
     place = {image_id: i for i, image_id in enumerate(image_ids)}
     found = [r for r in results if r["image_id"] in place]
@@ -54,11 +54,11 @@ def detection_arrays(
     ]
     columns = keypoints, _floats([r["score"] for r in found]), _floats(area)
     valid, padded = pad_people(index, len(image_ids), _people_per_picture(index), *columns)
-    return Detections._make([*padded, valid])
+    return ScoredPoses._make([*padded, valid])
 
 
 def _people_per_picture(index: np.ndarray) -> int:
-    return bucket(int(np.bincount(index).max(initial=0)))
+    return bucket_size(int(np.bincount(index).max(initial=0)))
 
 
 def _floats(values: Sequence, *shape: int) -> np.ndarray:

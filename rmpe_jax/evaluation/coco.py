@@ -123,7 +123,7 @@ def load_ground_truth(annotations: Annotations, num_keypoints: int | None) -> di
 def coco_content(dataset: PoseDataset) -> dict:
     """Any data set's people as COCO keypoint ground truth, in its own joint set."""
     annotations = []
-    for picture in dataset.pictures:
+    for picture in dataset.images:
         boxes = geometry.xywh_from_xyxy(picture.bboxes)
         labelled = picture.visibility[..., None] > 0
         joints = np.where(labelled, picture.keypoints, 0)
@@ -141,7 +141,7 @@ def coco_content(dataset: PoseDataset) -> dict:
                     "area": float(picture.area[person]),
                 }
             )
-    images = [{"id": picture.image_id} for picture in dataset.pictures]
+    images = [{"id": picture.image_id} for picture in dataset.images]
     return {"images": images, "annotations": annotations}
 
 

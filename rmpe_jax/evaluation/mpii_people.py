@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import scipy.io
 
-from rmpe_jax.data.readers.records import Picture, PoseDataset
+from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import MPII
 
@@ -26,8 +26,8 @@ def mpii_ground_truth(dataset: PoseDataset) -> list[dict]:
     """
     if dataset.skeleton != MPII:
         raise UserError(f"{dataset.name} has {dataset.skeleton.name} joints: mAP is MPII's metric")
-    heights = np.concatenate([p.bboxes[:, 3] - p.bboxes[:, 1] for p in dataset.pictures])
-    sizes = np.concatenate([picture.head_sizes for picture in dataset.pictures])
+    heights = np.concatenate([p.bboxes[:, 3] - p.bboxes[:, 1] for p in dataset.images])
+    sizes = np.concatenate([picture.head_sizes for picture in dataset.images])
     known = sizes > 0
     if not known.any():
         raise UserError(f"{dataset.name} has no head sizes: mAP cannot be computed")
@@ -39,10 +39,10 @@ def mpii_ground_truth(dataset: PoseDataset) -> list[dict]:
             np.sum(~known),
             share,
         )
-    return [_entry(picture, share) for picture in dataset.pictures]
+    return [_entry(picture, share) for picture in dataset.images]
 
 
-def _entry(picture: Picture, share: float) -> dict:
+def _entry(picture: ImageRecord, share: float) -> dict:
     heights = picture.bboxes[:, 3] - picture.bboxes[:, 1]
     sizes = np.where(picture.head_sizes > 0, picture.head_sizes, share * heights)
     rows = zip(picture.keypoints, picture.visibility > 0, sizes, strict=True)

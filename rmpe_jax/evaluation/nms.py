@@ -10,12 +10,12 @@ import numpy as np
 
 from rmpe_jax.evaluation.results import ImageId, coco_results
 from rmpe_jax.ops import geometry
-from rmpe_jax.ops.padding import bucket, pad_people
-from rmpe_jax.pose_nms import Poses, Proposals, load_params, pose_nms_batch
+from rmpe_jax.ops.padding import bucket_size, pad_people
+from rmpe_jax.pose_nms import NmsResult, PoseCandidates, load_params, pose_nms_batch
 from rmpe_jax.pose_nms.baselines import box_nms, oks_nms, soft_oks_nms
 from rmpe_jax.skeletons import Skeleton
 
-Nms = Callable[[Proposals], Poses]  # of a batch of pictures
+Nms = Callable[[PoseCandidates], NmsResult]  # of a batch of pictures
 
 BASELINES = ("none", "box", "oks", "soft_oks")
 
@@ -26,7 +26,7 @@ def open_nms(name: str, skeleton: Skeleton) -> Nms | None:
     Args:
       name: one of `BASELINES`, a preset of pose NMS (`paper`, `rmpe`, `alphapose`), or the
         params.json that `rmpe fit-nms` wrote.
-      skeleton: joint set of the poses, whose sigmas OKS takes.
+      skeleton: joint set of the poses.
 
     Raises:
       UserError: it is none of these.
@@ -34,7 +34,7 @@ def open_nms(name: str, skeleton: Skeleton) -> Nms | None:
     if name == "none":
         return None
     if name not in BASELINES:
-        return functools.partial(pose_nms_batch, params=load_params(name))
+        return functools.partial(pose_nms_batch, params=load_params(name), skeleton=skeleton)
     baselines = {
         "box": box_nms,
         "oks": functools.partial(oks_nms, sigmas=skeleton.sigmas),
@@ -74,7 +74,7 @@ def suppressed(
 
 def proposal_groups(
     results: Sequence[dict], num_keypoints: int, image_ids: Sequence[ImageId]
-) -> tuple[list[Proposals], list[list[ImageId]]]:
+) -> tuple[list[PoseCandidates], list[list[ImageId]]]:
     """Results as proposals for NMS, in groups of pictures with about as many people.
 
     Arguments as in `suppressed`.
@@ -87,7 +87,7 @@ def proposal_groups(
         found[result["image_id"]].append(result)
     groups = collections.defaultdict(list)
     for image_id in image_ids:
-        groups[bucket(len(found[image_id]))].append(image_id)
+        groups[bucket_size(len(found[image_id]))].append(image_id)
     sizes = sorted(groups)
     proposals = [
         _proposals([found[name] for name in groups[size]], num_keypoints, size) for size in sizes
@@ -95,7 +95,7 @@ def proposal_groups(
     return proposals, [groups[size] for size in sizes]
 
 
-def _proposals(results: Sequence[Sequence[dict]], num_keypoints: int, size: int) -> Proposals:
+def _proposals(results: Sequence[Sequence[dict]], num_keypoints: int, size: int) -> PoseCandidates:
     """Of pictures with at most `size` results each."""
     index = np.repeat(np.arange(len(results)), [len(r) for r in results])
     flat = [result for of_picture in results for result in of_picture]
@@ -108,7 +108,7 @@ def _proposals(results: Sequence[Sequence[dict]], num_keypoints: int, size: int)
     )
     valid, padded = pad_people(index, len(results), size, *columns)
     keypoints, scores, bboxes, bbox_scores = map(jnp.asarray, padded)
-    return Proposals(keypoints, scores, bboxes, bbox_scores, jnp.asarray(valid))
+    return PoseCandidates(keypoints, scores, bboxes, bbox_scores, jnp.asarray(valid))
 
 
 def _floats(values: Sequence, *shape: int) -> np.ndarray:

@@ -42,7 +42,8 @@ def pckh(
     head size is NaN or not positive are left out, and their number is logged.
 
     Args:
-      keypoints, gt_keypoints: image pixels, in `skeleton`.
+      keypoints: image pixels, in `skeleton`.
+      gt_keypoints: likewise.
       annotated: where `gt_keypoints` means something.
       head_sizes: pixels.
       threshold: in head sizes.

@@ -5,24 +5,23 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from rmpe_jax.data.readers.records import PoseDataset
-from rmpe_jax.evaluation.protocol import PersonBoxes, boxes_of, model_joints
+from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.evaluation.predictions import PosePredictions
 from rmpe_jax.ops.oks import oks
-from rmpe_jax.skeletons import Skeleton
 
 
 @dataclasses.dataclass(frozen=True)
 class ScoredPeople:
-    """Annotated people (no crowds, at least one labelled joint) and how well they were found.
+    """Annotated people (not crowds, with at least one labeled joint) and how well they were found.
 
     Attributes:
-      picture_index: (g,) index into `PoseDataset.pictures`.
-      person_index: (g,) index into the picture's people.
-      box_index: (g,) index of the best pose found for the person, -1 if the picture has none.
+      image_index: (g,) index into `PoseDataset.images`.
+      person_index: (g,) index into the image's people.
+      box_index: (g,) index of the best pose found for the person, -1 if the image has none.
       oks: (g,) that pose's OKS, 0 if there is none.
     """
 
-    picture_index: Int[np.ndarray, " g"]
+    image_index: Int[np.ndarray, " g"]
     person_index: Int[np.ndarray, " g"]
     box_index: Int[np.ndarray, " g"]
     oks: Float[np.ndarray, " g"]
@@ -31,37 +30,31 @@ class ScoredPeople:
         return len(self.oks)
 
 
-def score_people(
-    dataset: PoseDataset,
-    person_boxes: PersonBoxes,
-    keypoints: Float[np.ndarray, "m j 2"],
-    model_skeleton: Skeleton,
-) -> ScoredPeople:
-    """OKS of every annotated person's pose, in any data set.
+def score_people(predictions: PosePredictions) -> ScoredPeople:
+    """OKS of every annotated person's pose, in any dataset.
 
-    With ground-truth boxes a person's pose is the one found on the person's own box, with a
-    detector's boxes the most similar one in the picture. Arguments as in `protocol.evaluate`.
+    With ground-truth boxes a person's pose is the one found in the person's own box; with a
+    detector's boxes it is the most similar one in the image.
     """
-    poses = keypoints[:, model_joints(model_skeleton, dataset.skeleton)]
-    people = boxes_of(dataset, "gt")
+    predictions = predictions.in_dataset_skeleton()
+    people = boxes_of(predictions.dataset, "gt")
     best = [
-        _best_pose(dataset, person_boxes, poses, i, person)
-        for i, person in zip(people.picture_index, people.person_index, strict=True)
+        _best_pose(predictions, image, person)
+        for image, person in zip(people.image_index, people.person_index, strict=True)
     ]
     box_index, scores = np.array(best).reshape(-1, 2).T
-    return ScoredPeople(people.picture_index, people.person_index, box_index.astype(int), scores)
+    return ScoredPeople(people.image_index, people.person_index, box_index.astype(int), scores)
 
 
-def _best_pose(
-    dataset: PoseDataset, person_boxes: PersonBoxes, poses: np.ndarray, picture: int, person: int
-) -> tuple[int, float]:
-    of_person = np.isin(person_boxes.person_index, (-1, person))
-    candidates = np.flatnonzero((person_boxes.picture_index == picture) & of_person)
+def _best_pose(predictions: PosePredictions, image: int, person: int) -> tuple[int, float]:
+    dataset, boxes = predictions.dataset, predictions.boxes
+    of_person = np.isin(boxes.person_index, (-1, person))
+    candidates = np.flatnonzero((boxes.image_index == image) & of_person)
     if not len(candidates):
         return -1, 0.0
-    annotated, one = dataset.pictures[picture], slice(person, person + 1)
+    annotated, one = dataset.images[image], slice(person, person + 1)
     similarity = oks(
-        poses[candidates].astype(np.float64),
+        predictions.keypoints[candidates].astype(np.float64),
         annotated.keypoints[one],
         annotated.visibility[one],
         annotated.area[one],

@@ -5,17 +5,13 @@ add `"keypoints": [x, y, score, ...]`. COCO names a picture by its integer id,
 AlphaPose's `--detfile` by a path or an id, and may add an `"idx"`, which is of no use here.
 """
 
-import collections
-import dataclasses
-import logging
 import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float
 
-from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import read_json
 from rmpe_jax.ops import geometry
@@ -23,23 +19,6 @@ from rmpe_jax.ops import geometry
 PERSON = 1  # COCO's category id
 
 ImageId = int | str
-
-
-@dataclasses.dataclass(frozen=True)
-class Detections:
-    """A detector's person boxes on the pictures of a data set, in the order of its pictures.
-
-    Attributes:
-      picture_index: (m,) index into `PoseDataset.pictures`.
-      bboxes: (m, 4) xyxy image pixels.
-      scores: (m,) the detector's.
-      num_skipped: boxes left out because they had no area or were not finite.
-    """
-
-    picture_index: Int[np.ndarray, " m"]
-    bboxes: Float[np.ndarray, "m 4"]
-    scores: Float[np.ndarray, " m"]
-    num_skipped: int
 
 
 def coco_results(
@@ -80,38 +59,6 @@ def coco_results(
         for result, bbox_score in zip(results, bbox_scores, strict=True):
             result["bbox_score"] = round(float(bbox_score), 6)
     return results
-
-
-def load_detections(
-    path: str | os.PathLike, dataset: PoseDataset, skip_unknown: bool = False
-) -> Detections:
-    """Person boxes of a detections file, in COCO's or AlphaPose's form.
-
-    A picture is known by the data set's `image_id`, else by its file name with or without folder
-    and extension. Other categories than person are dropped; a record without a category is one.
-
-    Args:
-      skip_unknown: leave out boxes of pictures that `dataset` does not have, for one file over
-        several splits.
-
-    Raises:
-      UserError: not a detections file, or (without `skip_unknown`) boxes of unknown pictures.
-    """
-    records = person_records(path)
-    find = _picture_finder(dataset)
-    index = np.array([find(record["image_id"]) for record in records], np.int64)
-    known = index >= 0
-    if not known.all() and not skip_unknown:
-        unknown = [r["image_id"] for r, ok in zip(records, known, strict=True) if not ok]
-        raise _unknown_pictures(path, unknown, dataset)
-    bboxes, scores, sound = box_arrays(path, records)
-    if num_skipped := int((known & ~sound).sum()):
-        logging.getLogger(__name__).warning(
-            "%s: %d boxes without area or with NaN are left out", path, num_skipped
-        )
-    chosen = np.flatnonzero(known & sound)
-    chosen = chosen[np.argsort(index[chosen], kind="stable")]
-    return Detections(index[chosen], bboxes[chosen], scores[chosen], num_skipped)
 
 
 def person_records(path: str | os.PathLike) -> list[dict]:
@@ -158,31 +105,7 @@ def box_arrays(
     return geometry.xyxy_from_xywh(boxes), scores, sound
 
 
-def _picture_finder(dataset: PoseDataset):
-    """A function from an `image_id` of a file to the picture's index, -1 if there is none."""
-    by_id = {picture.image_id: i for i, picture in enumerate(dataset.pictures)}
-    # Two pictures of one stem in different folders cannot be told apart by it.
-    stems = collections.Counter(picture.path.stem for picture in dataset.pictures)
-    by_stem = {p.path.stem: i for i, p in enumerate(dataset.pictures) if stems[p.path.stem] == 1}
-
-    def find(image_id: ImageId) -> int:
-        if image_id in by_id:
-            return by_id[image_id]
-        return by_stem.get(picture_stem(image_id), -1) if isinstance(image_id, str) else -1
-
-    return find
-
-
 def picture_stem(path: str) -> str:
     """The name of a picture's file without folders and extension."""
     # Files written on Windows are read here too.
     return pathlib.PurePosixPath(path.replace("\\", "/")).stem
-
-
-def _unknown_pictures(path, unknown: list[ImageId], dataset: PoseDataset) -> UserError:
-    names = list(dict.fromkeys(unknown))
-    first = ", ".join(str(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
-    return UserError(
-        f"detections file {path}: {len(names)} of its pictures are not in {dataset.name} "
-        f"({first}): give the file made for these pictures, or skip the unknown ones"
-    )

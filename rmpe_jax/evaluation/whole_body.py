@@ -20,7 +20,7 @@ def whole_body_ap(
 
     Args:
       ground_truth: COCO's form with all joints of `skeleton` in "keypoints", as
-        `data.whole_body.whole_body_truth` gives it.
+        `data.whole_body.read_whole_body_annotations` gives it.
       results: COCO's result form with as many joints.
       image_ids: evaluate on these pictures only.
 

@@ -9,7 +9,7 @@ import sys
 import time
 
 from rmpe_jax.entry import run, use_compilation_cache
-from rmpe_jax.experiments.evaluate import evaluate_run, metrics_table
+from rmpe_jax.experiments.evaluate import evaluate_pose_model, metrics_table
 from rmpe_jax.experiments.scenes import draw_scenes
 from rmpe_jax.experiments.stages import load_config
 from rmpe_jax.files import write_json
@@ -26,7 +26,7 @@ def demo(out: pathlib.Path) -> None:
 
     Run again it goes on where it was stopped.
     """
-    from rmpe_jax.training.checkpoints import load_variables
+    from rmpe_jax.model_io.pose_model import load_pose_model
     from rmpe_jax.training.loop import train
     from rmpe_jax.visualize.curves import learning_curves
 
@@ -37,13 +37,13 @@ def demo(out: pathlib.Path) -> None:
     train(config, out / "run")
     learning_curves(out / "run/metrics.jsonl", out / "learning_curves.png")
 
-    variables, _ = load_variables(out / "run/checkpoints")
+    model = load_pose_model(out / "run", "last")
     rows = {}
     boxes = {"ground-truth boxes": "gt", "imperfect boxes": str(out / "val/detections.json")}
     for title, source in boxes.items():
         folder = out / "eval" / title.replace(" ", "_")
-        spec = f"coco:{out / 'val'}"
-        rows[title] = evaluate_run(config, variables, spec, source, folder, flip_test=True)
+        data = f"coco:{out / 'val'}"
+        rows[title] = evaluate_pose_model(model, data, source, folder, flip_test=True)
     (out / "eval/ground-truth_boxes/people.png").replace(out / "people.png")
     write_json(out / "ap.json", rows)
     print(f"\nOKS AP on {len(VAL_SEEDS)} unseen scenes\n\n{metrics_table(rows)}\n")
@@ -62,13 +62,13 @@ def look_at_a_photo(out: pathlib.Path) -> None:
 
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.predict.inputs import find_inputs
-    from rmpe_jax.predict.run import JOURNAL, claim, predict_files
+    from rmpe_jax.predict.run import JOURNAL, predict_files, prepare_output_folder
 
     photo = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     estimator = PoseEstimator.from_checkpoint("builtin", detector="builtin")
     inputs = find_inputs([str(photo)])
     (out / JOURNAL).unlink(missing_ok=True)  # of an earlier demo
-    claim(out, {})
+    prepare_output_folder(out, {})
     predict_files(inputs, out, estimator, draw=True, report=True)
 
 

@@ -1,31 +1,28 @@
-"""Scores a network on a data set and leaves the evidence: metrics, results, a contact sheet."""
+"""Scores a model on a dataset and writes the evidence: metrics, results, a contact sheet."""
 
 import math
 import pathlib
-from typing import Any
 
 import cv2
-import ml_collections
 
-from rmpe_jax.codecs.poses import Codec
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.detectors.evaluation import detector_ap
 from rmpe_jax.detectors.points import LEAST_SCORE, PointDetector
 from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.boxes import boxes_of
 from rmpe_jax.evaluation.nms import open_nms
-from rmpe_jax.evaluation.protocol import boxes_of, evaluate
-from rmpe_jax.evaluation.top_down import predict_boxes
+from rmpe_jax.evaluation.predictions import predict_dataset
+from rmpe_jax.evaluation.protocol import evaluate
 from rmpe_jax.files import write_json
-from rmpe_jax.skeletons import get_skeleton
+from rmpe_jax.model_io.detector_model import DetectorModel
+from rmpe_jax.model_io.pose_model import PoseModel
 from rmpe_jax.top_down.prediction import make_predict
-from rmpe_jax.training.state import build_network
 from rmpe_jax.visualize.sheets import people_sheet
 
 
-def evaluate_run(
-    config: ml_collections.ConfigDict,
-    variables: dict[str, Any],
-    spec: str,
+def evaluate_pose_model(
+    model: PoseModel,
+    data: str,
     boxes: str,
     out: pathlib.Path,
     *,
@@ -34,18 +31,17 @@ def evaluate_run(
     skip_unknown: bool = False,
     nms: str = "none",
 ) -> dict[str, float]:
-    """Evaluates a network on a data set; writes `metrics.json`, `results.json`, `people.png`.
+    """Evaluates a pose network; writes `metrics.json`, `results.json` and `people.png`.
 
     Args:
-      config: that the network was trained with.
-      variables: of the network, as `checkpoints.load_variables` gives them.
-      spec: the data set, such as `coco:FOLDER:val2017`.
+      model: a trained network.
+      data: the dataset, such as `coco:FOLDER:val2017`.
       boxes: `gt`, or a detections file.
-      out: folder for the files, made if need be.
+      out: folder for the files, made if needed.
       flip_test: average with the mirrored crop.
-      flip_shift: move the mirrored heatmaps by a pixel first.
-      skip_unknown: leave out detections of pictures that the data set does not have.
-      nms: of the poses, before they are scored; a name that `nms.open_nms` knows.
+      flip_shift: shift the mirrored heatmaps by a pixel first.
+      skip_unknown: skip detections on images that the dataset does not have.
+      nms: applied to the poses before they are scored; a name that `nms.open_nms` knows.
 
     Returns:
       The metrics: COCO's as fractions, MPII's and LSP's in percent.
@@ -53,27 +49,19 @@ def evaluate_run(
     Raises:
       UserError: data, boxes or folder cannot be used.
     """
-    model, codec = build_network(config)
-    if not isinstance(codec, Codec):
-        raise UserError(f"{config.model.name} is a detector: evaluate it by its own config")
-    skeleton = get_skeleton(config.model.skeleton)
-    dataset = open_dataset(spec)
-    person_boxes = boxes_of(dataset, boxes, skip_unknown)
-    predict = make_predict(model, codec, skeleton, flip_test=flip_test, flip_shift=flip_shift)
-    keypoints, scores = predict_boxes(
-        predict,
-        variables,
+    module, codec = model.build()
+    skeleton = model.spec.skeleton
+    dataset = open_dataset(data)
+    predictions = predict_dataset(
+        make_predict(module, codec, skeleton, flip_test=flip_test, flip_shift=flip_shift),
+        model.variables,
         dataset,
-        person_boxes,
-        num_keypoints=skeleton.num_keypoints,
-        input_size=codec.input_size,
-        padding=config.data.padding,
+        boxes_of(dataset, boxes, skip_unknown),
+        skeleton,
+        model.spec.crop,
         batch_size=64,
-        num_threads=config.data.num_threads,
     )
-    metrics, results = evaluate(
-        dataset, person_boxes, keypoints, scores, skeleton, open_nms(nms, dataset.skeleton)
-    )
+    metrics, results = evaluate(predictions, open_nms(nms, dataset.skeleton))
     # NaN, for a joint that nobody has, is not JSON.
     finite = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
     try:
@@ -82,32 +70,28 @@ def evaluate_run(
         raise UserError(f"{out}: cannot be made, {error.strerror}; name another folder") from error
     write_json(
         out / "metrics.json",
-        {"data": spec, "boxes": boxes, "nms": nms, "flip_test": flip_test} | finite,
+        {"data": data, "boxes": boxes, "nms": nms, "flip_test": flip_test} | finite,
     )
     write_json(out / "results.json", results)
-    sheet = people_sheet(dataset, person_boxes, keypoints, scores, skeleton)
-    if not cv2.imwrite(str(out / "people.png"), sheet[..., ::-1]):
+    if not cv2.imwrite(str(out / "people.png"), people_sheet(predictions)[..., ::-1]):
         raise UserError(f"{out / 'people.png'}: cannot be written; is the disk full?")
     return metrics
 
 
-def evaluate_detector(
-    config: ml_collections.ConfigDict, variables: dict[str, Any], spec: str, out: pathlib.Path
-) -> dict[str, float]:
-    """Box AP of a detector on a data set of COCO's form; writes `metrics.json`, `detections.json`.
+def evaluate_detector_model(model: DetectorModel, data: str, out: pathlib.Path) -> dict[str, float]:
+    """Box AP on a dataset of COCO's form; writes `metrics.json` and `detections.json`.
 
     Args:
-      config: that the detector was trained with.
-      variables: of the network.
-      spec: the data set, such as `coco:FOLDER:val2017`.
-      out: folder for the files, made if need be.
+      model: a trained detector.
+      data: the dataset, such as `coco:FOLDER:val2017`.
+      out: folder for the files, made if needed.
 
     Raises:
       UserError: data or folder cannot be used.
     """
-    detector = PointDetector.from_config(config.to_dict(), variables, LEAST_SCORE)
-    metrics, results = detector_ap(detector, open_dataset(spec))
-    write_json(out / "metrics.json", {"data": spec} | metrics)
+    detector = PointDetector.from_model(model, LEAST_SCORE)
+    metrics, results = detector_ap(detector, open_dataset(data))
+    write_json(out / "metrics.json", {"data": data} | metrics)
     write_json(out / "detections.json", results)
     return metrics
 

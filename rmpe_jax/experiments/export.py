@@ -1,5 +1,6 @@
 """A pose network as a file that other programs run, and a JSON that says how to use it."""
 
+import dataclasses
 import json
 import os
 from collections.abc import Callable
@@ -8,13 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from rmpe_jax.codecs.poses import Codec
+from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.errors import UserError
-from rmpe_jax.files import replacing, write_json
+from rmpe_jax.files import atomic_write, write_json
 from rmpe_jax.interop.stablehlo import PLATFORMS, to_stablehlo
 from rmpe_jax.model_io.pose_model import PoseModel
 from rmpe_jax.models.folding import fold_batch_norm
-from rmpe_jax.skeletons.skeleton import UNNAMED
+from rmpe_jax.skeletons.skeleton import UNNAMED_PREFIX
 
 FORMATS = ("stablehlo", "onnx")
 # What a file computes, and the names of what comes out.
@@ -61,7 +62,7 @@ def export_model(
         data = to_stablehlo(run, shape, dtype)
     else:
         data = _onnx_bytes(run, shape, dtype, function, channels_first, about)
-    with replacing(out, "wb") as file:
+    with atomic_write(out, "wb") as file:
         file.write(data)
     write_json(f"{out}.json", about)
     return about
@@ -69,7 +70,7 @@ def export_model(
 
 def pose_function(
     model: PoseModel, function: str, dtype: str | None = None
-) -> tuple[Callable[[jax.Array], Any], Codec]:
+) -> tuple[Callable[[jax.Array], Any], HeatmapCodec]:
     """The function of crops that a file computes, and the codec of the network.
 
     Args:
@@ -77,9 +78,8 @@ def pose_function(
       function: one of `FUNCTIONS`, see `export_model`.
       dtype: precision of the arithmetic, by default the config's.
     """
-    config = model.config.copy_and_resolve_references()
-    config.model.dtype = dtype or config.model.dtype
-    module, codec = model._replace(config=config).build()
+    spec = dataclasses.replace(model.spec, dtype=dtype or model.spec.dtype)
+    module, codec = model._replace(spec=spec).build()
     network, variables = fold_batch_norm(module, model.variables, codec.input_size)
 
     def heatmaps(crops: jax.Array) -> jax.Array:
@@ -91,7 +91,7 @@ def pose_function(
     return {"heatmaps": heatmaps, "keypoints": keypoints}[function], codec
 
 
-def _shapes(run: Callable, codec: Codec, dtype: np.dtype) -> list[tuple[int, ...]]:
+def _shapes(run: Callable, codec: HeatmapCodec, dtype: np.dtype) -> list[tuple[int, ...]]:
     """Of the crops and of what comes out, without the batch."""
     crops = jax.ShapeDtypeStruct((1, *codec.input_size, 3), dtype)
     return [leaf.shape[1:] for leaf in (crops, *jax.tree.leaves(jax.eval_shape(run, crops)))]
@@ -120,18 +120,18 @@ def _onnx_bytes(
 
 def _about(
     model: PoseModel,
-    codec: Codec,
+    codec: HeatmapCodec,
     to: str,
     function: str,
     channels_first: bool,
     shapes: list[tuple[int, ...]],
 ) -> dict[str, Any]:
-    skeleton, bytes_in = model.skeleton, function == "keypoints"
+    skeleton, bytes_in = model.spec.skeleton, function == "keypoints"
     given, *results = (_axes(shape, channels_first) for shape in shapes)
     about = {
         "format": to,
         "function": function,
-        "network": model.config.model.name,
+        "network": model.spec.network,
         "input": {
             "name": _INPUT,
             **given,
@@ -144,13 +144,13 @@ def _about(
         ],
         "mean": list(codec.mean),
         "std": list(codec.std),
-        "crop_padding": model.config.data.padding,
+        "crop_padding": model.spec.padding,
         "heatmap_from_crop": np.asarray(codec.heatmap_from_crop).tolist(),
         "decode": codec.decode,
-        "skeleton": model.config.model.skeleton,
+        "skeleton": skeleton.name,
         "joints": list(skeleton.joints),
     }
-    if not skeleton.name.startswith(UNNAMED):
+    if not skeleton.name.startswith(UNNAMED_PREFIX):
         about["flip_indices"] = skeleton.flip_indices.tolist()
     return about | ({"platforms": list(PLATFORMS)} if to == "stablehlo" else {})
 

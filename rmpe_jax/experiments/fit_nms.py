@@ -22,7 +22,7 @@ _LABELS = {
     "sigma1": "σ₁",
     "sigma2": "σ₂",
     "lam": "λ",
-    "share": "η / k (1 + λ)",
+    "eta_fraction": "η / k (1 + λ)",
 }
 
 
@@ -65,9 +65,11 @@ def fit_nms(
     ground_truth = ground_truth_arrays(content, k, [name for group in names for name in group])
     ground_truth = jax.tree.map(jax.numpy.asarray, ground_truth)
     objective = oks_ap(skeleton.sigmas)
-    fit = fit_pose_nms(groups, ground_truth, objective, start, steps=steps, report=report)
+    fit = fit_pose_nms(
+        groups, ground_truth, objective, start, skeleton=skeleton, steps=steps, report=report
+    )
     for title, params in (("before", start), ("learned", fit.params)):
-        nms = functools.partial(pose_nms_batch, params=params)
+        nms = functools.partial(pose_nms_batch, params=params, skeleton=skeleton)
         left = suppressed(results, k, image_ids, nms)
         metrics[title] = coco_ap(content, left, skeleton.oks_sigmas)
     out = pathlib.Path(out)
@@ -116,7 +118,7 @@ def _search_to_dict(search: Search) -> dict:
 
 
 def search_line(search: Search) -> str:
-    """Such as `sweep 1  lam 0.52, share 0.31  AP 0.6123  (0.5210 to 0.6123 on 15 x 15)`."""
+    """Such as `sweep 1  lam 0.52, eta_fraction 0.31  AP 0.6123  (0.5210 to 0.6123 on 15 x 15)`."""
     chosen = ", ".join(f"{n} {v:.4g}" for n, v in zip(search.names, search.best, strict=True))
     rows, columns = search.scores.shape
     low, high = search.scores.min(), search.scores.max()

@@ -13,9 +13,9 @@ from rmpe_jax.data.readers import records
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import load_detections
+from rmpe_jax.evaluation.boxes import load_detections
 from rmpe_jax.pgpg import plots
-from rmpe_jax.pgpg.atoms import ATOMS, in_atom_joints, need_sklearn, with_nan
+from rmpe_jax.pgpg.atoms import ATOMS, import_sklearn, mask_with_nan, to_atom_joints
 from rmpe_jax.pgpg.fit import (
     Samples,
     Selection,
@@ -30,8 +30,8 @@ from rmpe_jax.pgpg.model import (
     PgpgModel,
     global_model,
     log_likelihood,
-    offsets_of,
-    rows_of,
+    mixture_rows,
+    offsets_from_boxes,
     save_model,
 )
 from rmpe_jax.skeletons import MPII
@@ -81,7 +81,7 @@ def fit_from_files(
       UserError: scikit-learn is not installed, data, detections or `out` cannot be used, or there
         are too few boxes.
     """
-    need_sklearn("sklearn")
+    import_sklearn("sklearn")
     out = pathlib.Path(out)
     sets = [read_set(spec, files, options) for spec, *files in data]
     more = [read_poses(path) for path in pose_files]
@@ -117,31 +117,31 @@ def read_set(spec: str, files: Sequence[str], options: Options) -> _Set:
     for file in files:
         found = load_detections(file, dataset, skip_unknown=True)
         sure = found.scores >= options.min_score
-        boxes, places = found.bboxes[sure], found.picture_index[sure]
+        boxes, places = found.bboxes[sure], found.image_index[sure]
         person, box = match_detections(bboxes, boxes, pictures, places, options.min_iou)
-        offsets = offsets_of(boxes[box], bboxes[person])
+        offsets = offsets_from_boxes(boxes[box], bboxes[person])
         samples.append(Samples(poses[person], offsets, pictures[person]))
     joined = _join(samples, [0] * len(samples))
-    return _Set(dataset.name, joined, poses, len(dataset.pictures))
+    return _Set(dataset.name, joined, poses, len(dataset.images))
 
 
 def _people(
     dataset: PoseDataset,
 ) -> tuple[Float[np.ndarray, "n 14 2"], Float[np.ndarray, "n 4"], Int[np.ndarray, " n"]]:
     """Poses in the atoms' joints, boxes and picture numbers of the people one can train on."""
-    chosen = [records.trainable(picture) for picture in dataset.pictures]
-    pairs = list(zip(dataset.pictures, chosen, strict=True))
+    chosen = [records.trainable(picture) for picture in dataset.images]
+    pairs = list(zip(dataset.images, chosen, strict=True))
     keypoints = np.concatenate([picture.keypoints[people] for picture, people in pairs])
     visibility = np.concatenate([picture.visibility[people] for picture, people in pairs])
     bboxes = np.concatenate([picture.bboxes[people] for picture, people in pairs])
     pictures = np.repeat(np.arange(len(pairs)), [people.sum() for people in chosen])
-    return in_atom_joints(with_nan(keypoints, visibility), dataset.skeleton), bboxes, pictures
+    return to_atom_joints(mask_with_nan(keypoints, visibility), dataset.skeleton), bboxes, pictures
 
 
 def _join(samples: Sequence[Samples], num_pictures: Sequence[int]) -> Samples:
     """One after the other; each set's pictures are counted on from those of the sets before."""
     starts = np.cumsum([0, *num_pictures[:-1]])
-    pictures = [of.pictures + start for of, start in zip(samples, starts, strict=True)]
+    pictures = [of.image_ids + start for of, start in zip(samples, starts, strict=True)]
     poses = np.concatenate([of.poses for of in samples])
     return Samples(poses, np.concatenate([of.offsets for of in samples]), np.concatenate(pictures))
 
@@ -164,7 +164,7 @@ def read_poses(path: str | os.PathLike) -> Float[np.ndarray, "n 14 2"]:
         raise UserError(
             f"{path} has no 'joints' of shape (n, 16, 2): give an .npz of that"
         ) from None
-    return in_atom_joints(with_nan(joints, ~(joints == -1).all(-1)), MPII)
+    return to_atom_joints(mask_with_nan(joints, ~(joints == -1).all(-1)), MPII)
 
 
 def _compare(
@@ -190,8 +190,8 @@ def _compare(
         for name, model in models.items()
     }
     ends = np.cumsum([of.num_pictures for of in sets])
-    which = np.searchsorted(ends, test.pictures, side="right")
-    return selection, _comparison(logs, test.pictures, which, [of.name for of in sets])
+    which = np.searchsorted(ends, test.image_ids, side="right")
+    return selection, _comparison(logs, test.image_ids, which, [of.name for of in sets])
 
 
 def atoms_of_none() -> Float[np.ndarray, "0 14 2"]:
@@ -260,7 +260,7 @@ def mean_and_error(
 def _draw(out: pathlib.Path, model: PgpgModel, samples: Samples) -> str:
     if importlib.util.find_spec("matplotlib") is None:
         return "No pictures of it: they need matplotlib, pip install 'rmpe_jax[viz]'"
-    rows = rows_of(model, samples.poses)
+    rows = mixture_rows(model, samples.poses)
     shares = np.bincount(rows, minlength=len(model.weights)) / len(rows)
     plots.draw_atoms(model, shares, out / "atoms.png")
     plots.draw_offsets(model, rows, samples.offsets, out / "offsets.png")

@@ -26,12 +26,12 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
-from rmpe_jax.data.pictures import PictureError, read_picture
+from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.data.readers.datasets import open_dataset
-from rmpe_jax.data.readers.records import Picture, PoseDataset, pick_joints, trainable
+from rmpe_jax.data.readers.records import ImageRecord, PoseDataset, pick_joints, trainable
 from rmpe_jax.entry import run
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import load_detections
+from rmpe_jax.evaluation.boxes import load_detections
 from rmpe_jax.files import write_json
 from rmpe_jax.ops import geometry
 from rmpe_jax.progress import progress
@@ -131,10 +131,10 @@ def label(
       relative_to: the folder that file names are relative to.
     """
     images, annotations, faces = [], [], 0
-    for index, picture in enumerate(progress(dataset.pictures, len(dataset.pictures), "labelled")):
+    for index, picture in enumerate(progress(dataset.images, len(dataset.images), "labelled")):
         try:
-            image = read_picture(picture.path)
-        except PictureError as error:
+            image = read_image(picture.path)
+        except ImageError as error:
             print(f"left out: {error}", file=sys.stderr)
             continue
         name = os.path.relpath(picture.path, relative_to)
@@ -154,7 +154,7 @@ def label(
     return {"images": images, "annotations": annotations, "categories": [person]}
 
 
-def _people(picture: Picture, dataset: PoseDataset):
+def _people(picture: ImageRecord, dataset: PoseDataset):
     indices = COCO.indices_in(dataset.skeleton)
     keypoints, visibility = pick_joints(picture.keypoints, picture.visibility, indices)
     for person in np.flatnonzero(trainable(picture) & (visibility > 0).any(-1)):
@@ -206,8 +206,8 @@ def label_faces(spec: str, name: str, out: pathlib.Path, teacher: str, detection
     boxes = {}
     if detections:
         found = load_detections(detections, dataset, True)
-        for index in np.unique(found.picture_index):
-            boxes[int(index)] = found.bboxes[found.picture_index == index]
+        for index in np.unique(found.image_index):
+            boxes[int(index)] = found.bboxes[found.image_index == index]
     folder = out.resolve() / name
     folder.mkdir(parents=True, exist_ok=True)  # file names start from here
     document = label(dataset, Teacher(teacher), boxes, folder)

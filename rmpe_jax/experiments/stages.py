@@ -24,12 +24,12 @@ def run_stages(stages: list[str]) -> None:
     Raises:
       UserError: a stage is written wrongly, or cannot be trained; all configs are looked at first.
     """
-    from rmpe_jax.config import validate
+    from rmpe_jax.config import parse_config
     from rmpe_jax.training.loop import train
 
     runs = [_parse(stage) for stage in stages]
     for config, _ in runs:
-        validate(config)
+        parse_config(config)
     for config, workdir in runs:
         print(f"{workdir}:", file=sys.stderr)
         train(config, workdir)

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Self
 
@@ -9,10 +10,10 @@ import jax
 import numpy as np
 from jaxtyping import Float, Int, UInt8
 
+from rmpe_jax.data.images import read_image
 from rmpe_jax.detectors import Boxes, Detector, open_detector
 from rmpe_jax.errors import UserError
 from rmpe_jax.inference.poses import Poses
-from rmpe_jax.model_io.detector_model import load_detector
 from rmpe_jax.model_io.pose_model import PoseModel, load_pose_model
 from rmpe_jax.models.folding import fold_batch_norm
 from rmpe_jax.ops import geometry
@@ -60,16 +61,16 @@ class PoseEstimator:
             32; by default 32, or 4 on a CPU.
 
         Raises:
-          UserError: the model's config and weights do not belong together.
+          UserError: the model's spec and weights do not belong together.
         """
         on_cpu = jax.default_backend() == "cpu"
         chunk = chunk or (4 if on_cpu else _SMALLEST_CROWD)
         if _SMALLEST_CROWD % chunk:
             raise UserError(f"chunk={chunk} cannot be: it must divide {_SMALLEST_CROWD}")
-        self.skeleton = model.skeleton
+        self.skeleton = model.spec.skeleton
         self.batch_size = batch_size or (1 if on_cpu else 8)
         self._detector = detector
-        self._nms = nms or model.nms or PoseNmsParams.default(self.skeleton.num_keypoints)
+        self._nms = nms or model.nms or PoseNmsParams.default(self.skeleton)
         network, codec = model.build()
         folded, variables = fold_batch_norm(network, model.variables, codec.input_size)
         self._variables = jax.device_put(variables)
@@ -77,7 +78,7 @@ class PoseEstimator:
             folded,
             codec,
             self.skeleton,
-            padding=model.config.data.padding,
+            padding=model.spec.padding,
             chunk=chunk,
             flip_test=flip_test,
         )
@@ -85,7 +86,7 @@ class PoseEstimator:
     @classmethod
     def from_checkpoint(
         cls,
-        path: str | os.PathLike,
+        path: str | os.PathLike = "builtin",
         *,
         detector: Detector | str | None = "builtin",
         nms: PoseNmsParams | str | None = None,
@@ -109,8 +110,7 @@ class PoseEstimator:
           UserError: model, detector or parameters cannot be used.
         """
         if isinstance(detector, str):
-            is_run = os.path.isdir(detector)
-            detector = load_detector(detector) if is_run else open_detector(detector)
+            detector = open_detector(detector)
         nms = load_params(nms) if isinstance(nms, str) else nms
         return cls(
             load_pose_model(path),
@@ -151,16 +151,22 @@ class PoseEstimator:
         """`estimate` for many pictures, `batch_size` of them at a time."""
         return list(self._run([as_rgb(image) for image in images], boxes, self.batch_size))
 
-    def predict(self, image: UInt8[np.ndarray, "h w *c"], name: str = "") -> Poses:
+    def predict(
+        self, image: UInt8[np.ndarray, "h w *c"] | str | os.PathLike, name: str = ""
+    ) -> Poses:
         """Poses of the people that the detector finds.
 
         Args:
-          image: RGB or grey.
-          name: its file's, for detectors that go by it.
+          image: RGB or gray, or the path of an image file, which is turned upright by its EXIF tag.
+          name: file name of the image, for detectors that look boxes up by it; by default that of
+            the path.
 
         Raises:
-          UserError: there is no detector, or the image is of another form.
+          UserError: there is no detector, or the image cannot be used.
         """
+        if isinstance(image, str | os.PathLike):
+            name = name or pathlib.Path(image).name
+            image = read_image(image, upright=True)
         image = as_rgb(image)
         return next(self._run([image], [self.detect(image, name)], 1))
 

@@ -1,4 +1,4 @@
-"""Checkpoints of other projects in, portable programs out."""
+"""Import of other projects' checkpoints, and export to portable formats."""
 
 from rmpe_jax.interop.alphapose import load_alphapose
 

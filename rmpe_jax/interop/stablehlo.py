@@ -1,4 +1,4 @@
-"""JAX functions as portable StableHLO, by `jax.export`."""
+"""Export of JAX functions to portable StableHLO, by `jax.export`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,18 +14,21 @@ PLATFORMS = ("cpu", "cuda", "tpu")
 def to_stablehlo(
     function: Callable[[jax.Array], Any], input_shape: tuple[int, ...], dtype: Any = np.float32
 ) -> bytes:
-    """Serialises a function of one batched array, with the arrays it closes over, for `PLATFORMS`.
+    """Serializes a function of one batched array, including the arrays it closes over.
 
-    `jax.export.deserialize(data).call(x)` runs it in any process that has JAX, whatever the size of
-    the batch.
+    `jax.export.deserialize(data).call(x)` runs it in any process that has JAX, on all `PLATFORMS`
+    and for any batch size.
 
     Args:
-      function: (b, *input_shape) to arrays.
-      input_shape: without the batch, which stays open.
-      dtype: of the input.
+      function: maps an array (b, *input_shape) to arrays.
+      input_shape: shape of the input without the batch.
+      dtype: dtype of the input.
+
+    Returns:
+      The serialized function.
 
     Raises:
-      UserError: the package flatbuffers, with which JAX serialises, is not installed.
+      UserError: the package flatbuffers is not installed, which JAX requires for serialization.
     """
     (batch,) = jax.export.symbolic_shape("b")
     spec = jax.ShapeDtypeStruct((batch, *input_shape), dtype)

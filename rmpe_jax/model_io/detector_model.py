@@ -1,58 +1,84 @@
-"""A trained detector of ours: from a run's checkpoints, or from a file, and into a file."""
+"""A trained person detector: from a run's checkpoints, or from a file, and into a file."""
 
 import os
-import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from rmpe_jax.detectors.points import PointDetector, config_to_store
+import flax.linen as nn
+
+from rmpe_jax.codecs.boxes import BoxCodec
+from rmpe_jax.config import spec_to_dict
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_io.model_file import save_model
-from rmpe_jax.training.checkpoints import load_variables
+from rmpe_jax.model_io.model_file import check_variables, save_model
+from rmpe_jax.model_io.read import WEIGHTS, Which, read_network
+from rmpe_jax.models.spec import DetectorSpec, require_detector
 
 
-def load_detector(path: str | os.PathLike, score_threshold: float | None = None) -> PointDetector:
-    """The detector of a run.
+class DetectorModel(NamedTuple):
+    """A trained detector.
+
+    Attributes:
+      spec: which network it is.
+      variables: its parameters and statistics.
+      version: of the variables, for titles: a file's name, or the step of a run.
+    """
+
+    spec: DetectorSpec
+    variables: dict[str, Any]
+    version: str = ""
+
+    def build(self) -> tuple[nn.Module, BoxCodec]:
+        """The network and its codec.
+
+        Raises:
+          UserError: spec and variables do not belong together.
+        """
+        module, codec = self.spec.build()
+        name = f"{self.spec.network} ({self.version})" if self.version else self.spec.network
+        check_variables(module, self.variables, self.spec.test_size, name)
+        return module, codec
+
+
+def load_detector_model(path: str | os.PathLike, checkpoint: Which | None = None) -> DetectorModel:
+    """The detector of a file or a run, or the one that ships with the package.
 
     Args:
-      path: the run's workdir: its best checkpoint if there is one, else the last.
-      score_threshold: boxes that score less are left out; a default if not given.
+      path: a model file, as `save_detector_model` writes it; or a run's workdir, or a folder of
+        checkpoints in it; or "builtin".
+      checkpoint: of a workdir; by default the best if there is one, else the last.
 
     Raises:
       UserError: there is no detector that can be read.
     """
-    variables, meta = _load_run(path)
-    return PointDetector.from_config(meta["config"], variables, score_threshold)
+    if path == "builtin":
+        path = WEIGHTS / "detector.safetensors"
+        if not path.is_file():
+            raise UserError("no detector comes with this package: name a file of one")
+    spec, variables, meta = read_network(path, "detector", checkpoint)
+    try:
+        return DetectorModel(require_detector(spec), variables, meta["version"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
-def save_detector(
+def save_detector_model(
     path: str | os.PathLike,
-    workdir: str | os.PathLike,
+    model: DetectorModel,
     *,
     half: bool = False,
     about: Mapping[str, Any] | None = None,
 ) -> None:
-    """Writes a run's detector as one file, for `detectors.open_detector`.
+    """Writes a detector as one file; see `model_file.save_model`.
 
     Args:
-      path: of the file, `NAME.safetensors`.
-      workdir: of the run, as in `load_detector`.
+      path: of the file, by custom `NAME.safetensors`.
+      model: the detector; nothing about its training is written.
       half: store kernels as float16.
       about: for JSON: whatever else should be known of it, such as data, scores and terms.
 
     Raises:
-      UserError: the run cannot be read, is no detector's, or the file cannot be written.
+      UserError: the file cannot be written, or the model's parts do not belong together.
     """
-    variables, meta = _load_run(path=workdir)
-    PointDetector.from_config(meta["config"], variables)  # or say what is wrong
-    content = {"config": config_to_store(meta["config"]), "about": dict(about or {})}
-    save_model(path, variables, content, half=half)
-
-
-def _load_run(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
-    folder = pathlib.Path(path)
-    if not folder.is_dir():
-        raise UserError(f"{path}: no detector there; name a training run's workdir")
-    best = folder / "best"
-    has_best = best.is_dir() and any(best.iterdir())
-    return load_variables(best if has_best else folder / "checkpoints")
+    model.build()
+    content = {"config": spec_to_dict(model.spec), "about": dict(about or {})}
+    save_model(path, model.variables, content, half=half)

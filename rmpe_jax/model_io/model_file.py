@@ -18,7 +18,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.files import replacing
+from rmpe_jax.files import atomic_write
 
 _KEY = "rmpe_jax"  # of the JSON in the header
 _SEPARATOR = "/"  # of the path of an array; flax's names have none
@@ -48,7 +48,7 @@ def save_model(
         for name, array in traverse_util.flatten_dict(dict(variables), sep=_SEPARATOR).items()
     }
     content = safetensors.numpy.save(arrays, {_KEY: json.dumps(meta)})
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         file.write(content)
 
 

@@ -22,8 +22,8 @@ _MODELS = {
             FastPose, depth=depth, se=not plain, duc_features=(1024, 1024 if wide else 512)
         )
         for depth in (50, 101, 152)
-        for plain in ("", "_plain")  # without squeeze-and-excitation
-        for wide in ("", "_wide")  # as published for 133 and 136 keypoints
+        for plain in ("", "_plain")  # "_plain": without squeeze-and-excitation
+        for wide in ("", "_wide")  # "_wide": as published for 133 and 136 keypoints
     },
     "fastpose_duc_res50": partial(FastPoseDuc, depth=50, shuffle=True),
     "fastpose_duc_res152": partial(FastPoseDuc, depth=152),
@@ -50,16 +50,19 @@ SPPE_NAMES = tuple(_MODELS)
 def build_sppe(name: str, num_keypoints: int, dtype: DTypeLike = jnp.float32) -> nn.Module:
     """Builds a single-person pose estimator.
 
-    The module maps images (b, H, W, 3) to float32 heatmaps (b, h, w, k), or to a list of them, one
-    per stack, for the hourglasses: `module.apply(variables, x, train=False)`.
+    Call it as `module.apply(variables, x, train=False)` with images x (b, H, W, 3).
 
     Args:
       name: one of `SPPE_NAMES`.
-      num_keypoints: k.
+      num_keypoints: k, the number of heatmaps.
       dtype: precision of the arithmetic; parameters stay float32.
 
+    Returns:
+      A module that maps images to float32 heatmaps (b, h, w, k). Hourglasses return a list of them,
+      one per stack.
+
     Raises:
-      UserError: unknown name.
+      UserError: the name is unknown.
     """
     if name not in _MODELS:
         choices = difflib.get_close_matches(name, SPPE_NAMES, n=len(SPPE_NAMES), cutoff=0)

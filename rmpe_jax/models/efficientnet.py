@@ -1,12 +1,13 @@
 """EfficientNet-Lite0, a backbone for CPUs with public ImageNet weights.
 
-The network of Tan & Le, ICML 2019, in its "lite" form: no squeeze-and-excite, ReLU6 throughout.
-Submodule names follow the common PyTorch port's (`_blocks.3._expand_conv` is `block3_expand`), so
-that weights convert by name, see `rmpe_jax.interop.efficientnet`.
+Tan & Le, EfficientNet, ICML 2019, in its "lite" form: no squeeze-and-excitation, ReLU6 throughout.
+Submodule names follow the common PyTorch port (`_blocks.3._expand_conv` is `block3_expand`), so
+weights convert by name; see `rmpe_jax.interop.efficientnet`.
 """
 
 import functools
 import operator
+from collections.abc import Iterator
 
 import flax.linen as nn
 import jax
@@ -26,8 +27,8 @@ BLOCKS = (
     *((5, 2, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192)),
     (3, 1, 6, 320),
 )
-# Blocks whose outputs are the pyramid: strides 4, 8, 16 and 32.
-PYRAMID = (2, 4, 10, 15)
+# Indices of the blocks whose outputs form the feature pyramid: strides 4, 8, 16 and 32.
+PYRAMID_BLOCKS = (2, 4, 10, 15)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -36,8 +37,8 @@ def depthwise(
 ) -> Float[Array, "b h2 w2 c"]:
     """Depthwise convolution, padded by s // 2, as a sum of shifted products.
 
-    XLA's grouped convolution on a CPU takes many times as long (`benchmarks/depthwise.py`), and so
-    does the derivative it finds for the sum; hence the gradients written out below.
+    On a CPU, XLA's grouped convolution takes many times as long (`benchmarks/depthwise.py`). The
+    automatic derivative of the sum is slow too, so the gradients are written out below.
     """
     size = kernel.shape[0]
     height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
@@ -46,17 +47,23 @@ def depthwise(
     return functools.reduce(operator.add, (tap * kernel[i, j] for i, j, tap in taps))
 
 
-def _pad(x: Float[Array, "b h w c"], low: int, high: int, dilation: int) -> Array:
-    """Zeros around the picture and between its pixels, in a buffer of its own.
+def _pad(
+    x: Float[Array, "b h w c"], low: int, high: int, dilation: int
+) -> Float[Array, "b h2 w2 c"]:
+    """Pads rows and columns with zeros, and inserts `dilation` - 1 zeros between pixels.
 
-    Without the barrier XLA folds the padding into each of the taps and computes it s * s times.
+    The barrier gives the padded array its own buffer. Without it, XLA fuses the padding into each
+    tap and computes it s * s times.
     """
     edges = (low, high, dilation - 1)
     zero = jnp.zeros((), x.dtype)
     return jax.lax.optimization_barrier(jax.lax.pad(x, zero, ((0, 0, 0), edges, edges, (0, 0, 0))))
 
 
-def _taps(padded: Array, size: int, height: int, width: int, stride: int):
+def _taps(
+    padded: Float[Array, "b h w c"], size: int, height: int, width: int, stride: int
+) -> Iterator[tuple[int, int, Array]]:
+    """Yields (i, j, the pixels under kernel element (i, j)) for every element of the kernel."""
     for i in range(size):
         for j in range(size):
             rows = slice(i, i + stride * (height - 1) + 1, stride)
@@ -72,12 +79,12 @@ def _depthwise_backward(stride: int, residual: tuple[Array, Array], grad: Array)
     x, kernel = residual
     size, pad = kernel.shape[0], kernel.shape[0] // 2
     (_, height, width, _), (_, out_height, out_width, _) = x.shape, grad.shape
-    # Output pixel o saw input pixels stride * o - pad + i, so each input pixel gathers the
-    # output's gradient, spread out by the stride, through the mirrored kernel.
-    spread = _pad(grad, size - 1 - pad, size, dilation=stride)
+    # Output pixel o depends on the input pixels stride * o - pad + i. So the gradient of the input
+    # is the gradient of the output, dilated by the stride and correlated with the mirrored kernel.
+    dilated = _pad(grad, size - 1 - pad, size, dilation=stride)
     grad_x = sum(
         tap * kernel[size - 1 - i, size - 1 - j]
-        for i, j, tap in _taps(spread, size, height, width, 1)
+        for i, j, tap in _taps(dilated, size, height, width, 1)
     )
     padded = _pad(x, pad, pad, dilation=1)
     taps = _taps(padded, size, out_height, out_width, stride)
@@ -89,13 +96,13 @@ depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
 class FrozenBatchNorm(nn.Module):
-    """Batch norm that keeps its statistics and learns scale and bias: y = (x - mean) * a + bias.
+    """Batch norm with constant statistics and trained scale and bias: y = (x - mean) * a + bias.
 
-    Small batches of crops would spoil ImageNet's statistics, and an affine map is cheaper.
+    Small batches of crops would degrade ImageNet's statistics, and an affine map is cheaper.
     """
 
     dtype: DTypeLike = jnp.float32
-    epsilon: float = 1e-3  # of the port
+    epsilon: float = 1e-3  # as in the PyTorch port
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
@@ -111,28 +118,34 @@ class FrozenBatchNorm(nn.Module):
 class EfficientNetLite0(nn.Module):
     """(b, H, W, 3) -> features at strides 4, 8, 16, 32 with 24, 40, 112, 320 channels.
 
-    Batch statistics never move: start from ImageNet weights. The gradient of the depthwise kernels
-    (under 3 % of the weights) is the dearest operation of a training step on a CPU: freeze them
-    there (`config.optim.frozen`).
+    Batch statistics are never updated, so start from ImageNet weights. The depthwise kernels hold
+    under 3 % of the weights, but their gradient is the most expensive operation of a training step
+    on a CPU: freeze them there (`config.optim.frozen`).
     """
 
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"]) -> list[Float[Array, "b h2 w2 c"]]:
+    def __call__(self, x: Float[Array, "b h w 3"]) -> list[Float[Array, "b _h _w _c"]]:
         x = x.astype(self.dtype)
         x = conv(32, 3, stride=2, dtype=self.dtype, name="stem")(x)
         x = nn.relu6(FrozenBatchNorm(self.dtype, name="stem_bn")(x))
         pyramid = []
         for index, (size, stride, expansion, features) in enumerate(BLOCKS):
             x = self._block(x, f"block{index}", size, stride, expansion, features)
-            if index in PYRAMID:
+            if index in PYRAMID_BLOCKS:
                 pyramid.append(x)
         return pyramid
 
     def _block(
-        self, x: Array, name: str, size: int, stride: int, expansion: int, features: int
-    ) -> Array:
+        self,
+        x: Float[Array, "b h w c"],
+        name: str,
+        size: int,
+        stride: int,
+        expansion: int,
+        features: int,
+    ) -> Float[Array, "b h2 w2 {features}"]:
         shortcut = x
         channels = expansion * x.shape[-1]
         if expansion > 1:

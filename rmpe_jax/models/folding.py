@@ -1,7 +1,7 @@
-"""Batch norms folded into the convolutions before them, for inference.
+"""Folding of batch norms into the preceding convolutions, for inference.
 
-With fixed statistics a batch norm is y = (x - mean) a + bias with a = scale / sqrt(var + epsilon):
-the convolution takes the factor a, and what remains is to add a vector.
+With fixed statistics a batch norm is y = (x - mean) a + bias with a = scale / sqrt(var + epsilon).
+The factor a moves into the convolution's kernel, and the norm only adds a vector.
 """
 
 import dataclasses
@@ -15,24 +15,24 @@ from jaxtyping import Array, Float
 
 from rmpe_jax.models.efficientnet import FrozenBatchNorm
 
-Path = tuple[str, ...]  # of a submodule in the variables
+Path = tuple[str, ...]  # the path of a submodule or a parameter in the variables
 _NORMS = (nn.BatchNorm, FrozenBatchNorm)
 
 
 @dataclasses.dataclass(frozen=True)
 class FoldedNetwork:
-    """A network some of whose batch norms only add their bias; for variables folded alike.
+    """A network in which some batch norms only add their bias. Use it with the folded variables.
 
     Attributes:
       module: the network.
-      norms: paths of these batch norms.
+      norms: paths of the folded batch norms.
     """
 
     module: nn.Module
     norms: frozenset[Path]
 
     def apply(self, variables: Any, x: Float[Array, "b h w 3"]) -> Any:
-        """What `module.apply` gives in inference."""
+        """Returns the output of `module.apply` in inference mode."""
 
         def add_bias(call, args, kwargs, context):
             module = context.module
@@ -48,15 +48,15 @@ class FoldedNetwork:
 def fold_batch_norm(
     model: nn.Module, variables: Any, input_size: tuple[int, int]
 ) -> tuple[FoldedNetwork, dict[str, Any]]:
-    """The same function of pictures, its batch norms folded where a convolution is right before.
+    """Folds every batch norm that directly follows a convolution; the outputs stay the same.
 
     Args:
-      model: a network of pictures (b, H, W, 3).
-      variables: its parameters and statistics.
-      input_size: (height, width).
+      model: a network that takes images (b, H, W, 3).
+      variables: its parameters and statistics; not modified.
+      input_size: (height, width) of the images.
 
     Returns:
-      The network and its variables; folded norms have nothing left but `bias`.
+      The folded network and its variables, in which folded norms keep only `bias`.
     """
     params: dict[Path, Any] = traverse_util.flatten_dict(variables["params"])
     stats: dict[Path, Any] = traverse_util.flatten_dict(variables.get("batch_stats", {}))
@@ -80,14 +80,15 @@ def fold_batch_norm(
 def _norms_after_convolutions(
     model: nn.Module, variables: Any, input_size: tuple[int, int]
 ) -> dict[Path, tuple[Path, float]]:
-    """Batch norms whose input is a convolution's output itself: its path, and their epsilon.
+    """Maps each batch norm that directly follows a convolution to (convolution's path, epsilon).
 
-    A convolution of two consumers would be found too; no network here has one (its test compares).
+    A convolution whose output has a second consumer would be folded too, which would be wrong. No
+    network here has one: tests compare the outputs of all networks.
     """
-    outputs: dict[int, tuple[Path, Any]] = {}  # the array is kept, so that its id stays its own
+    outputs: dict[int, tuple[Path, Any]] = {}  # keeps the arrays alive, so ids are not reused
     found = {}
 
-    def watch(call, args, kwargs, context):
+    def record_call(call, args, kwargs, context):
         result, module = call(*args, **kwargs), context.module
         if context.method_name != "__call__":
             return result
@@ -98,7 +99,7 @@ def _norms_after_convolutions(
         return result
 
     def run(variables, x):
-        with nn.intercept_methods(watch):
+        with nn.intercept_methods(record_call):
             return model.apply(variables, x)
 
     jax.eval_shape(run, variables, jax.ShapeDtypeStruct((1, *input_size, 3), jnp.float32))

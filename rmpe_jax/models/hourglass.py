@@ -1,7 +1,7 @@
-"""Stacked hourglasses (Newell et al., ECCV 2016), the estimator of the RMPE paper.
+"""Stacked hourglasses (Newell et al., ECCV 2016), the pose estimator of the RMPE paper.
 
-The paper stacks eight, and four in its parallel branch. Every convolution has a bias, as in the
-paper's code. Kernels start He-normal, those that make heatmaps N(0, 0.001).
+The RMPE paper stacks eight, and four in the parallel branch. Every convolution has a bias, as in
+the published code. Initialization: kernels He-normal, those that compute heatmaps N(0, 0.001).
 """
 
 import flax.linen as nn
@@ -13,11 +13,11 @@ from rmpe_jax.models.layers import batch_norm, check_size, conv, heatmap_conv, u
 
 
 class Residual(nn.Module):
-    """Pre-activated bottleneck: (norm, ReLU, conv) with kernels 1, 3, 1, plus the input.
+    """Pre-activation bottleneck: (norm, ReLU, conv) with kernels 1, 3, 1, plus the input.
 
     Attributes:
-      features: output channels; half as many inside. An input of another width is projected by a
-        1x1 convolution without norm.
+      features: output channels; the inner convolutions have half as many. An input with a different
+        number of channels is projected by a 1x1 convolution without norm.
       dtype: precision of the arithmetic.
     """
 
@@ -25,7 +25,9 @@ class Residual(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b h w c"], train: bool = False) -> Float[Array, "..."]:
+    def __call__(
+        self, x: Float[Array, "*b h w c"], train: bool = False
+    ) -> Float[Array, "*b h w {self.features}"]:
         y, half = x, self.features // 2
         for index, (features, kernel) in enumerate(((half, 1), (half, 3), (self.features, 1)), 1):
             y = nn.relu(batch_norm(train=train, dtype=self.dtype, name=f"bn{index}")(y))
@@ -36,17 +38,19 @@ class Residual(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """Halves the map `depth` times and comes back up, adding a residual of every size on the way.
+    """Downsamples by 2 `depth` times and upsamples again, with a skip connection at every size.
 
-    Height and width are multiples of 2 ** depth; the output has the input's shape.
+    Height and width are multiples of 2 ** depth; the output has the shape of the input.
     """
 
     depth: int = 4
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b h w c"], train: bool = False) -> Float[Array, "..."]:
-        def residual(name):
+    def __call__(
+        self, x: Float[Array, "*b h w c"], train: bool = False
+    ) -> Float[Array, "*b h w c"]:
+        def residual(name: str) -> Residual:
             return Residual(x.shape[-1], dtype=self.dtype, name=name)
 
         low = nn.max_pool(x, (2, 2), strides=(2, 2))
@@ -60,13 +64,13 @@ class Hourglass(nn.Module):
 
 
 class StackedHourglass(nn.Module):
-    """Images (b, H, W, 3) to one float32 heatmap (b, H/4, W/4, k) per stack, the last one best.
+    """Maps images (b, H, W, 3) to float32 heatmaps (b, H/4, W/4, k), one array per stack.
 
-    H and W are multiples of 64; 256x256 in the paper.
+    The last stack's heatmaps are the best. H and W are multiples of 64; 256x256 in the paper.
 
     Attributes:
-      num_keypoints: k.
-      num_stacks: how many hourglasses.
+      num_keypoints: k, the number of heatmaps.
+      num_stacks: number of hourglasses.
       features: channels of the hourglasses.
       dtype: precision of the arithmetic.
     """
@@ -79,7 +83,7 @@ class StackedHourglass(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "*b h w 3"], train: bool = False
-    ) -> list[Float[Array, "..."]]:
+    ) -> list[Float[Array, "*b h//4 w//4 {self.num_keypoints}"]]:
         check_size(x, 64, "hourglass")
         x = self.stem(x, train)
         heatmaps = []
@@ -94,8 +98,10 @@ class StackedHourglass(nn.Module):
                 x = x + self.conv(1, f"remap_heatmaps_{stack}")(heatmaps[-1])
         return heatmaps
 
-    def stem(self, x, train):
-        """A quarter of the size: (..., H, W, 3) to (..., H/4, W/4, features)."""
+    def stem(
+        self, x: Float[Array, "*b h w 3"], train: bool
+    ) -> Float[Array, "*b h//4 w//4 {self.features}"]:
+        """Downsamples to a quarter of the size."""
         x = conv(64, 7, stride=2, bias=True, dtype=self.dtype, name="conv1")(x)
         x = nn.relu(batch_norm(train=train, dtype=self.dtype, name="bn1")(x))
         x = Residual(self.features // 2, dtype=self.dtype, name="stem_1")(x, train)
@@ -103,5 +109,6 @@ class StackedHourglass(nn.Module):
         x = Residual(self.features // 2, dtype=self.dtype, name="stem_2")(x, train)
         return Residual(self.features, dtype=self.dtype, name="stem_3")(x, train)
 
-    def conv(self, kernel, name):
+    def conv(self, kernel: int, name: str) -> nn.Conv:
+        """A convolution with `features` output channels and a bias."""
         return conv(self.features, kernel, bias=True, dtype=self.dtype, name=name)

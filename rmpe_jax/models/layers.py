@@ -1,9 +1,9 @@
-"""The small pieces every network here is made of.
+"""Layers shared by all networks.
 
-Functions that take `name` create a flax submodule: call them inside an `@nn.compact` method. Arrays
-are NHWC; leading batch dimensions are free. Parameters and batch statistics are float32, `dtype` is
-the precision of the arithmetic. Padding is always explicit and symmetric: XLA's 'SAME' pads a
-strided window on one side only, which shifts the feature map by half a pixel.
+Functions that take `name` create a Flax submodule: call them inside an `@nn.compact` method. Arrays
+are NHWC with any number of leading batch dimensions. Parameters and batch statistics are float32;
+`dtype` is the precision of the arithmetic. Padding is always explicit and symmetric: XLA's 'SAME'
+pads a strided window on one side only, which shifts the feature map by half a pixel.
 """
 
 from typing import Any
@@ -21,7 +21,7 @@ heatmap_init = nn.initializers.normal(0.001)
 
 
 def check_size(x: Float[Array, "*b h w c"], multiple: int, network: str) -> None:
-    """Raises UserError unless height and width of `x` are multiples of `multiple`."""
+    """Raises UserError unless the height and width of `x` are multiples of `multiple`."""
     height, width = x.shape[-3:-1]
     if height % multiple or width % multiple:
         raise UserError(
@@ -39,7 +39,10 @@ def conv(
     kernel_init: nn.initializers.Initializer = conv_init,
     name: str,
 ) -> nn.Conv:
-    """A square convolution padded by kernel // 2 on every side; He-normal kernel, zero bias."""
+    """A convolution with a square kernel, padded by kernel // 2 on every side.
+
+    Initialization: He-normal kernel, zero bias.
+    """
     return nn.Conv(
         features,
         (kernel, kernel),
@@ -60,10 +63,10 @@ def _convolve_1x1(
     padding: Any,
     **options: Any,
 ) -> Float[Array, "b h2 w2 features"]:
-    """`lax.conv_general_dilated` of a 1x1 kernel without padding.
+    """`lax.conv_general_dilated` for 1x1 kernels without padding.
 
-    On CPUs it is a matrix product, which XLA computes there in down to half the time. GPUs keep the
-    convolution, which shares its neighbours' layout of the channels.
+    On CPUs this is a matrix product, which takes XLA as little as half the time. GPUs keep the
+    convolution, because it shares the channel layout of its neighbors.
     """
 
     def product(x, kernel):
@@ -76,11 +79,12 @@ def _convolve_1x1(
 
 
 def batch_norm(*, train: bool, dtype: DTypeLike = jnp.float32, name: str) -> nn.BatchNorm:
-    """Batch normalisation with this project's constants.
+    """Batch normalization with this project's constants.
 
-    Statistics move by a tenth per step (torch's momentum 0.1) and are float32. The running variance
-    is the biased one, sum of squares over n, where torch stores n / (n - 1) times that; a training
-    step's output is the same. Under `jit` on a sharded batch the statistics are of the whole batch.
+    Running statistics are float32 and move by a tenth per step (momentum 0.1 in torch). The running
+    variance is the biased one, the sum of squares over n; torch stores n / (n - 1) times that. The
+    output of a training step is the same. Under `jit` on a sharded batch the statistics cover all
+    shards.
     """
     return nn.BatchNorm(
         use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
@@ -96,40 +100,43 @@ def conv_bn(
     train: bool,
     dtype: DTypeLike,
     names: tuple[str, str],
-) -> Float[Array, "*b h2 w2 features"]:
-    """Convolution without bias, then batch norm; `names` are those of the two submodules."""
+) -> Float[Array, "*b h2 w2 {features}"]:
+    """Convolution without bias, then batch norm; `names` are the names of the two submodules."""
     x = conv(features, kernel, stride=stride, dtype=dtype, name=names[0])(x)
     return batch_norm(train=train, dtype=dtype, name=names[1])(x)
 
 
 def heatmap_conv(num_keypoints: int, kernel: int, *, name: str) -> nn.Conv:
-    """The last layer: N(0, 0.001) kernel, zero bias, always computed in float32.
+    """The last layer of a pose network: N(0, 0.001) kernel, zero bias, always in float32.
 
-    A bfloat16 heatmap has 8 bits, too few for the neighbour differences that decoding looks at.
+    bfloat16 has 8 significant bits, too few for the differences between neighboring heatmap pixels
+    that decoding uses.
     """
     return conv(num_keypoints, kernel, bias=True, kernel_init=heatmap_init, name=name)
 
 
-def max_pool_3x3(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 c"]:
-    """3x3 maximum, stride 2, one pixel of -infinity around: the stem pooling of the ResNets."""
+def max_pool_3x3(x: Float[Array, "*b h w c"]) -> Float[Array, "*b (h+1)//2 (w+1)//2 c"]:
+    """3x3 max pooling, stride 2, padded by one pixel of -infinity: the stem pooling of ResNets."""
     return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
-def upsample_nearest(x: Float[Array, "*b h w c"], factor: int) -> Float[Array, "*b h2 w2 c"]:
+def upsample_nearest(
+    x: Float[Array, "*b h w c"], factor: int
+) -> Float[Array, "*b {factor}*h {factor}*w c"]:
     """Repeats every pixel `factor` times along height and width."""
     return x.repeat(factor, axis=-3).repeat(factor, axis=-2)
 
 
-def pixel_shuffle(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 c4"]:
-    """Channel 4c + 2i + j of pixel (y, x) becomes channel c of pixel (2y + i, 2x + j)."""
+def pixel_shuffle(x: Float[Array, "*b h w c"]) -> Float[Array, "*b 2*h 2*w c//4"]:
+    """Moves channel 4c + 2i + j of pixel (y, x) to channel c of pixel (2y + i, 2x + j)."""
     *batch, height, width, channels = x.shape
     x = x.reshape(*batch, height, width, channels // 4, 2, 2)
     x = jnp.moveaxis(x, (-2, -1), (-4, -2))  # (..., h, i, w, j, c)
     return x.reshape(*batch, 2 * height, 2 * width, channels // 4)
 
 
-def pixel_unshuffle(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 c4"]:
-    """The inverse of `pixel_shuffle`: four times the channels at half the size."""
+def pixel_unshuffle(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h//2 w//2 4*c"]:
+    """The inverse of `pixel_shuffle`: four times the channels at half the height and width."""
     *batch, height, width, channels = x.shape
     x = x.reshape(*batch, height // 2, 2, width // 2, 2, channels)
     x = jnp.moveaxis(x, (-4, -2), (-2, -1))  # (..., h, w, c, i, j)
@@ -137,9 +144,9 @@ def pixel_unshuffle(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h2 w2 c4"]:
 
 
 def deconv_4x4(features: int, *, dtype: DTypeLike = jnp.float32, name: str) -> nn.ConvTranspose:
-    """Transposed convolution 4x4, stride 2, no bias: doubles height and width.
+    """4x4 transposed convolution, stride 2, no bias: doubles height and width.
 
-    Equals torch's ConvTranspose2d(kernel 4, stride 2, padding 1) whose IOHW weight is flipped along
+    Equals torch's ConvTranspose2d(kernel 4, stride 2, padding 1) with its IOHW weight flipped along
     both spatial axes and transposed to HWIO.
     """
     return nn.ConvTranspose(

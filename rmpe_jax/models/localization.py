@@ -1,7 +1,8 @@
-"""Localisation networks: where in a crop the person is, as the spatial transformer's theta.
+"""Localization networks: predict where the person is in a crop, as the theta of the STN.
 
-Both end in a linear layer of zero weights and the identity as bias, so that training starts from
-the crop as it is. All six numbers of theta are free, as in the paper.
+Both networks end in a linear layer whose weights start at zero and whose bias starts as the
+identity, so training starts from the unchanged crop. All six numbers of theta are free, as in the
+paper (RMPE, §3.1).
 """
 
 import difflib
@@ -14,12 +15,12 @@ from jaxtyping import Array, Float
 from rmpe_jax.errors import UserError
 from rmpe_jax.models.layers import batch_norm, conv, conv_bn, max_pool_3x3
 
-# Torch's default, uniform in ±1 / sqrt(fan in), with which the paper's network starts.
+# Torch's default, uniform in ±1 / sqrt(fan_in), as in the paper's network.
 _torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
 
 
 def theta_layer(x: Float[Array, "*b c"]) -> Float[Array, "*b 2 3"]:
-    """The last layer, float32: theta is the identity, and x has no say yet."""
+    """The last layer, in float32; at initialization theta is the identity for every x."""
     layer = nn.Dense(
         6,
         kernel_init=nn.initializers.zeros,
@@ -30,9 +31,9 @@ def theta_layer(x: Float[Array, "*b c"]) -> Float[Array, "*b 2 3"]:
 
 
 class ResNet18Localization(nn.Module):
-    """The paper's network: ResNet-18, average pool, linear layer; 11.2 million parameters.
+    """The paper's network: ResNet-18, average pooling, linear layer; 11.2 million parameters.
 
-    Unlike in today's ResNets every convolution has a bias (zero at first), and shortcuts are
+    Unlike in standard ResNets, every convolution has a bias (initially zero), and shortcuts are
     projected without batch norm.
     """
 
@@ -49,7 +50,9 @@ class ResNet18Localization(nn.Module):
                 x = self._block(x, features, stride, train, f"layer{stage}_{block}")
         return theta_layer(x.mean((-3, -2)))
 
-    def _block(self, x: Array, features: int, stride: int, train: bool, name: str) -> Array:
+    def _block(
+        self, x: Float[Array, "b h w c"], features: int, stride: int, train: bool, name: str
+    ) -> Float[Array, "b h2 w2 {features}"]:
         y = self._conv(x, features, 3, stride, f"{name}_conv1")
         y = nn.relu(batch_norm(train=train, dtype=self.dtype, name=f"{name}_bn1")(y))
         y = self._conv(y, features, 3, 1, f"{name}_conv2")
@@ -58,7 +61,9 @@ class ResNet18Localization(nn.Module):
             x = self._conv(x, features, 1, stride, f"{name}_shortcut")
         return nn.relu(x + y)
 
-    def _conv(self, x: Array, features: int, kernel: int, stride: int, name: str) -> Array:
+    def _conv(
+        self, x: Float[Array, "b h w c"], features: int, kernel: int, stride: int, name: str
+    ) -> Float[Array, "b h2 w2 {features}"]:
         options = {"stride": stride, "bias": True, "dtype": self.dtype, "kernel_init": _torch_init}
         return conv(features, kernel, name=name, **options)(x)
 
@@ -66,8 +71,8 @@ class ResNet18Localization(nn.Module):
 class SmallLocalization(nn.Module):
     """Five strided convolutions on the crop at half its size: under 1 % of FastPose's arithmetic.
 
-    The last map is flattened, not averaged, so that the linear layer sees where things are. Its
-    size, and so the parameters', follows the crop's.
+    The last feature map is flattened, not averaged, so the linear layer sees positions. The number
+    of parameters therefore depends on the size of the crop.
     """
 
     widths: tuple[int, ...] = (32, 64, 128, 128, 128)
@@ -88,14 +93,14 @@ LOCALIZATION_NAMES = tuple(_MODELS)
 
 
 def build_localization(name: str, dtype: DTypeLike = jnp.float32) -> nn.Module:
-    """Builds a localisation network: crops (b, H, W, 3) -> theta (b, 2, 3) float32.
+    """Builds a localization network: crops (b, H, W, 3) -> theta (b, 2, 3) float32.
 
     Args:
       name: one of `LOCALIZATION_NAMES`.
       dtype: precision of the arithmetic before the last layer.
 
     Raises:
-      UserError: unknown name.
+      UserError: the name is unknown.
     """
     if name not in _MODELS:
         near = difflib.get_close_matches(name, LOCALIZATION_NAMES, n=1, cutoff=0)[0]

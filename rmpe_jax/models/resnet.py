@@ -1,8 +1,9 @@
-"""ResNet trunks of the pose networks, with squeeze-and-excitation and pixel-unshuffle variants.
+"""ResNet backbones of the pose networks, with squeeze-and-excitation and pixel-unshuffle variants.
 
-He et al., Deep Residual Learning, CVPR 2016; a bottleneck strides in its 3x3 convolution. Hu et
-al., Squeeze-and-Excitation Networks, CVPR 2018: here only in the first block of each stage, and
-without reduction. Names follow published checkpoints: their `layer2.0.bn1` is `layer2_0/bn1` here.
+He et al., Deep Residual Learning, CVPR 2016; the stride of a bottleneck is in its 3x3 convolution.
+Hu et al., Squeeze-and-Excitation Networks, CVPR 2018: here only in the first block of each stage,
+and without reduction. Submodule names follow published checkpoints: their `layer2.0.bn1` is
+`layer2_0/bn1` here.
 """
 
 from typing import ClassVar
@@ -24,7 +25,7 @@ NUM_BLOCKS = {
 
 
 class SqueezeExcite(nn.Module):
-    """Scales channels by sigmoid(W2 relu(W1 mean(x))); both matrices square, LeCun-normal."""
+    """Scales channels by sigmoid(W2 relu(W1 mean(x))); square LeCun-normal matrices W1 and W2."""
 
     dtype: DTypeLike = jnp.float32
 
@@ -38,13 +39,13 @@ class SqueezeExcite(nn.Module):
 
 
 class _Block(nn.Module):
-    """What both residual blocks share: settings, the 3x3 convolution that may stride, the sum.
+    """Common part of both residual blocks.
 
     Attributes:
       planes: channels of the 3x3 convolutions; the block's output has `expansion` times as many.
       stride: 1 or 2.
-      se: scale the residual by `SqueezeExcite` before it is added.
-      shuffle: stride by `pixel_unshuffle` and a wider convolution, so that no pixel is skipped.
+      se: scale the residual by `SqueezeExcite` before adding the shortcut.
+      shuffle: downsample by `pixel_unshuffle` and a wider convolution, which skips no pixel.
       dtype: precision of the arithmetic.
     """
 
@@ -55,7 +56,16 @@ class _Block(nn.Module):
     dtype: DTypeLike = jnp.float32
     expansion: ClassVar[int] = 1
 
-    def conv_bn(self, x, features, kernel, train, index, stride=1):
+    def conv_bn(
+        self,
+        x: Float[Array, "*b h w c"],
+        features: int,
+        kernel: int,
+        train: bool,
+        index: int,
+        stride: int = 1,
+    ) -> Float[Array, "*b h2 w2 {features}"]:
+        """The block's convolution number `index` (1, 2, ...) and its batch norm."""
         names = (f"conv{index}", f"bn{index}")
         if stride == 2 and self.shuffle:
             x, stride, names = pixel_unshuffle(x), 1, (f"conv{index}_1", f"bn{index}")
@@ -63,7 +73,10 @@ class _Block(nn.Module):
             x, features, kernel, stride=stride, train=train, dtype=self.dtype, names=names
         )
 
-    def add(self, x, residual, train):
+    def add_shortcut(
+        self, x: Float[Array, "*b h w c"], residual: Float[Array, "*b h2 w2 c2"], train: bool
+    ) -> Float[Array, "*b h2 w2 c2"]:
+        """relu(residual + shortcut); the shortcut is x, projected if its shape differs."""
         if self.se:
             residual = SqueezeExcite(dtype=self.dtype, name="se")(residual)
         if self.stride != 1 or x.shape[-1] != residual.shape[-1]:
@@ -80,40 +93,44 @@ class _Block(nn.Module):
 
 
 class BasicBlock(_Block):
-    """conv3x3(stride), conv3x3, plus the input, projected where its shape differs."""
+    """conv3x3(stride), conv3x3 and the shortcut."""
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b h w c"], train: bool = False) -> Float[Array, "..."]:
+    def __call__(
+        self, x: Float[Array, "*b h w c"], train: bool = False
+    ) -> Float[Array, "*b h2 w2 {self.planes}"]:
         y = nn.relu(self.conv_bn(x, self.planes, 3, train, 1, self.stride))
         y = self.conv_bn(y, self.planes, 3, train, 2)
-        return self.add(x, y, train)
+        return self.add_shortcut(x, y, train)
 
 
 class Bottleneck(_Block):
-    """conv1x1, conv3x3(stride), conv1x1 to 4 planes, plus the (projected) input."""
+    """conv1x1, conv3x3(stride), conv1x1 to 4 * planes channels, and the shortcut."""
 
     expansion: ClassVar[int] = 4
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b h w c"], train: bool = False) -> Float[Array, "..."]:
+    def __call__(
+        self, x: Float[Array, "*b h w c"], train: bool = False
+    ) -> Float[Array, "*b h2 w2 4*{self.planes}"]:
         y = nn.relu(self.conv_bn(x, self.planes, 1, train, 1))
         y = nn.relu(self.conv_bn(y, self.planes, 3, train, 2, self.stride))
         y = self.conv_bn(y, self.expansion * self.planes, 1, train, 3)
-        return self.add(x, y, train)
+        return self.add_shortcut(x, y, train)
 
 
-def block_of(depth: int) -> type[_Block]:
-    """The kind of block a ResNet of this depth is made of."""
+def block_class(depth: int) -> type[_Block]:
+    """The class of the blocks in a ResNet of this depth."""
     return BasicBlock if depth < 50 else Bottleneck
 
 
 class ResNet(nn.Module):
-    """ResNet without its classifier: the features at 1/32 of the input's size.
+    """ResNet without its classifier: images (b, H, W, 3) to features at 1/32 of the size.
 
     Attributes:
       depth: 18, 34, 50, 101 or 152. The output has 512 channels up to 34 and 2048 from 50 on.
-      se: squeeze-and-excitation in the first block of each of the four stages.
-      shuffle: striding blocks use `pixel_unshuffle`.
+      se: use squeeze-and-excitation in the first block of each of the four stages.
+      shuffle: downsample by `pixel_unshuffle` in the strided blocks.
       dtype: precision of the arithmetic.
     """
 
@@ -123,12 +140,14 @@ class ResNet(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b h w 3"], train: bool = False) -> Float[Array, "..."]:
+    def __call__(
+        self, x: Float[Array, "*b h w 3"], train: bool = False
+    ) -> Float[Array, "*b h2 w2 c"]:
         x = conv_bn(x, 64, 7, stride=2, train=train, dtype=self.dtype, names=("conv1", "bn1"))
         x = max_pool_3x3(nn.relu(x))
         for stage, num_blocks in enumerate(NUM_BLOCKS[self.depth]):
             for index in range(num_blocks):
-                x = block_of(self.depth)(
+                x = block_class(self.depth)(
                     planes=64 * 2**stage,
                     stride=2 if stage > 0 and index == 0 else 1,
                     se=self.se and index == 0,

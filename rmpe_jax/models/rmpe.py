@@ -1,9 +1,9 @@
-"""RMPE's network: STN, pose estimator, SDTN, and the parallel estimator that guides training.
+"""The RMPE network: STN, pose estimator (SPPE), SDTN, and the parallel SPPE that guides training.
 
-Fang et al., RMPE, ICCV 2017, §3.1 and Fig. 4. The STN shows the estimator a better placed part of
-the crop; the SDTN takes its heatmaps back into the crop's frame. While training, a frozen estimator
-looks at the same view without an SDTN: its loss against the pose in the well-placed box's frame
-tells the STN where that box is.
+Fang et al., RMPE, ICCV 2017, §3.1 and Fig. 4. The STN shows the SPPE a view: a better placed part
+of the crop. The SDTN maps the heatmaps of the view back to the frame of the crop. In training, a
+frozen parallel SPPE also sees the view, without an SDTN. Its target is the pose in the frame of the
+well-placed box, so its loss teaches the STN where that box is.
 """
 
 from typing import NamedTuple
@@ -14,16 +14,18 @@ from jaxtyping import Array, Float
 
 from rmpe_jax.ops.spatial_transformer import affine_sample, invert_theta, theta_on_raster
 
-Heatmaps = Float[Array, "b h w k"] | list[Float[Array, "b h w k"]]
+HeatmapArray = Float[Array, "b heatmap_h heatmap_w k"]
+Heatmaps = HeatmapArray | list[HeatmapArray]  # a list has one array per stack of the SPPE
 
 
 class TrainingOutputs(NamedTuple):
-    """What `RMPE` gives while training.
+    """Outputs of `RMPE` in training.
 
     Attributes:
-      heatmaps: of the crop.
-      parallel_heatmaps: of the STN's view, by the frozen branch; None without one.
-      theta: pixels of the view to pixels of the crop, normalised.
+      heatmaps: heatmaps in the frame of the crop.
+      parallel_heatmaps: heatmaps in the frame of the STN's view, from the frozen parallel branch,
+        or None without that branch.
+      theta: affine maps from pixels of the view to pixels of the crop, in normalized coordinates.
     """
 
     heatmaps: Heatmaps
@@ -32,20 +34,22 @@ class TrainingOutputs(NamedTuple):
 
 
 class RMPE(nn.Module):
-    """Crops (b, H, W, 3) to heatmaps (b, h, w, k) of these crops, or one per stack of the SPPE.
+    """Maps crops (b, H, W, 3) to heatmaps (b, h, w, k) in the frames of the crops.
 
-    `apply(variables, x, train=True)` gives `TrainingOutputs`. The parallel branch's parameters get
-    no gradient, and its batch norms always use their statistics and never move them; an optimiser
-    that decays weights must leave "parallel_sppe" out (`train.py` does).
+    An SPPE with stacks gives a list of heatmaps, one array per stack. With `train=True` the output
+    is `TrainingOutputs`.
+
+    The parallel branch gets no gradient, and its batch norms use their running statistics and never
+    update them. An optimizer with weight decay must exclude "parallel_sppe" (`train.py` does).
 
     Attributes:
-      sppe: of `build_sppe`.
-      localization: of `build_localization`; in evaluation its theta is
+      sppe: the pose estimator, from `build_sppe`.
+      localization: the localization network of the STN, from `build_localization`. Get its theta by
         `apply(variables, x, method="theta")`.
-      parallel_sppe: of `build_sppe`, or None. Not run outside of training.
-      logits: the SPPE's maps are logits, of which 0 is no low value: what lies outside of the view
-        counts as the lowest value in it, instead of 0.
-      sstn: False leaves STN and SDTN out, which is the plain two-step system.
+      parallel_sppe: the frozen branch, from `build_sppe`, or None. Only runs in training.
+      logits: the SPPE's heatmaps are logits. For logits, 0 is not a background value, so pixels
+        outside the view are filled with each heatmap's minimum instead of 0.
+      sstn: False removes STN and SDTN, which gives the plain two-step system.
     """
 
     sppe: nn.Module
@@ -65,13 +69,13 @@ class RMPE(nn.Module):
             lambda maps: sdtn(maps, theta, _size(x), self.logits), self.sppe(view, train)
         )
         parallel_heatmaps = None
-        # Initialisation makes the branch's parameters, whatever it is called with.
+        # Initialization creates the branch's parameters even with train=False.
         if self.parallel_sppe is not None and (train or self.is_initializing()):
             parallel_heatmaps = self._parallel(self.parallel_sppe, view)
         return TrainingOutputs(heatmaps, parallel_heatmaps, theta) if train else heatmaps
 
     def theta(self, x: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b 2 3"]:
-        """Where the STN looks: pixels of its view to pixels of the crop, normalised."""
+        """Affine maps from pixels of the STN's view to pixels of the crop, normalized."""
         return self.localization(x, train)
 
     def _parallel(self, branch: nn.Module, view: Float[Array, "b h w 3"]) -> Heatmaps:
@@ -85,7 +89,12 @@ class RMPE(nn.Module):
 
 
 def stn(x: Float[Array, "b h w c"], theta: Float[Array, "b 2 3"]) -> Float[Array, "b h w c"]:
-    """Each crop as its theta shows it, in the crop's size; eq. 1."""
+    """Samples each crop by its theta, eq. 1. The views have the size of the crops.
+
+    Args:
+      x: crops or other images.
+      theta: affine maps from pixels of the view to pixels of the crop, in normalized coordinates.
+    """
     return jax.vmap(lambda image, theta: affine_sample(image, theta, _size(x)))(x, theta)
 
 
@@ -95,20 +104,22 @@ def sdtn(
     input_size: tuple[int, int],
     logits: bool = False,
 ) -> Float[Array, "b h w k"]:
-    """Heatmaps of the STN's view back in the crop's frame; eqs. 2 and 3.
+    """Maps heatmaps from the STN's view back to the frame of the crop, eqs. 2 and 3.
 
     Args:
-      heatmaps: of the view.
-      theta: that the STN used.
+      heatmaps: heatmaps in the frame of the view.
+      theta: affine maps used by the STN, from the view to the crop.
       input_size: (height, width) of the crop.
-      logits: fill what the view did not show with each map's lowest value instead of 0.
+      logits: fill pixels outside the view with each heatmap's minimum instead of 0.
     """
     size = _size(heatmaps)
     gamma = theta_on_raster(invert_theta(theta), input_size, size)
-    # No gradient: the many empty pixels would all push the one lowest.
-    floor = jax.lax.stop_gradient(heatmaps.min((1, 2), keepdims=True)) if logits else 0
-    warped = jax.vmap(lambda maps, gamma: affine_sample(maps, gamma, size))(heatmaps - floor, gamma)
-    return warped + floor
+    # No gradient: the many pixels outside the view would all push on the one minimum.
+    background = jax.lax.stop_gradient(heatmaps.min((1, 2), keepdims=True)) if logits else 0
+    warped = jax.vmap(lambda maps, gamma: affine_sample(maps, gamma, size))(
+        heatmaps - background, gamma
+    )
+    return warped + background
 
 
 def _size(x: Float[Array, "b h w c"]) -> tuple[int, int]:

@@ -10,13 +10,13 @@ from rmpe_jax.models.resnet import ResNet
 
 
 class SimplePose(nn.Module):
-    """Images (b, H, W, 3) to heatmaps (b, H/4, W/4, k), float32; H and W multiples of 32.
+    """Maps images (b, H, W, 3) to float32 heatmaps (b, H/4, W/4, k); H and W are multiples of 32.
 
-    Kernels start He-normal, the last one N(0, 0.001).
+    Initialization: kernels He-normal, the last one N(0, 0.001).
 
     Attributes:
-      num_keypoints: k.
-      depth: of the ResNet: 18, 34, 50, 101 or 152.
+      num_keypoints: k, the number of heatmaps.
+      depth: depth of the ResNet: 18, 34, 50, 101 or 152.
       dtype: precision of the arithmetic.
     """
 
@@ -25,7 +25,9 @@ class SimplePose(nn.Module):
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "*b h w 3"], train: bool = False) -> Float[Array, "..."]:
+    def __call__(
+        self, x: Float[Array, "*b h w 3"], train: bool = False
+    ) -> Float[Array, "*b h//4 w//4 {self.num_keypoints}"]:
         check_size(x, 32, "simplepose")
         x = ResNet(self.depth, dtype=self.dtype, name="preact")(x, train)
         for index in (0, 3, 6):

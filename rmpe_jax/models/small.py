@@ -1,9 +1,9 @@
-"""The small family: pose networks that train on a CPU within the hour.
+"""Small pose networks that train on a CPU within an hour.
 
-A backbone with a pyramid of features at strides 4, 8, 16 and 32, and one top-down path: upsample,
-add the projected finer level, 3x3 convolution. Dense convolutions are what XLA does best on a CPU
-(measured here at ten times the arithmetic rate of depthwise ones), so the head and the backbone
-that starts from nothing are made of them.
+A backbone gives a pyramid of features at strides 4, 8, 16 and 32. One top-down path follows:
+upsample, add the projected finer level, 3x3 convolution. XLA is fastest at dense convolutions on a
+CPU (measured at ten times the arithmetic rate of depthwise ones), so the head and the backbone
+without pretrained weights use only dense ones.
 """
 
 import functools
@@ -34,7 +34,7 @@ class TinyBackbone(nn.Module):
     @nn.compact
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
-    ) -> list[Float[Array, "b h2 w2 c"]]:
+    ) -> list[Float[Array, "b _h _w _c"]]:
         options = {"train": train, "dtype": self.dtype}
         x = nn.relu(conv_bn(x, self.widths[0] // 2, 3, stride=2, names=("stem1", "bn1"), **options))
         x = nn.relu(conv_bn(x, self.widths[0], 3, stride=2, names=("stem2", "bn2"), **options))
@@ -46,7 +46,9 @@ class TinyBackbone(nn.Module):
             pyramid.append(x)
         return pyramid
 
-    def _block(self, x: Array, name: str, width: int, stride: int, train: bool) -> Array:
+    def _block(
+        self, x: Float[Array, "b h w c"], name: str, width: int, stride: int, train: bool
+    ) -> Float[Array, "b h2 w2 {width}"]:
         options = {"train": train, "dtype": self.dtype}
         shortcut = x
         if stride > 1 or x.shape[-1] != width:
@@ -59,7 +61,7 @@ class TinyBackbone(nn.Module):
 
 
 class TopDownHead(nn.Module):
-    """Feature pyramid -> heatmaps at stride 4. `widths` are those of the path, coarse to fine."""
+    """Feature pyramid -> heatmaps at stride 4; `widths` are the path's channels, coarse to fine."""
 
     num_keypoints: int
     widths: tuple[int, int, int, int]
@@ -67,8 +69,8 @@ class TopDownHead(nn.Module):
 
     @nn.compact
     def __call__(
-        self, pyramid: list[Float[Array, "b h2 w2 c"]], train: bool = False
-    ) -> Float[Array, "b h w k"]:
+        self, pyramid: list[Float[Array, "b _h _w _c"]], train: bool = False
+    ) -> Float[Array, "b h w {self.num_keypoints}"]:
         x: Array | None = None
         for level, (features, width) in enumerate(zip(pyramid[::-1], self.widths, strict=True)):
             lateral = conv(width, 1, bias=True, dtype=self.dtype, name=f"lateral{level}")(features)
@@ -85,45 +87,53 @@ class TopDownHead(nn.Module):
 
 
 class TinyPose(nn.Module):
-    """A dense residual pyramid network, trained from nothing; (b, H, W, 3) -> (b, H/4, W/4, k)."""
+    """A dense residual pyramid network, trained from scratch; (b, H, W, 3) -> (b, H/4, W/4, k)."""
 
     num_keypoints: int
     widths: tuple[int, int, int, int]
     depths: tuple[int, int, int, int]
-    head: tuple[int, int, int, int]
+    head_widths: tuple[int, int, int, int]
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b h w k"]:
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool = False
+    ) -> Float[Array, "b h//4 w//4 {self.num_keypoints}"]:
         check_size(x, 32, "tinypose")
         pyramid = TinyBackbone(self.widths, self.depths, self.dtype, name="backbone")(x, train)
-        return TopDownHead(self.num_keypoints, self.head, self.dtype, name="head")(pyramid, train)
+        return TopDownHead(self.num_keypoints, self.head_widths, self.dtype, name="head")(
+            pyramid, train
+        )
 
 
 class LitePose(nn.Module):
-    """EfficientNet-Lite0 under a dense top-down head; (b, H, W, 3) -> (b, H/4, W/4, k)."""
+    """EfficientNet-Lite0 with a dense top-down head; (b, H, W, 3) -> (b, H/4, W/4, k)."""
 
     num_keypoints: int
-    head: tuple[int, int, int, int] = (192, 160, 128, 96)
+    head_widths: tuple[int, int, int, int] = (192, 160, 128, 96)
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
-    def __call__(self, x: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b h w k"]:
+    def __call__(
+        self, x: Float[Array, "b h w 3"], train: bool = False
+    ) -> Float[Array, "b h//4 w//4 {self.num_keypoints}"]:
         check_size(x, 32, "litepose")
         pyramid = EfficientNetLite0(self.dtype, name="backbone")(x)
-        return TopDownHead(self.num_keypoints, self.head, self.dtype, name="head")(pyramid, train)
+        return TopDownHead(self.num_keypoints, self.head_widths, self.dtype, name="head")(
+            pyramid, train
+        )
 
 
 SMALL_MODELS = {
     "tinypose_xs": functools.partial(
-        TinyPose, widths=(16, 32, 64, 96), depths=(1, 2, 2, 1), head=(64, 48, 32, 32)
+        TinyPose, widths=(16, 32, 64, 96), depths=(1, 2, 2, 1), head_widths=(64, 48, 32, 32)
     ),
     "tinypose_s": functools.partial(
-        TinyPose, widths=(32, 64, 128, 192), depths=(1, 2, 2, 1), head=(128, 96, 64, 64)
+        TinyPose, widths=(32, 64, 128, 192), depths=(1, 2, 2, 1), head_widths=(128, 96, 64, 64)
     ),
     "tinypose_m": functools.partial(
-        TinyPose, widths=(48, 96, 192, 320), depths=(1, 2, 2, 2), head=(192, 160, 128, 96)
+        TinyPose, widths=(48, 96, 192, 320), depths=(1, 2, 2, 2), head_widths=(192, 160, 128, 96)
     ),
     "litepose_effnet0": LitePose,
-    "litepose_effnet0_s": functools.partial(LitePose, head=(128, 96, 64, 48)),
+    "litepose_effnet0_s": functools.partial(LitePose, head_widths=(128, 96, 64, 48)),
 }

@@ -1,1 +1,1 @@
-"""Pure operations on arrays that everything else is made of."""
+"""Pure functions of arrays, the building blocks of the other packages."""

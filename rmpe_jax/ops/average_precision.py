@@ -1,10 +1,10 @@
 """COCO's average precision (AP) of poses, exactly, as a function of arrays.
 
-The protocol of cocodataset.org ("Keypoint Evaluation"), rule by rule as pycocotools' `COCOeval`
-does it, on pictures padded to a fixed number of people: under `jit`, `vmap` over parameters, on
-any device. pycocotools remains the reference for reported figures (`evaluation.coco_ap`); this is
-for optimising what is reported. It follows pycocotools to 1e-6 wherever float32 decides as float64
-does: an OKS within rounding of a threshold can fall to its other side.
+The protocol of cocodataset.org ("Keypoint Evaluation"), rule by rule as in `COCOeval` of
+pycocotools, for images padded to a fixed number of people. It works under `jit` and `vmap`, on any
+device. Reported figures still come from pycocotools (`evaluation.coco_ap`); this function is for
+optimizing what is reported. It agrees with pycocotools to 1e-6 wherever float32 and float64 make
+the same decisions: rounding can move an OKS that is close to a threshold to its other side.
 """
 
 from typing import NamedTuple
@@ -16,25 +16,25 @@ from jaxtyping import Array, Bool, Float, Int, Num
 
 from rmpe_jax.ops.oks import oks
 
-MAX_DETECTIONS = 20  # per picture, as COCO has it for poses
+MAX_DETECTIONS = 20  # per image, COCO's limit for poses
 OKS_THRESHOLDS = np.linspace(0.5, 0.95, 10)
 ALL_SIZES = ((0.0, 1e10),)
-# All, medium and large people, by their area in square pixels.
+# All, medium and large people, by area in square pixels.
 COCO_SIZES = (*ALL_SIZES, (32.0**2, 96.0**2), (96.0**2, 1e10))
 
 _RECALL_STEPS = np.arange(101)
-# pycocotools compares recalls with `np.linspace(0, 1, 101)` in float64, where some points lie just
-# above the hundredth they stand for; a recall of exactly that hundredth does not reach them.
+# pycocotools compares recalls with `np.linspace(0, 1, 101)` in float64. Some of its values are
+# slightly above the hundredth that they represent, and a recall of exactly that hundredth is lower.
 _MUST_EXCEED = np.linspace(0, 1, 101) > _RECALL_STEPS / 100
 
 
-class Detections(NamedTuple):
-    """Poses found in `i` pictures, padded to `n` each; what is not valid may be anything.
+class ScoredPoses(NamedTuple):
+    """Poses found in `i` images, padded to `n` each; values that are not valid are arbitrary.
 
     Attributes:
       keypoints: image pixels.
-      scores: by which all poses of all pictures are ranked.
-      area: square pixels, of the pose's box. It matters only for AP by size.
+      scores: rank all poses of all images.
+      area: of the pose's box, square pixels. It matters only for AP by size.
       valid: where there is a pose.
     """
 
@@ -45,15 +45,16 @@ class Detections(NamedTuple):
 
 
 class GroundTruth(NamedTuple):
-    """People annotated in `i` pictures, padded to `m` each; what is not valid may be anything.
+    """People annotated in `i` images, padded to `m` each; values that are not valid are arbitrary.
 
     Attributes:
       keypoints: image pixels.
-      visibility: 0 where a joint is not labelled.
+      visibility: 0 where a joint is not labeled.
       bboxes: xyxy image pixels.
-      area: square pixels, of the person's segment.
-      iscrowd: a region of many people. Any number of poses may match it, and none counts.
-      ignore: whom to miss is no error and to find no merit: crowds, people without labelled joints.
+      area: of the person's segment, square pixels.
+      iscrowd: a region of many people. Any number of poses may match it, and none of them counts.
+      ignore: excluded from scoring: missing them is not penalized and matching them is not
+        rewarded. These are crowds and people without labeled joints.
       valid: where there is a person.
     """
 
@@ -67,11 +68,11 @@ class GroundTruth(NamedTuple):
 
 
 class AveragePrecision(NamedTuple):
-    """Fractions for `a` ranges of size and `t` OKS thresholds; -1 where there is nobody to find.
+    """Fractions for `a` area ranges and `t` OKS thresholds; -1 where there are no people to find.
 
     Attributes:
       precision: mean precision over recalls 0, 0.01, ... 1.
-      recall: share of people found.
+      recall: fraction of people found.
     """
 
     precision: Float[Array, "a t"]
@@ -79,26 +80,26 @@ class AveragePrecision(NamedTuple):
 
 
 def average_precision(
-    detections: Detections,
+    found: ScoredPoses,
     ground_truth: GroundTruth,
     sigmas: Float[np.ndarray, " k"],
     area_ranges: tuple[tuple[float, float], ...] = COCO_SIZES,
 ) -> AveragePrecision:
     """AP and recall at the ten OKS thresholds .50, .55, ... .95.
 
-    COCO's "AP" is the mean of a row of `precision`. Poses of equal score are ranked by picture,
-    then by their order in it, so that the pictures should be in the order of their ids.
+    COCO's "AP" is the mean of a row of `precision`. Poses of equal score are ranked by image, then
+    by their order in the image, so images should be in the order of their ids.
 
     Args:
-      detections: of each picture the best 20 count.
-      ground_truth: the same pictures in the same order.
+      found: the 20 best poses of each image count.
+      ground_truth: the same images in the same order.
       sigmas: per joint, as in `Skeleton.sigmas`.
-      area_ranges: least and greatest area in square pixels; people of other sizes are ignored.
+      area_ranges: lowest and highest area in square pixels; people of other sizes are ignored.
     """
-    detections = _best(_without_padding(detections))
+    poses = _best(_zero_padding(found))
     people = ground_truth._replace(area=jnp.where(ground_truth.valid, ground_truth.area, 1.0))
     similarity = oks(
-        detections.keypoints,
+        poses.keypoints,
         jnp.where(people.valid[..., None, None], people.keypoints, 0),
         jnp.where(people.valid[..., None], people.visibility, 0),
         people.area,
@@ -107,46 +108,48 @@ def average_precision(
     )
     small, large = jnp.asarray(area_ranges, similarity.dtype).T[:, :, None, None]
     ignored = people.ignore | (people.area < small) | (people.area > large)  # (a, i, m)
-    matched, unimportant = _match(similarity, people, ignored)
-    # A pose of another size that is nobody's is not held against the method.
-    odd_size = (detections.area < small) | (detections.area > large)
-    unimportant |= ~matched & odd_size[:, None]
-    counts = detections.valid & ~unimportant
+    matched, not_scored = _match(similarity, people, ignored)
+    # A pose of another size that matches nobody is not a false positive.
+    other_size = (poses.area < small) | (poses.area > large)
+    not_scored |= ~matched & other_size[:, None]
+    counts = poses.valid & ~not_scored
     num_people = jnp.sum(people.valid & ~ignored, (-1, -2))
-    return _accumulate(matched & counts, ~matched & counts, _ranking(detections), num_people)
+    return _accumulate(matched & counts, ~matched & counts, _ranking(poses), num_people)
 
 
-def _without_padding(detections: Detections) -> Detections:
-    valid = detections.valid
-    return Detections(
-        jnp.where(valid[..., None, None], detections.keypoints, 0),
-        jnp.where(valid, detections.scores, -jnp.inf),
-        jnp.where(valid, detections.area, 0),
+def _zero_padding(poses: ScoredPoses) -> ScoredPoses:
+    """The poses with 0 where they are not valid, and the lowest score."""
+    valid = poses.valid
+    return ScoredPoses(
+        jnp.where(valid[..., None, None], poses.keypoints, 0),
+        jnp.where(valid, poses.scores, -jnp.inf),
+        jnp.where(valid, poses.area, 0),
         valid,
     )
 
 
-def _best(detections: Detections) -> Detections:
-    """The `MAX_DETECTIONS` best of each picture, best first."""
-    order = jnp.argsort(-detections.scores, axis=-1, stable=True)[:, :MAX_DETECTIONS]
+def _best(poses: ScoredPoses) -> ScoredPoses:
+    """The `MAX_DETECTIONS` best of each image, best first."""
+    order = jnp.argsort(-poses.scores, axis=-1, stable=True)[:, :MAX_DETECTIONS]
     rows = jnp.arange(order.shape[0])[:, None]
-    return Detections(*(values[rows, order] for values in detections))
+    return ScoredPoses(*(values[rows, order] for values in poses))
 
 
-def _ranking(detections: Detections) -> Int[Array, " r"]:
-    return jnp.argsort(-detections.scores.reshape(-1), stable=True)
+def _ranking(poses: ScoredPoses) -> Int[Array, " r"]:
+    return jnp.argsort(-poses.scores.reshape(-1), stable=True)
 
 
 def _match(
     similarity: Float[Array, "i d m"], people: GroundTruth, ignored: Bool[Array, "a i m"]
 ) -> tuple[Bool[Array, "a t i d"], Bool[Array, "a t i d"]]:
-    """Give each pose, best first, the most similar person who is still free.
+    """Match each pose, best first, with the most similar person who is not matched yet.
 
     Returns:
-      Which poses have a person at each size and threshold, and for which this person is ignored.
+      Which poses match a person at each area range and threshold, and which match one who is
+      ignored.
     """
     thresholds = jnp.asarray(OKS_THRESHOLDS, similarity.dtype)
-    # Of people equally similar the last one counts: reversed, argmax finds it.
+    # Of people who are equally similar the last one is taken: argmax finds it in reversed order.
     similarity, ignored = similarity[..., ::-1], ignored[:, None, :, ::-1]
     valid, iscrowd = people.valid[:, ::-1], people.iscrowd[:, ::-1]
 
@@ -169,17 +172,17 @@ def _accumulate(
     ranking: Int[Array, " r"],
     num_people: Int[Array, " a"],
 ) -> AveragePrecision:
-    """Precision, made non-increasing, read at 101 recalls and averaged."""
+    """Precision, made non-increasing over recall, then averaged over 101 recalls."""
     shape = (*hits.shape[:2], -1)
     true_positives = jnp.cumsum(hits.reshape(shape)[..., ranking], -1)
     false_positives = jnp.cumsum(misses.reshape(shape)[..., ranking], -1)
-    found = jnp.maximum(true_positives + false_positives, 1)
-    envelope = jax.lax.cummax(true_positives / found, axis=2, reverse=True)
-    # Where the curve ends before a recall, precision there is 0.
+    total = jnp.maximum(true_positives + false_positives, 1)
+    envelope = jax.lax.cummax(true_positives / total, axis=2, reverse=True)
+    # Precision is 0 at recalls that the curve does not reach.
     envelope = jnp.pad(envelope, ((0, 0), (0, 0), (0, 1)))
-    needed = _people_for_recall(num_people)[:, None]
-    needed = jnp.broadcast_to(needed, (*shape[:2], needed.shape[-1]))
-    first = jax.vmap(jax.vmap(jnp.searchsorted))(true_positives, needed)
+    required = _people_for_recall(num_people)[:, None]
+    required = jnp.broadcast_to(required, (*shape[:2], required.shape[-1]))
+    first = jax.vmap(jax.vmap(jnp.searchsorted))(true_positives, required)
     precision = jnp.take_along_axis(envelope, first, -1).mean(-1)
     nobody = (num_people == 0)[:, None]
     recall = true_positives[..., -1] / jnp.maximum(num_people, 1)[:, None]
@@ -187,6 +190,6 @@ def _accumulate(
 
 
 def _people_for_recall(num_people: Int[Array, " a"]) -> Int[Array, "a 101"]:
-    """How many people must be found to reach each recall, in whole numbers."""
+    """The number of people that must be found to reach each recall."""
     hundredths = num_people[:, None] * _RECALL_STEPS
     return -(-hundredths // 100) + ((hundredths % 100 == 0) & _MUST_EXCEED)

@@ -1,4 +1,4 @@
-"""Losses of a detector that finds people as points. All are float32 scalars."""
+"""Losses of a detector that finds people as center points. All are float32 scalars."""
 
 import jax
 import jax.numpy as jnp
@@ -13,29 +13,30 @@ def focal(
 ) -> Float[Array, ""]:
     """Penalty-reduced focal loss over the people's weights (Law & Deng, ECCV 2018, eq. 1).
 
-    -(1 - p)² log p in the cells of centres, times the person's weight; -(1 - t)⁴ p² log(1 - p)
-    elsewhere, t the target's heat. Divided by the sum of the weights, or 1 if there is nobody.
+    -(1 - p)² log p in the cells of centers, times the person's weight; -(1 - t)⁴ p² log(1 - p)
+    elsewhere, where t is the target's heat. Divided by the sum of the weights, or by 1 if it is
+    less.
 
     Args:
-      logits: before the sigmoid.
+      logits: of the heatmap, before the sigmoid.
       targets: of `box_maps.encode`.
-      counts: 0 in cells whose heat shall not be held against the network, 1 elsewhere.
+      counts: 0 in cells whose background loss is ignored, 1 elsewhere.
     """
     p = jax.nn.sigmoid(logits)
-    centre = -((1 - p) ** 2) * jax.nn.log_sigmoid(logits) * targets.centres
+    center = -((1 - p) ** 2) * jax.nn.log_sigmoid(logits) * targets.centers
     elsewhere = -((1 - targets.heat) ** 4) * p**2 * jax.nn.log_sigmoid(-logits) * counts
-    return (centre.sum() + elsewhere.sum()) / jnp.maximum(targets.centres.sum(), 1)
+    return (center.sum() + elsewhere.sum()) / jnp.maximum(targets.centers.sum(), 1)
 
 
 def giou_loss(bboxes: Float[Array, "b h w 4"], targets: BoxTargets) -> Float[Array, ""]:
-    """1 - GIoU (Rezatofighi et al., CVPR 2019) of each cell's box, averaged by weight."""
+    """The weighted mean over cells of 1 - GIoU (Rezatofighi et al., CVPR 2019)."""
     per_cell = 1 - giou(bboxes, targets.bboxes)
     total = targets.bbox_weights.sum()
     return (per_cell * targets.bbox_weights).sum() / jnp.where(total > 0, total, 1)
 
 
 def giou(a: Float[Array, "*n 4"], b: Float[Array, "*n 4"]) -> Float[Array, "*n"]:
-    """Generalised intersection over union of boxes in pairs, -1 to 1."""
+    """Generalized intersection over union of each pair of boxes (xyxy), -1 to 1."""
     inner = jnp.concatenate(
         [jnp.maximum(a[..., :2], b[..., :2]), jnp.minimum(a[..., 2:], b[..., 2:])], -1
     )

@@ -1,19 +1,20 @@
 """Box formats, and 2x3 affines between the frames image, crop and heatmap.
 
-Coordinates are (x, y) pixels with pixel centres at integers; sizes are (height, width). Box edges
-are pixel edges counted from 0 (COCO: the whole picture is (0, 0, width, height)), so a box's
-centre lies half a pixel less in pixel-centre coordinates. Affines map (x, y, 1) columns and are
-named by what they map: `image_from_crop` takes crop pixels to image pixels. What takes arrays here
-works on NumPy and JAX arrays alike.
+Coordinates are (x, y) pixels with pixel centers at integers; sizes are (height, width). Box edges
+are pixel edges counted from 0 (COCO: the box of a full image is (0, 0, width, height)), so in
+pixel-center coordinates a box's center is half a pixel less. Affines map (x, y, 1) columns and are
+named by what they map: `image_from_crop` maps crop pixels to image pixels. Functions of arrays take
+NumPy and JAX arrays, unless they say otherwise.
 """
 
+import dataclasses
 import math
 from typing import Any, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 
-AnyArray = TypeVar("AnyArray", bound=Any)  # NumPy's or JAX's, the same throughout a call
+AnyArray = TypeVar("AnyArray", bound=Any)  # of NumPy or of JAX, the same in a whole call
 
 
 def xyxy_from_xywh(bboxes_xywh: Float[AnyArray, "*n 4"]) -> Float[AnyArray, "*n 4"]:
@@ -29,7 +30,7 @@ def xywh_from_xyxy(bboxes: Float[AnyArray, "*n 4"]) -> Float[AnyArray, "*n 4"]:
 
 
 def box_area(bboxes: Float[AnyArray, "*n 4"]) -> Float[AnyArray, "*n"]:
-    """Area in square pixels; 0 for boxes turned inside out."""
+    """Area in square pixels; 0 for boxes with x2 < x1 or y2 < y1."""
     xp = bboxes.__array_namespace__()
     size = xp.maximum(bboxes[..., 2:] - bboxes[..., :2], 0)
     return size[..., 0] * size[..., 1]
@@ -51,7 +52,7 @@ def box_iou(a: Float[AnyArray, "*n 4"], b: Float[AnyArray, "*m 4"]) -> Float[Any
 
 
 def clip_boxes(bboxes: Float[AnyArray, "*n 4"], size: tuple[int, int]) -> Float[AnyArray, "*n 4"]:
-    """The part of each box inside a picture of `size` (height, width)."""
+    """The part of each box inside an image of `size` (height, width)."""
     xp = bboxes.__array_namespace__()
     limit = xp.asarray([size[1], size[0], size[1], size[0]], dtype=bboxes.dtype)
     return xp.minimum(xp.maximum(bboxes, 0), limit)
@@ -73,17 +74,17 @@ def image_from_crop(
     padding: float = 1.25,
     rotation: float = 0.0,
 ) -> Float[AnyArray, "*n 2 3"]:
-    """Affine from crop pixels to image pixels for the crop of a person's box, or of each of some.
+    """Affine from crop pixels to image pixels for the crop of each person's box.
 
-    The box's short side is grown to the aspect of `input_size`, both sides by `padding` (1.25 is
-    AlphaPose's and the COCO literature's), and the result fills the crop exactly: its outer edges
-    are the outer edges of the border pixels.
+    The box's short side grows to the aspect ratio of `input_size`, then both sides grow by
+    `padding` (1.25 in AlphaPose and in the COCO literature). The result fills the crop exactly: its
+    outer edges are the outer edges of the border pixels.
 
     Args:
       bbox: (x1, y1, x2, y2) image pixels.
       input_size: (height, width) of the crop.
       padding: factor on both sides of the box.
-      rotation: radians; the crop's x axis is turned by this angle, clockwise as seen, in the image.
+      rotation: angle in radians of the crop's x axis in the image, clockwise on the screen.
     """
     xp = bbox.__array_namespace__()
     height, width = input_size
@@ -91,7 +92,7 @@ def image_from_crop(
     # Image pixels per crop pixel.
     scale = padding * xp.maximum(sides[..., 0] / width, sides[..., 1] / height)
     a, b = scale * math.cos(rotation), scale * math.sin(rotation)
-    # Box edges lie on pixel edges, so in pixel-centre coordinates the centre is half a pixel less.
+    # Box edges are pixel edges, so in pixel-center coordinates the center is half a pixel less.
     center_x, center_y = (
         (bbox[..., 0] + bbox[..., 2] - 1) / 2,
         (bbox[..., 1] + bbox[..., 3] - 1) / 2,
@@ -101,21 +102,38 @@ def image_from_crop(
     return xp.stack([xp.stack(row, -1) for row in rows], -2).astype(xp.float32)
 
 
+@dataclasses.dataclass(frozen=True)
+class CropSpec:
+    """How a person's box becomes a network's crop.
+
+    Attributes:
+      input_size: (height, width) of the crop.
+      padding: factor on both sides of the box.
+    """
+
+    input_size: tuple[int, int]
+    padding: float = 1.25
+
+    def image_from_crop(self, bboxes: Float[AnyArray, "*n 4"]) -> Float[AnyArray, "*n 2 3"]:
+        """Affines from crop pixels to image pixels for boxes (xyxy image pixels)."""
+        return image_from_crop(bboxes, self.input_size, self.padding)
+
+
 def heatmap_from_crop(
     input_size: tuple[int, int], heatmap_size: tuple[int, int]
 ) -> Float[np.ndarray, "2 3"]:
-    """Affine from crop pixels to heatmap pixels; the two rasters cover the same area.
+    """Affine from crop pixels to heatmap pixels; both rasters cover the same area.
 
-    With this alignment mirroring the crop mirrors the heatmap exactly (no one-pixel shift).
+    With this alignment, mirroring the crop mirrors the heatmap exactly, without a one-pixel shift.
     """
     sy, sx = heatmap_size[0] / input_size[0], heatmap_size[1] / input_size[1]
     return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2]], dtype=np.float32)
 
 
 def compose(
-    outer: Float[AnyArray, "*n 2 3"], inner: Float[AnyArray, "*n 2 3"]
-) -> Float[AnyArray, "*n 2 3"]:
-    """The affine that applies `inner` first: `compose(c_from_b, b_from_a)` is c_from_a."""
+    outer: Float[AnyArray, "*#n 2 3"], inner: Float[AnyArray, "*#n 2 3"]
+) -> Float[AnyArray, "*#n 2 3"]:
+    """The affine that applies `inner`, then `outer`: `compose(c_from_b, b_from_a)` is c_from_a."""
     xp = outer.__array_namespace__()
     linear = _times(outer, inner[..., :2])
     offset = _times(outer, inner[..., 2:]) + outer[..., 2:]
@@ -123,7 +141,7 @@ def compose(
 
 
 def invert(affine: Float[AnyArray, "*n 2 3"]) -> Float[AnyArray, "*n 2 3"]:
-    """The inverse affine, b_from_a of a_from_b."""
+    """The inverse affine: b_from_a for a_from_b."""
     xp = affine.__array_namespace__()
     a, b, c, d = affine[..., 0, 0], affine[..., 0, 1], affine[..., 1, 0], affine[..., 1, 1]
     det = a * d - b * c
@@ -132,16 +150,18 @@ def invert(affine: Float[AnyArray, "*n 2 3"]) -> Float[AnyArray, "*n 2 3"]:
 
 
 def transform_points(
-    affine: Float[AnyArray, "*n 2 3"], points: Float[AnyArray, "*n k 2"]
-) -> Float[AnyArray, "*n k 2"]:
-    """Apply an affine to points (…, k, 2): frame a in, frame b out, for b_from_a."""
+    affine: Float[AnyArray, "*#n 2 3"], points: Float[AnyArray, "*#n k 2"]
+) -> Float[AnyArray, "*#n k 2"]:
+    """Apply an affine to points (…, k, 2): b_from_a maps points of frame a to frame b."""
     xp = affine.__array_namespace__()
     return _times(points, xp.swapaxes(affine[..., :2], -1, -2)) + affine[..., None, :, 2]
 
 
-def _times(a: Float[AnyArray, "*n m 2"], b: Float[AnyArray, "*n 2 l"]) -> Float[AnyArray, "*n m l"]:
+def _times(
+    a: Float[AnyArray, "*#n m c"], b: Float[AnyArray, "*#n 2 l"]
+) -> Float[AnyArray, "*#n m l"]:
     """The matrix product of the first two columns of `a` with `b`, as a sum of float32 products.
 
-    Accelerators would round what goes into `a @ b` to as little as 8 bits, by default.
+    By default, accelerators round the factors of `a @ b` to as few as 8 bits.
     """
     return a[..., 0, None] * b[..., None, 0, :] + a[..., 1, None] * b[..., None, 1, :]

@@ -1,8 +1,8 @@
-"""Heatmaps of joints: encode keypoints as Gaussians, decode maps to keypoints, merge a flip test.
+"""Heatmaps of joints: encode keypoints as Gaussians, decode maps to keypoints, merge flipped maps.
 
-Heatmaps are (…, h, w, k), one map per joint; keypoints are (…, k, 2) in (x, y) heatmap pixels with
-pixel centres at integers (`geometry.heatmap_from_crop` leads there). Leading dimensions are free,
-everything is pure and runs under `jit`, `vmap` and `grad`, in float32.
+Heatmaps are (…, h, w, k), one map per joint. Keypoints are (…, k, 2) in (x, y) heatmap pixels with
+pixel centers at integers (see `geometry.heatmap_from_crop`). All functions are pure, accept leading
+dimensions, work under `jit`, `vmap` and `grad`, and compute in float32.
 """
 
 import functools
@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int, Shaped
 
 from rmpe_jax.errors import UserError
 
-# Sums over pixels give coordinates; the default precision of accelerators would round these.
+# Sums over pixels are coordinates, and accelerators round them in their default precision.
 _einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
@@ -23,77 +23,77 @@ def encode(
     visible: Shaped[Array, "*b k"],
     heatmap_size: tuple[int, int],
     sigma: float,
-    integer_centre: bool = False,
+    integer_center: bool = False,
 ) -> tuple[Float[Array, "*b h w k"], Float[Array, "*b k"]]:
-    """Draws each joint as a Gaussian of amplitude 1.
+    """Draw each joint as a Gaussian of amplitude 1.
 
-    A joint that is not visible, not finite, or further than 3 sigma outside of the map (so that the
-    patch of 6 sigma + 1 pixels about it misses the map) has weight 0 and an empty map. A joint
-    outside, but nearer, keeps weight 1 and the part of its Gaussian that reaches into the map.
+    A joint has weight 0 and an empty map if it is not visible, not finite, or more than 3 sigma
+    outside the map, where the patch of 6 sigma + 1 pixels around it misses the map. A joint outside
+    the map, but nearer, has weight 1 and the part of its Gaussian that is inside the map.
 
     Args:
       keypoints: heatmap pixels; may be NaN where not visible.
       visible: positive (1 or 2, or True) where the joint is annotated.
       heatmap_size: (height, width).
       sigma: standard deviation, heatmap pixels.
-      integer_centre: draw as AlphaPose does: the centre rounded to floor(x + 1/2), nothing further
-        than 3 sigma from it in x or y. The default keeps the fraction and does not cut.
+      integer_center: draw as AlphaPose does: round the center to floor(x + 1/2) and truncate the
+        Gaussian at 3 sigma in x and in y. The default keeps the fraction and does not truncate.
 
     Returns:
-      heatmaps float32 and weights, 1.0 or 0.0.
+      Heatmaps, and weights, 1.0 or 0.0; float32.
     """
     height, width = heatmap_size
     known = (visible > 0) & jnp.isfinite(keypoints).all(-1)
-    # NaN is replaced before the arithmetic: masked afterwards, it would still poison gradients.
-    centres = jnp.where(known[..., None], keypoints, 0).astype(jnp.float32)
-    if integer_centre:
-        centres = jnp.floor(centres + 0.5)
+    # NaN is replaced before the arithmetic. If it were masked afterwards, gradients would be NaN.
+    centers = jnp.where(known[..., None], keypoints, 0).astype(jnp.float32)
+    if integer_center:
+        centers = jnp.floor(centers + 0.5)
     last = jnp.array([width - 1, height - 1])
-    near = ((centres >= -3 * sigma) & (centres <= last + 3 * sigma)).all(-1)
+    near = ((centers >= -3 * sigma) & (centers <= last + 3 * sigma)).all(-1)
     weights = (known & near).astype(jnp.float32)
-    profile = functools.partial(_profile, sigma=sigma, cut=integer_centre)
-    x, y = profile(centres[..., 0], width), profile(centres[..., 1], height)
+    profile = functools.partial(_profile, sigma=sigma, truncate=integer_center)
+    x, y = profile(centers[..., 0], width), profile(centers[..., 1], height)
     return y[..., :, None, :] * (x * weights[..., None, :])[..., None, :, :], weights
 
 
 def _profile(
-    centres: Float[Array, "*b k"], length: int, sigma: float, cut: bool
+    centers: Float[Array, "*b k"], length: int, sigma: float, truncate: bool
 ) -> Float[Array, "*b length k"]:
-    offsets = jnp.arange(length)[:, None] - centres[..., None, :]
+    offsets = jnp.arange(length)[:, None] - centers[..., None, :]
     bell = jnp.exp(-(offsets**2) / (2 * sigma**2))
-    return jnp.where(jnp.abs(offsets) <= 3 * sigma, bell, 0) if cut else bell
+    return jnp.where(jnp.abs(offsets) <= 3 * sigma, bell, 0) if truncate else bell
 
 
 def decode(
     heatmaps: Float[Array, "*b h w k"], method: str = "quarter", sigma: float = 2.0
 ) -> tuple[Float[Array, "*b k 2"], Float[Array, "*b k"]]:
-    """Finds one keypoint per map.
+    """Find one keypoint per map.
 
-    Maps are high where the joint is: the output of a network trained on Gaussians, or, of a network
-    that puts out logits, `jax.nn.sigmoid(logits)` or `spatial_softmax(logits)`; never the logits.
-    A map without a positive value gives the keypoint (0, 0).
+    Maps must be high where the joint is: the output of a network that was trained on Gaussians, or
+    `jax.nn.sigmoid(logits)` or `spatial_softmax(logits)`, but never the logits themselves. A map
+    without a positive value gives the keypoint (0, 0).
 
     Methods:
       argmax: the highest pixel; of equal ones the first, row by row.
-      quarter: and a quarter pixel towards the higher neighbour in x and in y, where
+      quarter: argmax plus a quarter pixel towards the higher neighbor in x and in y, if
         1 < x < w - 1 and 1 < y < h - 1 (Newell et al., ECCV 2016; the rule of AlphaPose's code).
-      dark: and one Newton step on the logarithm of the map smoothed by a Gaussian, at most one
-        pixel in x and in y, where 1 < x < w - 2, 1 < y < h - 2 and the Hessian is that of a peak
+      dark: argmax plus one Newton step on the logarithm of the map smoothed by a Gaussian, at most
+        one pixel in x and in y, if 1 < x < w - 2, 1 < y < h - 2 and the Hessian is that of a peak
         (Zhang et al., Distribution-Aware Coordinate Representation, CVPR 2020).
-      integral: the mean position under the map, scaled to the sum 1; negative values count as 0
-        (Sun et al., ECCV 2018). On `sigmoid(logits)` this is AlphaPose's two-step normalisation.
+      integral: the mean position under the map, scaled to sum 1; negative values count as 0
+        (Sun et al., ECCV 2018). On `sigmoid(logits)` this is AlphaPose's two-step normalization.
 
     Args:
       heatmaps: see above.
       method: one of the four names.
-      sigma: of the Gaussians the network was trained on; used by "dark" alone.
+      sigma: of the Gaussians that the network was trained on; only "dark" uses it.
 
     Returns:
-      keypoints in heatmap pixels; scores, the highest value of each map. In a map that sums to 1
-      this value depends on the spread: see `local_mass`.
+      Keypoints in heatmap pixels, and scores, the highest value of each map. In a map that sums to
+      1 this value depends on the spread: see `local_mass`.
 
     Raises:
-      UserError: no such method.
+      UserError: there is no such method.
     """
     heatmaps = heatmaps.astype(jnp.float32)
     peaks, scores = _argmax(heatmaps)
@@ -127,7 +127,7 @@ def _argmax(
 def _value_at(
     heatmaps: Float[Array, "*b h w k"], x: Int[Array, "*b k"], y: Int[Array, "*b k"]
 ) -> Float[Array, "*b k"]:
-    """One pixel of each map; meaningless, but finite, outside."""
+    """One pixel of each map; outside the map, an arbitrary finite value."""
     *batch, height, width, k = heatmaps.shape
     flat = heatmaps.reshape(*batch, height * width, k)
     index = (y * width + x)[..., None, :]
@@ -148,7 +148,7 @@ def _quarter_step(
 def _log_blur(heatmaps: Float[Array, "*b h w k"], sigma: float) -> Float[Array, "*b h w k"]:
     """Logarithm of the maps smoothed by a Gaussian of 11 taps for sigma 2, 17 for sigma 3.
 
-    The kernel's sum is left out: in the logarithm it is a constant.
+    The kernel is not normalized: in the logarithm, its sum is a constant.
     """
 
     def kernel(length: int) -> Float[Array, "n n"]:
@@ -164,7 +164,7 @@ def _log_blur(heatmaps: Float[Array, "*b h w k"], sigma: float) -> Float[Array, 
 def _newton_step(
     surface: Float[Array, "*b h w k"], peaks: Int[Array, "*b k 2"]
 ) -> Float[Array, "*b k 2"]:
-    """-H⁻¹ g by central differences, within ±1; 0 where the surface has no maximum to step to."""
+    """-H⁻¹ g by central differences, clipped to ±1; 0 where the surface has no maximum nearby."""
     height, width = surface.shape[-3:-1]
     x, y = peaks[..., 0], peaks[..., 1]
     at = functools.partial(_value_at, surface)
@@ -192,23 +192,23 @@ def _mean_position(heatmaps: Float[Array, "*b h w k"]) -> Float[Array, "*b k 2"]
 
 
 def spatial_softmax(logits: Float[Array, "*b h w k"]) -> Float[Array, "*b h w k"]:
-    """Maps that sum to 1 over their positions, float32."""
+    """Softmax over positions: float32 maps that sum to 1."""
     return jax.nn.softmax(logits.astype(jnp.float32), axis=(-3, -2))
 
 
 def local_mass(
     heatmaps: Float[Array, "*b h w k"], keypoints: Float[Array, "*b k 2"], radius: int = 1
 ) -> Float[Array, "*b k"]:
-    """Sum of each map over the (2 radius + 1)² pixels about its keypoint, rounded.
+    """Sum of each map over the (2 radius + 1)² pixels around its keypoint, rounded to a pixel.
 
-    The score of a keypoint in a map that sums to 1: the probability that the joint lies there. The
-    peak alone is low in every map that is spread over several pixels, as maps trained on Gaussians
-    are, however sure the network is.
+    In a map that sums to 1 this is the score of a keypoint: the probability that the joint is
+    there. The peak alone is no such score: maps that were trained on Gaussians spread over several
+    pixels, so their peak is low however confident the network is.
     """
     height, width = heatmaps.shape[-3:-1]
-    centres = jnp.floor(keypoints + 0.5)[..., None, :, :]
-    in_x = jnp.abs(jnp.arange(width)[:, None] - centres[..., 0]) <= radius
-    in_y = jnp.abs(jnp.arange(height)[:, None] - centres[..., 1]) <= radius
+    centers = jnp.floor(keypoints + 0.5)[..., None, :, :]
+    in_x = jnp.abs(jnp.arange(width)[:, None] - centers[..., 0]) <= radius
+    in_y = jnp.abs(jnp.arange(height)[:, None] - centers[..., 1]) <= radius
     window = (in_y[..., :, None, :] & in_x[..., None, :, :]).astype(jnp.float32)
     return (heatmaps * window).sum((-3, -2))
 
@@ -219,15 +219,15 @@ def flip_and_merge(
     flip_indices: ArrayLike,
     shift: bool = False,
 ) -> Float[Array, "*b h w k"]:
-    """The mean of a picture's heatmaps and those of its mirror image, mirrored back.
+    """The mean of an image's heatmaps and of its mirror image's heatmaps, mirrored back.
 
     Args:
-      heatmaps: of the picture.
-      flipped_heatmaps: of the picture mirrored left to right, as the network put them out.
+      heatmaps: of the image.
+      flipped_heatmaps: the network's output for the image mirrored left to right.
       flip_indices: (k,), as in `Skeleton.flip_indices`.
-      shift: move the mirrored maps one pixel to the right first, their column 0 staying as it is:
-        AlphaPose's remedy for a crop alignment that is not symmetric. `geometry.heatmap_from_crop`
-        is symmetric and needs none.
+      shift: first move the mirrored maps one pixel to the right and leave column 0 as it is. This
+        is AlphaPose's correction for an alignment that is not symmetric.
+        `geometry.heatmap_from_crop` is symmetric and needs none.
     """
     mirrored = flipped_heatmaps[..., ::-1, :][..., jnp.asarray(flip_indices)]
     if shift:

@@ -1,8 +1,8 @@
-"""Losses of heatmap networks, and the accuracy shown while training.
+"""Losses of heatmap networks, and the accuracy shown during training.
 
-Heatmaps, targets and logits are (b, h, w, k); keypoints (b, k, 2) are heatmap pixels with pixel
-centres at integers; weights (b, k) are 0 for joints that are not annotated, whose targets and
-keypoints then do not matter. Losses are float32 scalars.
+Heatmaps, targets and logits are (b, h, w, k). Keypoints (b, k, 2) are heatmap pixels with pixel
+centers at integers. Weights (b, k) are 0 for joints that are not annotated; their targets and
+keypoints are then ignored. Losses are float32 scalars.
 """
 
 import functools
@@ -17,9 +17,9 @@ def mse(
     targets: Float[Array, "b h w k"],
     weights: Float[Array, "b k"],
 ) -> Float[Array, ""]:
-    """½ mean((w y − w t)²) over all elements, those of joints of weight 0 counted too.
+    """½ mean((w y − w t)²) over all elements, including those of joints with weight 0.
 
-    AlphaPose's loss: ½ nn.MSELoss on outputs and targets multiplied by the weights.
+    This is AlphaPose's loss: ½ nn.MSELoss on outputs and targets multiplied by the weights.
     """
     difference = (heatmaps.astype(jnp.float32) - targets) * weights[:, None, None, :]
     return 0.5 * jnp.mean(difference**2)
@@ -30,10 +30,10 @@ def cross_entropy(
     targets: Float[Array, "b h w k"],
     weights: Float[Array, "b k"],
 ) -> Float[Array, ""]:
-    """Cross-entropy of the softmax over positions, averaged over joints by weight.
+    """Cross-entropy of the softmax over positions: the weighted mean over joints.
 
-    Targets are scaled to sum 1 per joint; a joint whose target is empty has weight 0.
-    The least value is the targets' entropy, ln(2πe σ²) for whole Gaussians, not 0.
+    Targets are scaled to sum 1 per joint; a joint with an empty target has weight 0. The lowest
+    value is not 0 but the entropy of the targets, ln(2πe σ²) for complete Gaussians.
     """
     log_probs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=(1, 2))
     mass = targets.sum((1, 2))
@@ -51,20 +51,20 @@ def symmetric_integral(
 ) -> Float[Array, ""]:
     """Symmetric integral regression (Fang et al., AlphaPose, TPAMI 2022).
 
-    Maps are normalised in two steps, c = sigmoid(logits) and p = c / Σc; the prediction μ̂ is the
-    mean position under p; the loss is Σ w (|μ̂x − x| / width + |μ̂y − y| / height) over joints, per
-    person. Its gradient is not the integral's own, ∂μ̂/∂p_i = i, which grows with the pixel's
-    coordinate, but amplitude · sgn(i − μ̂), with +1 at 0, in either axis.
+    Maps are normalized in two steps, c = sigmoid(logits) and p = c / Σc. The prediction μ̂ is the
+    mean position under p. The loss per person is Σ w (|μ̂x − x| / width + |μ̂y − y| / height) over
+    joints. The gradient of μ̂ in each axis is not the true one, ∂μ̂/∂p_i = i, which grows with the
+    pixel's coordinate, but amplitude · sgn(i − μ̂), where sgn(0) is +1.
 
     Args:
       logits: a network's output. `decode(sigmoid(logits), "integral")` gives the predictions.
       keypoints: heatmap pixels; may be NaN where the weight is 0.
       weights: per joint.
-      amplitude: of the gradient; when None the paper's, size / 8 in each axis. The published code
-        has 2 for every size.
+      amplitude: of the gradient. None means the paper's value, size / 8 in each axis; the published
+        code uses 2 for every size.
     """
     height, width = logits.shape[1:3]
-    # Softmax of log c is c / Σc, and does not underflow where every logit is very negative.
+    # Softmax of log c is c / Σc, and does not underflow if all logits are very negative.
     maps = jax.nn.softmax(jax.nn.log_sigmoid(logits.astype(jnp.float32)), axis=(1, 2))
     predicted = jnp.stack(
         [
@@ -80,7 +80,7 @@ def symmetric_integral(
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1,))
 def _mean_index(probs: Float[Array, "b n k"], amplitude: float) -> Float[Array, "b k"]:
-    """Σ i p_i, whose gradient is taken to be amplitude · sgn(i − Σ i p_i)."""
+    """Σ i p_i, with its gradient replaced by amplitude · sgn(i − Σ i p_i)."""
     return (jnp.arange(probs.shape[1])[:, None] * probs).sum(1)
 
 
@@ -103,17 +103,17 @@ def heatmap_accuracy(
     weights: Float[Array, "b k"],
     heatmap_size: tuple[int, int],
 ) -> tuple[Float[Array, ""], Float[Array, ""]]:
-    """How many joints are right: nearer to the truth than half a tenth of the map.
+    """The number of correct joints: those within half a tenth of the map from the ground truth.
 
-    The distance is measured in tenths of the map's width and height, as in the stacked hourglass
-    code and its descendants; joints of positive weight count once each.
+    The distance is measured in tenths of the map's width and height, as in the code of stacked
+    hourglass networks and its descendants. Each joint with a positive weight counts once.
 
     Returns:
-      (number of right joints, number of joints); their quotient is the accuracy.
+      The number of correct joints and the number of joints; their quotient is the accuracy.
     """
     height, width = heatmap_size
     tenths = jnp.array([width, height], jnp.float32) / 10
     distance = jnp.linalg.norm((predicted - keypoints) / tenths, axis=-1)
     counted = weights > 0
-    right = counted & (distance < 0.5)
-    return right.sum(dtype=jnp.float32), counted.sum(dtype=jnp.float32)
+    correct = counted & (distance < 0.5)
+    return correct.sum(dtype=jnp.float32), counted.sum(dtype=jnp.float32)

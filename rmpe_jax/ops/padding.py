@@ -1,48 +1,48 @@
-"""People of many pictures as arrays of a fixed size, so that few shapes are compiled.
+"""Pad the people of many images to arrays of few fixed sizes, so that few shapes are compiled.
 
-NumPy alone.
+NumPy only.
 """
 
 import numpy as np
 from jaxtyping import Bool, Int
 
-GRAY = 114  # value of pixels around an image that is fitted into a larger canvas
+GRAY = 114  # pixel value around an image that is fitted into a larger canvas
 _SMALLEST_BUCKET = 8
 
 
-def bucket(count: int) -> int:
-    """The number of people that `count` is padded to: 8, 16, 32, 64, ..."""
+def bucket_size(count: int) -> int:
+    """The size that `count` people are padded to: 8, 16, 32, 64, ..."""
     return max(_SMALLEST_BUCKET, 1 << max(count - 1, 0).bit_length())
 
 
 def pad_people(
-    picture_index: Int[np.ndarray, " r"],
-    num_pictures: int,
+    image_index: Int[np.ndarray, " r"],
+    num_images: int,
     size: int,
     *columns: np.ndarray,
 ) -> tuple[Bool[np.ndarray, "i n"], tuple[np.ndarray, ...]]:
-    """Rows that each belong to a picture, as arrays (pictures, people, ...).
+    """Group rows by image into arrays (images, people, ...).
 
     Args:
-      picture_index: of each row, 0 to `num_pictures` - 1, in any order; a picture's rows keep
-        theirs.
-      num_pictures: i.
-      size: n, at least the greatest number of rows of one picture.
+      image_index: image of each row, 0 to `num_images` - 1, in any order. The rows of an image keep
+        their order.
+      num_images: i.
+      size: n, at least the highest number of rows of one image.
       columns: arrays (r, ...), such as boxes (r, 4).
 
     Returns:
       Where there is a person, and the columns (i, n, ...), 0 where there is none.
     """
-    counts = np.bincount(picture_index, minlength=num_pictures)
-    rows = np.argsort(picture_index, kind="stable")
+    counts = np.bincount(image_index, minlength=num_images)
+    rows = np.argsort(image_index, kind="stable")
     starts = np.cumsum(counts) - counts
-    place = np.arange(len(rows)) - np.repeat(starts, counts)
-    at = picture_index[rows], place
-    valid = np.zeros((num_pictures, size), bool)
-    valid[at] = True
+    position = np.arange(len(rows)) - np.repeat(starts, counts)
+    target = image_index[rows], position
+    valid = np.zeros((num_images, size), bool)
+    valid[target] = True
     padded = []
     for column in columns:
-        target = np.zeros((num_pictures, size, *column.shape[1:]), column.dtype)
-        target[at] = column[rows]
-        padded.append(target)
+        values = np.zeros((num_images, size, *column.shape[1:]), column.dtype)
+        values[target] = column[rows]
+        padded.append(values)
     return valid, tuple(padded)

@@ -1,4 +1,4 @@
-"""PGPG, the pose-guided proposals generator: boxes as a detector would give them, for a pose.
+"""PGPG, the pose-guided proposals generator: draws boxes as a detector would find them for a pose.
 
 P17 is Fang et al., "RMPE: Regional Multi-Person Pose Estimation", ICCV 2017, section 3.3.
 """

@@ -1,7 +1,7 @@
-"""Fitting PGPG: atomic poses from poses, mixtures from a detector's boxes (P17 section 3.3).
+"""Fit PGPG: atomic poses to poses, mixtures to a detector's boxes (P17 section 3.3).
 
-The paper names neither the number of atoms nor that of Gaussians; here both are those under which
-boxes on pictures that were not fitted on are likeliest.
+The paper gives neither the number of atoms nor the number of Gaussians. Both are chosen here to
+maximize the likelihood of boxes on held-out images.
 """
 
 import dataclasses
@@ -17,51 +17,52 @@ from rmpe_jax.pgpg.atoms import (
     ATOMS,
     align,
     fit_atoms,
-    in_atom_joints,
+    import_sklearn,
+    mask_with_nan,
     nearest_atoms,
-    need_sklearn,
-    one_thread,
-    with_nan,
+    single_thread,
+    to_atom_joints,
 )
-from rmpe_jax.pgpg.model import PgpgModel, log_likelihood, offsets_of
+from rmpe_jax.pgpg.model import PgpgModel, log_likelihood, offsets_from_boxes
 from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import COCO, Skeleton
 
 NUM_ATOMS = (0, 4, 8, 16, 32)  # 0: one mixture for all poses
 NUM_COMPONENTS = (1, 2, 4, 8)
 
-# Part of everybody's mixture in each atom's: it keeps rare boxes possible where an atom has seen
-# few. On real detections 0.2 to 0.3 was best for any number of atoms and Gaussians (docs/pgpg.md).
-SHARED = 0.2
-FEWEST_BOXES = 50  # an atom with fewer takes everybody's mixture
+# Weight of the global mixture (that of all poses) in each atom's mixture. It keeps rare boxes
+# possible for atoms with few boxes. On real detections 0.2 to 0.3 was best for all numbers of atoms
+# and Gaussians (docs/pgpg.md).
+GLOBAL_WEIGHT = 0.2
+MIN_BOXES = 50  # an atom with fewer boxes uses the global mixture
 BOXES_PER_GAUSSIAN = 20
-SMALLEST_VARIANCE = 1e-4  # added to every Gaussian's; a deviation of 1 % of the side
+ADDED_VARIANCE = 1e-4  # regularization of every Gaussian: a deviation of 1 % of the side
 
 
 @dataclasses.dataclass(frozen=True)
 class Samples:
-    """Boxes that a detector gave people, each with the person's pose.
+    """A detector's boxes of people, each with the person's pose.
 
     Attributes:
-      poses: (r, 14, 2) joints of `atoms.ATOMS`, image pixels, NaN where not known.
+      poses: (r, 14, 2) joints of `atoms.ATOMS`, image pixels, NaN where unknown.
       offsets: (r, 4) of the box.
-      pictures: (r,) number of the picture; what shares one is never split.
+      image_ids: (r,) number of the image; the samples of an image are never split.
     """
 
     poses: Float[np.ndarray, "r 14 2"]
     offsets: Float[np.ndarray, "r 4"]
-    pictures: Int[np.ndarray, " r"]
+    image_ids: Int[np.ndarray, " r"]
 
     def __len__(self) -> int:
         return len(self.offsets)
 
     def __getitem__(self, rows: Bool[np.ndarray, " r"]) -> "Samples":
-        return Samples(self.poses[rows], self.offsets[rows], self.pictures[rows])
+        return Samples(self.poses[rows], self.offsets[rows], self.image_ids[rows])
 
 
 @dataclasses.dataclass(frozen=True)
 class Selection:
-    """How well each choice does on the pictures held out.
+    """How well each choice does on held-out images.
 
     Attributes:
       num_atoms: (a,) choices; 0 is one mixture for all poses.
@@ -75,7 +76,7 @@ class Selection:
 
     @property
     def best(self) -> tuple[int, int]:
-        """Number of atoms and of Gaussians."""
+        """The number of atoms and of Gaussians with the highest likelihood."""
         a, m = np.unravel_index(self.log_likelihood.argmax(), self.log_likelihood.shape)
         return self.num_atoms[a], self.num_components[m]
 
@@ -87,37 +88,38 @@ def fit_pgpg(
     *,
     skeleton: Skeleton = COCO,
     visibility: Num[np.ndarray, "n k"] | None = None,
-    gt_pictures: Int[np.ndarray, " n"] | None = None,
-    det_pictures: Int[np.ndarray, " m"] | None = None,
+    gt_image_ids: Int[np.ndarray, " n"] | None = None,
+    det_image_ids: Int[np.ndarray, " m"] | None = None,
     num_atoms: Sequence[int] = NUM_ATOMS,
     num_components: Sequence[int] = NUM_COMPONENTS,
     min_iou: float = 0.5,
     seed: int = 0,
 ) -> PgpgModel:
-    """Learn how a detector's boxes lie around people, by atomic pose.
+    """Learn the distribution of a detector's boxes around people, by atomic pose.
 
     Args:
-      keypoints: of annotated people, image pixels; NaN where not known.
-      gt_bboxes: their boxes, xyxy.
-      det_bboxes: the detector's boxes, xyxy.
+      keypoints: of annotated people, image pixels; NaN where unknown.
+      gt_bboxes: the people's boxes, xyxy image pixels.
+      det_bboxes: the detector's boxes, xyxy image pixels.
       skeleton: of the keypoints.
-      visibility: 0 where a keypoint is not known.
-      gt_pictures, det_pictures: number of the picture of each person and box; without them all lie
-        in one picture.
-      num_atoms, num_components: to choose from, by likelihood on a fifth of the pictures (of the
-        people, if there is only one picture); 0 atoms are one mixture for all poses.
-      min_iou: a box belongs to the person it overlaps most, if their IoU is at least this.
+      visibility: 0 where a keypoint is unknown.
+      gt_image_ids: number of the image of each person; by default all are in one image.
+      det_image_ids: number of the image of each box; by default all are in one image.
+      num_atoms: choices, of which the one with the highest likelihood on a fifth of the images is
+        taken (of the people, if there is only one image); 0 atoms mean one mixture for all poses.
+      num_components: choices, likewise.
+      min_iou: a box belongs to the person that it overlaps most, if their IoU is at least this.
       seed: of k-means, mixtures and the split.
 
     Raises:
       UserError: scikit-learn is not installed, or there are too few poses or boxes.
     """
-    poses = in_atom_joints(with_nan(keypoints, visibility), skeleton)
-    people, boxes = match_detections(gt_bboxes, det_bboxes, gt_pictures, det_pictures, min_iou)
+    poses = to_atom_joints(mask_with_nan(keypoints, visibility), skeleton)
+    people, boxes = match_detections(gt_bboxes, det_bboxes, gt_image_ids, det_image_ids, min_iou)
     samples = Samples(
         poses[people],
-        offsets_of(det_bboxes[boxes], gt_bboxes[people]),
-        people if gt_pictures is None else gt_pictures[people],
+        offsets_from_boxes(det_bboxes[boxes], gt_bboxes[people]),
+        people if gt_image_ids is None else gt_image_ids[people],
     )
     atoms = atomic_poses(poses, num_atoms, seed)
     selection = select(samples, atoms, num_components, seed)
@@ -130,25 +132,26 @@ def fit_pgpg(
 def match_detections(
     gt_bboxes: Float[np.ndarray, "n 4"],
     det_bboxes: Float[np.ndarray, "m 4"],
-    gt_pictures: Int[np.ndarray, " n"] | None = None,
-    det_pictures: Int[np.ndarray, " m"] | None = None,
+    gt_image_ids: Int[np.ndarray, " n"] | None = None,
+    det_image_ids: Int[np.ndarray, " m"] | None = None,
     min_iou: float = 0.5,
 ) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"]]:
-    """Pairs of a person and a box: each box with the person of its picture that it overlaps most.
+    """Match each box with the person of its image that it overlaps most.
 
-    A person may have several boxes, or none: all that a detector gives are proposals.
+    A person may have several boxes or none: all boxes of a detector are proposals. Arguments as in
+    `fit_pgpg`.
 
     Returns:
-      Indices of people and of boxes.
+      Indices of people and of boxes, of equal length.
     """
-    if (gt_pictures is None) != (det_pictures is None):
-        raise ValueError("give gt_pictures and det_pictures, or neither")
-    if gt_pictures is None or det_pictures is None:
-        gt_pictures, det_pictures = np.zeros(len(gt_bboxes), int), np.zeros(len(det_bboxes), int)
+    if (gt_image_ids is None) != (det_image_ids is None):
+        raise ValueError("give gt_image_ids and det_image_ids, or neither")
+    if gt_image_ids is None or det_image_ids is None:
+        gt_image_ids, det_image_ids = np.zeros(len(gt_bboxes), int), np.zeros(len(det_bboxes), int)
     pairs = [np.zeros((2, 0), int)]
-    for picture in np.intersect1d(gt_pictures, det_pictures):
-        people = np.flatnonzero(gt_pictures == picture)
-        boxes = np.flatnonzero(det_pictures == picture)
+    for image_id in np.intersect1d(gt_image_ids, det_image_ids):
+        people = np.flatnonzero(gt_image_ids == image_id)
+        boxes = np.flatnonzero(det_image_ids == image_id)
         iou = geometry.box_iou(det_bboxes[boxes], gt_bboxes[people])
         near = iou.max(-1) >= min_iou
         pairs.append(np.stack([people[iou.argmax(-1)[near]], boxes[near]]))
@@ -159,7 +162,7 @@ def match_detections(
 def atomic_poses(
     poses: Float[np.ndarray, "n 14 2"], num_atoms: Sequence[int], seed: int = 0
 ) -> dict[int, Float[np.ndarray, "a 14 2"]]:
-    """Atomic poses, for each number of them; every pose counts as it is and mirrored.
+    """Atomic poses for each number of atoms; every pose counts twice, as it is and mirrored.
 
     Raises:
       UserError: scikit-learn is not installed, or there are too few poses.
@@ -175,16 +178,25 @@ def select(
     atoms: dict[int, Float[np.ndarray, "a 14 2"]],
     num_components: Sequence[int] = NUM_COMPONENTS,
     seed: int = 0,
-    share: float = 0.2,
+    fraction: float = 0.2,
 ) -> Selection:
-    """Fit every choice without a share of the pictures, and see how likely it makes their boxes.
+    """Fit every choice on a part of the images, and compute the likelihood of the other boxes.
+
+    Args:
+      samples: the boxes to fit.
+      atoms: of `atomic_poses`.
+      num_components: choices.
+      seed: of the mixtures and the split.
+      fraction: of the images that are held out.
 
     Raises:
       UserError: scikit-learn is not installed, or there are too few boxes.
     """
-    kept, held_out = split(samples, share, seed)
+    kept, held_out = split(samples, fraction, seed)
     if not len(held_out):
-        raise UserError(f"{len(samples)} boxes of people are too few to choose by: give more")
+        raise UserError(
+            f"{len(samples)} boxes of people are too few to choose by: give more images"
+        )
     choices = [(n, m) for n in atoms for m in num_components]
     table = []
     for n, m in progress(choices, len(choices), "choices"):
@@ -194,22 +206,23 @@ def select(
     return Selection(tuple(atoms), tuple(num_components), np.reshape(table, shape))
 
 
-def split(samples: Samples, share: float, seed: int) -> tuple[Samples, Samples]:
-    """The samples less those of a random `share` of the pictures, and these."""
-    pictures = np.unique(samples.pictures)
-    count = round(share * len(pictures))
-    away = np.random.default_rng(seed).permutation(pictures)[:count]
-    held_out = np.isin(samples.pictures, away)
+def split(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Samples]:
+    """Hold out a random `fraction` of the images: the other samples, and the held-out ones."""
+    image_ids = np.unique(samples.image_ids)
+    count = round(fraction * len(image_ids))
+    chosen = np.random.default_rng(seed).permutation(image_ids)[:count]
+    held_out = np.isin(samples.image_ids, chosen)
     return samples[~held_out], samples[held_out]
 
 
 def fit_mixtures(
     samples: Samples, atoms: Float[np.ndarray, "a 14 2"], num_components: int, seed: int = 0
 ) -> PgpgModel:
-    """A mixture for each atomic pose, and one for people whose torso is not known.
+    """Fit a mixture for each atomic pose, and one for people whose torso is unknown.
 
-    Every box counts as it is and mirrored. An atom's mixture is `SHARED` of everybody's and the
-    rest its own, which has fewer Gaussians where there are not `BOXES_PER_GAUSSIAN` for each.
+    Every box counts twice, as it is and mirrored. An atom's mixture consists of the global mixture
+    of all boxes, with weight `GLOBAL_WEIGHT`, and of its own mixture. The own mixture has fewer
+    Gaussians if there are fewer than `BOXES_PER_GAUSSIAN` boxes for each.
 
     Args:
       samples: the boxes to fit.
@@ -218,28 +231,30 @@ def fit_mixtures(
       seed: of the mixtures.
 
     Raises:
-      UserError: scikit-learn is not installed, or there are fewer than `FEWEST_BOXES` boxes.
+      UserError: scikit-learn is not installed, or there are fewer than `MIN_BOXES` boxes.
     """
-    if len(samples) < FEWEST_BOXES:
-        line = f"{len(samples)} boxes of people are too few to fit: at least {FEWEST_BOXES}"
-        raise UserError(f"{line}, look at the detections or lower the least IoU")
+    if len(samples) < MIN_BOXES:
+        raise UserError(
+            f"{len(samples)} boxes of people are too few to fit, at least {MIN_BOXES} are needed: "
+            "check the detections or lower the minimum IoU"
+        )
     offsets = np.concatenate([samples.offsets, mirrored_offsets(samples.offsets)])
     poses = np.concatenate([samples.poses, samples.poses[:, ATOMS.flip_indices] * (-1, 1)])
-    everybody = _mixture(offsets, num_components, seed)
+    overall = _mixture(offsets, num_components, seed)
     if not len(atoms):
-        return PgpgModel(ATOMS.joints, atoms, *(part[None] for part in everybody))
+        return PgpgModel(ATOMS.joints, atoms, *(part[None] for part in overall))
     row = nearest_atoms(align(poses, ATOMS.joints), atoms)
     own = [offsets[row == i] for i in range(len(atoms) + 1)]
     mixtures = [
-        _mixture(boxes, num_components, seed) if len(boxes) >= 2 * FEWEST_BOXES else everybody
+        _mixture(boxes, num_components, seed) if len(boxes) >= 2 * MIN_BOXES else overall
         for boxes in own
     ]
-    blended = [_blend(mixture, everybody) for mixture in mixtures]
+    blended = [_blend(mixture, overall) for mixture in mixtures]
     return PgpgModel(ATOMS.joints, atoms, *map(np.array, zip(*blended, strict=True)))
 
 
 def mirrored_offsets(offsets: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
-    """Offsets of the same boxes in a mirror: left edges become right ones."""
+    """Offsets of the boxes in the mirrored image: left edges become right edges."""
     return offsets[..., [2, 1, 0, 3]] * np.array([-1, 1, -1, 1])
 
 
@@ -249,11 +264,11 @@ _Mixture = tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m 4"], Float[np.nda
 def _mixture(offsets: Float[np.ndarray, "n 4"], num_components: int, seed: int) -> _Mixture:
     """Weights, means and covariances, padded to `num_components` Gaussians with weight 0."""
     fewer = max(1, min(num_components, len(offsets) // (2 * BOXES_PER_GAUSSIAN)))
-    mixture = need_sklearn("sklearn.mixture").GaussianMixture(
-        fewer, reg_covar=SMALLEST_VARIANCE, max_iter=300, random_state=seed
+    mixture = import_sklearn("sklearn.mixture").GaussianMixture(
+        fewer, reg_covar=ADDED_VARIANCE, max_iter=300, random_state=seed
     )
-    with warnings.catch_warnings(), one_thread():
-        # That EM still moves a little after so many rounds is no matter here.
+    with warnings.catch_warnings(), single_thread():
+        # It does not matter that EM has not fully converged after so many iterations.
         warnings.simplefilter("ignore")
         mixture.fit(offsets)
     pad = num_components - fewer
@@ -264,8 +279,8 @@ def _mixture(offsets: Float[np.ndarray, "n 4"], num_components: int, seed: int) 
     )
 
 
-def _blend(own: _Mixture, everybody: _Mixture) -> _Mixture:
-    """Everybody's mixture with weight `SHARED` before an atom's own."""
-    weights = np.concatenate([SHARED * everybody[0], (1 - SHARED) * own[0]])
-    means = np.concatenate([everybody[1], own[1]])
-    return weights, means, np.concatenate([everybody[2], own[2]])
+def _blend(own: _Mixture, overall: _Mixture) -> _Mixture:
+    """The global mixture with weight `GLOBAL_WEIGHT`, followed by an atom's own mixture."""
+    weights = np.concatenate([GLOBAL_WEIGHT * overall[0], (1 - GLOBAL_WEIGHT) * own[0]])
+    means = np.concatenate([overall[1], own[1]])
+    return weights, means, np.concatenate([overall[2], own[2]])

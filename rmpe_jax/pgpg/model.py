@@ -1,7 +1,7 @@
-"""How a detector's boxes lie around a person, given the pose: a Gaussian mixture per atomic pose.
+"""The distribution of a detector's boxes given a person's pose: a Gaussian mixture per atomic pose.
 
-Offsets (…, 4) are a box's coordinates (x1, y1, x2, y2) less those of the person's own box, x in
-widths and y in heights of the latter (P17 section 3.3).
+Offsets (…, 4) are a box's coordinates (x1, y1, x2, y2) minus those of the person's own box, x as a
+fraction of the own box's width and y as a fraction of its height (P17 section 3.3).
 """
 
 import dataclasses
@@ -14,11 +14,11 @@ import numpy as np
 from jaxtyping import Float, Int, Num
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.files import replacing
-from rmpe_jax.pgpg.atoms import align, nearest_atoms, with_nan
+from rmpe_jax.files import atomic_write
+from rmpe_jax.pgpg.atoms import align, mask_with_nan, nearest_atoms
 from rmpe_jax.skeletons import COCO, Skeleton
 
-SMALLEST_SIDE = 5.0  # pixels; of a proposal, as in the RMPE release
+MIN_SIDE = 5.0  # of a proposal, pixels, as in the RMPE release
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,10 +26,10 @@ class PgpgModel:
     """Atomic poses, and for each a mixture of m Gaussians over the four offsets.
 
     Attributes:
-      joints: names of the k joints, in the order of the keypoints that it is asked about.
-      atoms: (a, k, 2) aligned poses (see `atoms.align`); NaN at joints they do not have.
-      weights: (a + 1, m) of the Gaussians, 0 for those that a row does not have; row a is for
-        people whose torso is not known.
+      joints: names of the k joints, in the order of the keypoints.
+      atoms: (a, k, 2) aligned poses (see `atoms.align`), NaN for joints that they lack.
+      weights: (a + 1, m) of the Gaussians, 0 for unused ones. Row a is for people whose torso is
+        unknown.
       means: (a + 1, m, 4).
       covariances: (a + 1, m, 4, 4).
     """
@@ -42,17 +42,20 @@ class PgpgModel:
 
     @functools.cached_property
     def factors(self) -> Float[np.ndarray, "rows m 4 4"]:
-        """The covariances' lower Cholesky factors."""
+        """The lower Cholesky factors of the covariances."""
         return np.linalg.cholesky(self.covariances)
 
     @functools.cached_property
-    def upper_shares(self) -> Float[np.ndarray, "rows m"]:
-        """Up to which uniform number each Gaussian is drawn; infinity from a row's last on."""
-        shares = np.cumsum(self.weights, -1)
-        return np.where(shares > 1 - 1e-9, np.inf, shares)
+    def cumulative_weights(self) -> Float[np.ndarray, "rows m"]:
+        """The cumulative sum of each row's weights, with infinity instead of 1.
+
+        A uniform random number draws the first Gaussian whose value is higher.
+        """
+        totals = np.cumsum(self.weights, -1)
+        return np.where(totals > 1 - 1e-9, np.inf, totals)
 
     def for_skeleton(self, skeleton: Skeleton) -> "PgpgModel":
-        """The same model for keypoints in the order of `skeleton`; joints go by name."""
+        """The same model for keypoints in the order of `skeleton`; joints are matched by name."""
         atoms = np.full((len(self.atoms), skeleton.num_keypoints, 2), np.nan)
         for i, joint in enumerate(skeleton.joints):
             if joint in self.joints:
@@ -60,8 +63,8 @@ class PgpgModel:
         return dataclasses.replace(self, joints=skeleton.joints, atoms=atoms)
 
 
-# "mu and std for all the boxes", which the paper's author gave for use where no fit is at hand:
-# (x1, y1, x2, y2), one Gaussian, no correlation, the same for every pose.
+# "mu and std for all the boxes", which the paper's author published for use without a fitted model:
+# (x1, y1, x2, y2), one Gaussian without correlations, the same for every pose.
 AUTHORS_MEANS = (-0.0142, 0.0043, 0.0154, -0.0013)
 AUTHORS_DEVIATIONS = (0.1158, 0.0680, 0.1337, 0.0711)
 
@@ -70,7 +73,7 @@ def global_model(
     means: tuple[float, ...] = AUTHORS_MEANS,
     deviations: tuple[float, ...] = AUTHORS_DEVIATIONS,
 ) -> PgpgModel:
-    """One Gaussian for every pose, by default with the author's constants."""
+    """A model with the same Gaussian for every pose, by default with the author's constants."""
     return PgpgModel(
         joints=COCO.joints,
         atoms=np.zeros((0, COCO.num_keypoints, 2)),
@@ -80,17 +83,17 @@ def global_model(
     )
 
 
-def offsets_of(
-    bboxes: Float[np.ndarray, "*n 4"], gt_bboxes: Float[np.ndarray, "*n 4"]
-) -> Float[np.ndarray, "*n 4"]:
-    """Offsets of boxes from people's own; all xyxy image pixels."""
+def offsets_from_boxes(
+    bboxes: Float[np.ndarray, "*#n 4"], gt_bboxes: Float[np.ndarray, "*#n 4"]
+) -> Float[np.ndarray, "*#n 4"]:
+    """Offsets of boxes from people's own boxes; all xyxy image pixels."""
     return (bboxes - gt_bboxes) / _sides(gt_bboxes)
 
 
-def boxes_at(
-    offsets: Float[np.ndarray, "*n 4"], gt_bboxes: Float[np.ndarray, "*n 4"]
-) -> Float[np.ndarray, "*n 4"]:
-    """The inverse of `offsets_of`."""
+def boxes_from_offsets(
+    offsets: Float[np.ndarray, "*#n 4"], gt_bboxes: Float[np.ndarray, "*#n 4"]
+) -> Float[np.ndarray, "*#n 4"]:
+    """The inverse of `offsets_from_boxes`."""
     return gt_bboxes + offsets * _sides(gt_bboxes)
 
 
@@ -99,25 +102,25 @@ def _sides(bboxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
     return bboxes[..., [2, 3, 2, 3]] - bboxes[..., [0, 1, 0, 1]]
 
 
-def rows_of(
+def mixture_rows(
     model: PgpgModel,
     keypoints: Float[np.ndarray, "n k 2"],
     visibility: Num[np.ndarray, "n k"] | None = None,
 ) -> Int[np.ndarray, " n"]:
-    """The model's row for each pose: its nearest atom, or the last if the torso is not known."""
+    """The model's row for each pose: its nearest atom, or the last row if the torso is unknown."""
     if not len(model.atoms):
         return np.zeros(len(keypoints), int)
-    return nearest_atoms(align(with_nan(keypoints, visibility), model.joints), model.atoms)
+    return nearest_atoms(align(mask_with_nan(keypoints, visibility), model.joints), model.atoms)
 
 
 def log_likelihood(
     model: PgpgModel, keypoints: Float[np.ndarray, "n k 2"], offsets: Float[np.ndarray, "n 4"]
 ) -> Float[np.ndarray, " n"]:
-    """Log density, in nats, of one box's offsets for each pose."""
-    row = rows_of(model, keypoints)
+    """Log density, in nats, of the offsets of one box per pose."""
+    row = mixture_rows(model, keypoints)
     factors = model.factors[row]
-    away = (offsets[:, None] - model.means[row])[..., None]
-    standard = np.linalg.solve(factors, away)[..., 0]
+    deviation = (offsets[:, None] - model.means[row])[..., None]
+    standard = np.linalg.solve(factors, deviation)[..., 0]
     log_scale = np.log(np.diagonal(factors, axis1=-2, axis2=-1)).sum(-1)
     with np.errstate(divide="ignore"):
         log_weights = np.log(model.weights[row])
@@ -126,12 +129,12 @@ def log_likelihood(
 
 
 def save_model(path: str | os.PathLike, model: PgpgModel) -> None:
-    """Write the model as .npz, so that `path` holds the old or the new one and never a part.
+    """Write the model atomically as .npz: `path` has the old or the new model, never a part.
 
     Raises:
-      UserError: the folder or the disk does not take it.
+      UserError: the file cannot be written.
     """
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         np.savez_compressed(file, **dataclasses.asdict(model))
 
 
@@ -139,7 +142,7 @@ def load_model(path: str | os.PathLike) -> PgpgModel:
     """Read what `save_model` wrote.
 
     Raises:
-      UserError: the file cannot be read or is no such model.
+      UserError: the file cannot be read or is not such a model.
     """
     names = [field.name for field in dataclasses.fields(PgpgModel)]
     try:
@@ -149,21 +152,22 @@ def load_model(path: str | os.PathLike) -> PgpgModel:
         line = f"PGPG model {path} cannot be read ({error.strerror or error})"
         raise UserError(f"{line}: write it with rmpe fit-pgpg") from None
     except (KeyError, ValueError, EOFError, zipfile.BadZipFile):
-        raise UserError(f"{path} is no PGPG model: write it with rmpe fit-pgpg") from None
-    model = PgpgModel(**(arrays | {"joints": tuple(map(str, arrays["joints"]))}))
-    _check(path, model)
-    return model
+        raise UserError(f"{path} is not a PGPG model: write it with rmpe fit-pgpg") from None
+    _check(path, arrays)
+    return PgpgModel(**(arrays | {"joints": tuple(map(str, arrays["joints"]))}))
 
 
-def _check(path: str | os.PathLike, model: PgpgModel) -> None:
-    rows, m = len(model.atoms) + 1, model.weights.shape[-1]
-    right = model.atoms.shape[1:] == (len(model.joints), 2)
-    right &= model.weights.shape == (rows, m) and model.means.shape == (rows, m, 4)
-    right &= model.covariances.shape == (rows, m, 4, 4)
-    if not (right and np.allclose(model.weights.sum(-1), 1) and np.isfinite(model.means).all()):
-        raise UserError(f"{path} is a PGPG model that does not hold together: write it again")
+def _check(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
+    """Raise a UserError if the arrays of the file at `path` are not those of a model."""
+    atoms, weights, means = arrays["atoms"], arrays["weights"], arrays["means"]
+    valid = atoms.ndim == 3 and atoms.shape[1:] == (len(arrays["joints"]), 2)
+    valid = valid and weights.ndim == 2 and len(weights) == len(atoms) + 1
+    valid = valid and means.shape == (*weights.shape, 4)
+    valid = valid and arrays["covariances"].shape == (*weights.shape, 4, 4)
+    if not (valid and np.allclose(weights.sum(-1), 1) and np.isfinite(means).all()):
+        raise UserError(f"{path} is an inconsistent PGPG model: write it again with rmpe fit-pgpg")
     try:
-        _ = model.factors
+        np.linalg.cholesky(arrays["covariances"])
     except np.linalg.LinAlgError:
-        line = f"{path} is a PGPG model with a covariance that is none"
-        raise UserError(f"{line}: write it again") from None
+        line = f"{path} is a PGPG model with an invalid covariance"
+        raise UserError(f"{line}: write it again with rmpe fit-pgpg") from None

@@ -1,4 +1,4 @@
-"""Pictures of a fitted model: its atomic poses, and offsets with the density fitted to them."""
+"""Plots of a fitted model: its atomic poses, and offsets with the density fitted to them."""
 
 import os
 
@@ -10,15 +10,20 @@ from rmpe_jax.pgpg.model import PgpgModel, global_model
 from rmpe_jax.skeletons import LSP
 
 COORDINATES = ("left, of width", "top, of height", "right, of width", "bottom, of height")
-_RANGE = 0.4  # offsets shown
+_RANGE = 0.4  # largest offset shown
 _LIMB = {"left": "#e8710a", "right": "#1478c8"}
 _MIDDLE, _BAR, _FIT, _CONSTANTS = "#8a8d94", "#cfd3da", "#c2405a", "#28a06a"
 
 
 def draw_atoms(
-    model: PgpgModel, shares: Float[np.ndarray, " rows"], path: str | os.PathLike
+    model: PgpgModel, fractions: Float[np.ndarray, " rows"], path: str | os.PathLike
 ) -> None:
-    """Every atomic pose with its number and its share of the boxes.
+    """Draw every atomic pose with its number and its fraction of the boxes.
+
+    Args:
+      model: fitted.
+      fractions: of the boxes that belong to each row of the model.
+      path: of the image.
 
     Raises:
       UserError: matplotlib is not installed.
@@ -31,7 +36,7 @@ def draw_atoms(
         axes.axis("off")
     for i, atom in enumerate(model.atoms):
         _draw_pose(all_axes[i], model.joints, atom)
-        all_axes[i].set_title(f"{i}   {shares[i]:.1%}", fontsize=9)
+        all_axes[i].set_title(f"{i}   {fractions[i]:.1%}", fontsize=9)
     figure.savefig(path, dpi=100)
 
 
@@ -40,29 +45,29 @@ def draw_offsets(
     rows: Int[np.ndarray, " r"],
     offsets: Float[np.ndarray, "r 4"],
     path: str | os.PathLike,
-    most: int = 6,
+    max_atoms: int = 6,
 ) -> None:
-    """Offsets of the commonest atoms' boxes: what was seen, and what the model says.
+    """Draw the offsets of the most frequent atoms' boxes: a histogram and the model's density.
 
     Args:
       model: fitted.
-      rows: of each box's person, of `rows_of`.
+      rows: the row of each box's person, from `mixture_rows`.
       offsets: of each box.
-      path: the picture.
-      most: atoms shown.
+      path: of the image.
+      max_atoms: the number of atoms shown.
 
     Raises:
       UserError: matplotlib is not installed.
     """
     counts = np.bincount(rows, minlength=len(model.weights))
-    shown = [row for row in np.argsort(-counts, kind="stable")[:most] if counts[row]]
+    shown = [row for row in np.argsort(-counts, kind="stable")[:max_atoms] if counts[row]]
     figure = _figure(12, 1.6 * len(shown) + 0.6)
     grid = figure.subplots(len(shown), 5, squeeze=False)
     for axes, row in zip(grid, shown, strict=True):
         axes[0].axis("off")
         if row < len(model.atoms):
             _draw_pose(axes[0], model.joints, model.atoms[row])
-        name = f"atom {row}" if row < len(model.atoms) else "torso not known"
+        name = f"atom {row}" if row < len(model.atoms) else "torso unknown"
         axes[0].set_title(f"{name}, {counts[row]:,} boxes", fontsize=9)
         for i in range(4):
             _draw_marginal(axes[i + 1], model, row, i, offsets[rows == row, i])
@@ -76,7 +81,7 @@ def draw_offsets(
 def marginal_density(
     model: PgpgModel, row: int, coordinate: int, x: Float[np.ndarray, " n"]
 ) -> Float[np.ndarray, " n"]:
-    """Density of one offset under one row of the model."""
+    """The density of one of the four offsets in one row of the model."""
     mean = model.means[row, :, coordinate]
     variance = model.covariances[row, :, coordinate, coordinate]
     each = np.exp(-((x[:, None] - mean) ** 2) / (2 * variance)) / np.sqrt(2 * np.pi * variance)

@@ -1,4 +1,4 @@
-"""Box proposals for training: what stands in for a person's own box. NumPy only, and fast."""
+"""Box proposals for training, used in place of a person's own box. NumPy only, and fast."""
 
 import dataclasses
 import math
@@ -11,19 +11,19 @@ from jaxtyping import Float, Num
 from rmpe_jax.errors import UserError
 from rmpe_jax.ops import geometry
 from rmpe_jax.pgpg.model import (
-    SMALLEST_SIDE,
+    MIN_SIDE,
     PgpgModel,
-    boxes_at,
+    boxes_from_offsets,
     global_model,
     load_model,
-    rows_of,
+    mixture_rows,
 )
 from rmpe_jax.skeletons import Skeleton
 
 Mode = Literal["none", "jitter", "global", "atomic"]
 MODES = get_args(Mode)
 
-SMALLEST_PATCH = 0.7  # of the person's sides, as in the RMPE release
+MIN_PATCH_FRACTION = 0.7  # of the sides of the person's box, as in the RMPE release
 JITTER_IOU = 0.5
 _JITTER_TRIES = 32
 
@@ -36,20 +36,20 @@ def sample_boxes(
     num: int,
     visibility: Num[np.ndarray, "n k"] | None = None,
 ) -> Float[np.ndarray, "n num 4"]:
-    """Draw boxes as a detector would give them, for each person by the atom of its pose.
+    """Draw boxes as a detector would find them, for each person from the mixture of its pose.
 
     Args:
       model: for keypoints in this order, see `PgpgModel.for_skeleton`.
       rng: source of all randomness.
-      keypoints: image pixels; NaN where not known.
-      gt_bboxes: xyxy image pixels.
-      num: boxes for each person.
-      visibility: 0 where a keypoint is not known.
+      keypoints: image pixels; NaN where unknown.
+      gt_bboxes: people's own boxes, xyxy image pixels.
+      num: boxes per person.
+      visibility: 0 where a keypoint is unknown.
 
     Returns:
-      xyxy image pixels, not clipped to the picture; sides are at least `SMALLEST_SIDE`.
+      xyxy image pixels, not clipped to the image; sides are at least `MIN_SIDE`.
     """
-    return _not_too_small(_sample(model, rng, keypoints, gt_bboxes, num, visibility))
+    return _with_min_side(_sample(model, rng, keypoints, gt_bboxes, num, visibility))
 
 
 def _sample(
@@ -60,23 +60,23 @@ def _sample(
     num: int,
     visibility: Num[np.ndarray, "n k"] | None,
 ) -> Float[np.ndarray, "n num 4"]:
-    """`sample_boxes` of any size, even inside out."""
-    row = rows_of(model, keypoints, visibility)[:, None]
+    """`sample_boxes` without a lower bound on the size, which may even be negative."""
+    row = mixture_rows(model, keypoints, visibility)[:, None]
     uniform = rng.random((len(keypoints), num, 1))
-    component = (uniform >= model.upper_shares[row]).sum(-1)
+    component = (uniform >= model.cumulative_weights[row]).sum(-1)
     noise = rng.standard_normal((len(keypoints), num, 4, 1))
     offsets = model.means[row, component] + (model.factors[row, component] @ noise)[..., 0]
-    return boxes_at(offsets, gt_bboxes[:, None])
+    return boxes_from_offsets(offsets, gt_bboxes[:, None])
 
 
 def jitter_boxes(
     rng: np.random.Generator, gt_bboxes: Float[np.ndarray, "n 4"], num: int
 ) -> Float[np.ndarray, "n num 4"]:
-    """Boxes moved and stretched at random, with an IoU above 0.5 (P17's "random jittering").
+    """Boxes that are moved and scaled at random, with an IoU above 0.5 (P17's "random jittering").
 
-    The centre moves by up to a third of width and height and each side changes by a factor of 1/2
-    to 2, as far as either alone may go; the first of 32 such boxes that keeps the IoU is taken,
-    and the person's own box if none does.
+    The center moves by up to a third of width and height, and each side changes by a factor of 1/2
+    to 2; either alone can just reach that IoU. Of 32 such boxes the first with a high enough IoU is
+    taken, or the person's own box if there is none.
     """
     n = len(gt_bboxes)
     size = geometry.xywh_from_xyxy(gt_bboxes)[:, None, None, 2:]
@@ -94,26 +94,26 @@ def jitter_boxes(
 def patch_boxes(
     rng: np.random.Generator, gt_bboxes: Float[np.ndarray, "n 4"], num: int
 ) -> Float[np.ndarray, "n num 4"]:
-    """Parts of the people's boxes: sides 0.7 to 1 times theirs, aspect kept, anywhere inside.
+    """Random parts of people's boxes: 0.7 to 1 times their sides, with the same aspect ratio.
 
-    (The RMPE release places these within the box grown by 30 %; here the crop's padding comes
-    after.)
+    The RMPE release places these parts inside the box grown by 30 %. Here they are inside the box
+    itself, because the crop's padding is added later.
     """
     size = geometry.xywh_from_xyxy(gt_bboxes)[:, None, 2:]
-    share = rng.uniform(SMALLEST_PATCH, 1, (len(gt_bboxes), num, 1))
-    low = gt_bboxes[:, None, :2] + rng.random((len(gt_bboxes), num, 2)) * (1 - share) * size
-    return np.concatenate([low, low + share * size], -1).astype(np.float32)
+    fraction = rng.uniform(MIN_PATCH_FRACTION, 1, (len(gt_bboxes), num, 1))
+    low = gt_bboxes[:, None, :2] + rng.random((len(gt_bboxes), num, 2)) * (1 - fraction) * size
+    return np.concatenate([low, low + fraction * size], -1).astype(np.float32)
 
 
 @dataclasses.dataclass(frozen=True)
 class Proposals:
-    """Which boxes people are cropped by in training.
+    """The boxes that people are cropped by in training.
 
     Attributes:
-      mode: "none" the person's own box, "jitter" of `jitter_boxes`, "global" one Gaussian with the
-        author's constants, "atomic" of a fitted model.
-      patch_prob: chance of a box of `patch_boxes` instead (0.3 in the RMPE release).
-      model: what "global" and "atomic" sample from, for the order of keypoints given.
+      mode: "none", the person's own box; "jitter", a box of `jitter_boxes`; "global", a sample of
+        one Gaussian with the author's constants; "atomic", a sample of a fitted model.
+      patch_prob: probability of a box of `patch_boxes` instead (0.3 in the RMPE release).
+      model: the model that "global" and "atomic" sample from, for the order of the keypoints.
     """
 
     mode: Mode = "none"
@@ -128,12 +128,21 @@ class Proposals:
         visibility: Num[np.ndarray, " k"],
         size: tuple[int, int],
     ) -> tuple[Float[np.ndarray, " 4"], Float[np.ndarray, " 4"]]:
-        """Two boxes for one crop of a person, xyxy image pixels.
+        """Draw two boxes for one crop of a person.
 
-        The first is the well-placed one, which a spatial transformer should find: the person's own,
-        or the patch, for a patch is to stay as it is (RMPE release). The second is to be cropped,
-        clipped to a picture of `size`. With mode "none" and no patches both are `bbox` as it is,
-        and nothing is drawn from `rng`.
+        With mode "none" and no patches both are `bbox` itself, and `rng` is not used.
+
+        Args:
+          rng: source of all randomness.
+          bbox: the person's own box, xyxy image pixels.
+          keypoints: image pixels.
+          visibility: 0 where a keypoint is unknown.
+          size: (height, width) of the image.
+
+        Returns:
+          The well-placed box, which a spatial transformer should find: the person's own box, or the
+          patch, because a patch should stay as it is (RMPE release). And the box to crop, clipped
+          to the image. Both are xyxy image pixels.
         """
         if self.patch_prob and rng.random() < self.patch_prob:
             patch = _clipped(patch_boxes(rng, bbox[None], 1)[0, 0], size)
@@ -150,29 +159,37 @@ NO_PROPOSALS = Proposals()
 
 
 def open_proposals(
-    mode: Mode, model_path: str | os.PathLike, patch_prob: float, skeleton: Skeleton
+    mode: str, model_path: str | os.PathLike, patch_prob: float, skeleton: Skeleton
 ) -> Proposals:
-    """Proposals for keypoints of `skeleton`; `model_path` counts for "atomic" only.
+    """Proposals for keypoints of `skeleton`.
+
+    Args:
+      mode: one of `MODES`.
+      model_path: of the fitted model, for the mode "atomic" only.
+      patch_prob: see `Proposals`.
+      skeleton: of the keypoints.
 
     Raises:
-      UserError: the mode is unknown, or the model is missing or none.
+      UserError: the mode is unknown, or the model is missing or invalid.
     """
-    if mode not in MODES:
-        raise UserError(f"no box proposals are called {mode!r}: use one of {', '.join(MODES)}")
-    if mode in ("none", "jitter"):
-        return Proposals(mode, patch_prob)
-    if mode == "atomic" and not model_path:
-        raise UserError("atomic proposals need a model: write one with rmpe fit-pgpg")
-    model = load_model(model_path) if mode == "atomic" else global_model()
-    return Proposals(mode, patch_prob, model.for_skeleton(skeleton))
+    match mode:
+        case "none" | "jitter":
+            return Proposals(mode, patch_prob)
+        case "global":
+            return Proposals(mode, patch_prob, global_model().for_skeleton(skeleton))
+        case "atomic" if not model_path:
+            raise UserError("atomic proposals need a model: write one with rmpe fit-pgpg")
+        case "atomic":
+            return Proposals(mode, patch_prob, load_model(model_path).for_skeleton(skeleton))
+    raise UserError(f"no box proposals are called {mode!r}: use one of {', '.join(MODES)}")
 
 
 def _clipped(bbox: Float[np.ndarray, " 4"], size: tuple[int, int]) -> Float[np.ndarray, " 4"]:
-    return _not_too_small(geometry.clip_boxes(bbox, size))
+    return _with_min_side(geometry.clip_boxes(bbox, size))
 
 
-def _not_too_small(bboxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
-    """Sides grown to `SMALLEST_SIDE` about the centre, also where they are inside out."""
+def _with_min_side(bboxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:
+    """Grow sides around the center to at least `MIN_SIDE`, even if they are negative."""
     center = (bboxes[..., :2] + bboxes[..., 2:]) / 2
-    half = np.maximum(bboxes[..., 2:] - bboxes[..., :2], SMALLEST_SIDE) / 2
+    half = np.maximum(bboxes[..., 2:] - bboxes[..., :2], MIN_SIDE) / 2
     return np.concatenate([center - half, center + half], -1).astype(np.float32)

@@ -1,43 +1,46 @@
-"""The parameters of pose NMS, and the forms of its rule in the paper and in the published codes."""
+"""The parameters of pose NMS, and the variants of its rule in the paper and the published codes."""
 
 import dataclasses
 import json
 import math
 import os
 import pathlib
+import typing
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import flax.struct
 from jaxtyping import Array, Float
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.skeletons import UNION, Skeleton
 
 
 @dataclasses.dataclass(frozen=True)
-class Form:
-    """The parts of the rule that are not numbers to be learned.
+class NmsVariant:
+    """The choices of the rule that are not learned.
 
-    Lengths are in units of the reference: a tenth, or another share, of the longer side of a
-    person's box.
+    Lengths are measured in references. A reference is a fraction, usually a tenth, of the longer
+    side of a person's box.
 
     Attributes:
-      region: where another pose's joint matches softly: in the `box` around the reference's joint
-        whose sides are a tenth of the person's box's, or in the `disc` of radius one unit.
-      unit: of the disc and of the spatial term: the `reference`, or a `pixel`.
-      squared: the spatial term decays with the squared distance.
-      min_matches: a pose is redundant too if so many of its joints lie within a reference and 7
-        pixels of the other's; 0: there is no such rule.
-      merge: what becomes of the poses that are eliminated. `none`: nothing. `max`: each joint
-        becomes the mean, weighted by score, of those within a reference of it; its score is the
-        greatest. `soft`: likewise, within 15 pixels at most; its score is the weighted mean score.
-      person_score: `mean` of the merged joint scores; `box_mean`: that times the box's score;
-        `sum`: mean plus box's score plus 1.25 times the greatest.
-      min_peak: people whose best joint scores less are dropped.
-      joints: which joints decide what is redundant: `all`, each counted alike; the `body`, the
-        first 17 of COCO and of those sets that begin with them; or `parts`, means over body, face
-        and hands, for sets that end with the 68 joints of a face and the 42 of hands. All joints
-        are merged in any case.
-      reference: the share of a box's longer side that the reference is.
+      region: where a joint of another pose matches: in the `box` around the reference pose's joint,
+        whose sides are a tenth of the person box's sides, or in the `disc` of radius one unit.
+      unit: the unit of the disc's radius and of the distances in H: a `reference` or a `pixel`.
+      squared: whether H decays with the squared distance.
+      min_matches: a pose is also redundant if at least this many of its joints lie within one
+        reference and within 7 pixels of the other pose's joints. 0 switches this rule off.
+      merge: how eliminated poses change the pose that stays. `none`: not at all. `max`: each joint
+        moves to the score-weighted mean of the joints within one reference of it, and takes the
+        highest score among them. `soft`: the same within at most 15 pixels, but the score is the
+        score-weighted mean score.
+      person_score: `mean` of the merged joint scores; `box_mean`, that mean times the box score;
+        `sum`, mean plus box score plus 1.25 times the highest joint score.
+      min_peak: people whose highest joint score is lower are dropped.
+      joints: which joints decide whether a pose is redundant. `all`: every joint, with equal
+        weight. `body`: COCO's 17 joints, without feet, face and hands. `parts`: means over body
+        (with feet), face and hands. Merging always includes all joints.
+      reference: the fraction of the box's longer side.
     """
 
     region: Literal["box", "disc"]
@@ -51,55 +54,52 @@ class Form:
     reference: float = 0.1
 
     def __post_init__(self):
-        for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise UserError(f"pose NMS: {name} is not one of {', '.join(choices)}: change it")
+        _check_choices(vars(self))
 
 
-_CHOICES = {
-    "region": ("box", "disc"),
-    "unit": ("reference", "pixel"),
-    "merge": ("none", "max", "soft"),
-    "person_score": ("mean", "box_mean", "sum"),
-    "joints": ("all", "body", "parts"),
-}
-_FEW_JOINTS = 21  # of bodies and their union; sets with more have feet, faces or hands
+def _check_choices(values: Mapping[str, Any]) -> None:
+    """Raise a UserError if a value of `NmsVariant` is not one of its choices."""
+    for name, hint in typing.get_type_hints(NmsVariant).items():
+        choices = typing.get_args(hint)
+        if choices and name in values and values[name] not in choices:
+            raise UserError(f"pose NMS: {name} is not one of {', '.join(choices)}: change it")
 
 
 @flax.struct.dataclass
 class PoseNmsParams:
-    """What pose NMS decides by; a pytree of four numbers, with the form as static data.
+    """The parameters of pose NMS: a pytree of four numbers, with the variant as static data.
 
-    d(i, j) = K(i, j | sigma1) + lam * H(i, j | sigma2); pose j is redundant with the more confident
-    pose i if d > eta (Fang et al., ICCV 2017, equations 8 to 10, where the inequality is printed
-    the other way round though d is a similarity).
+    d(i, j) = K(i, j | sigma1) + lam * H(i, j | sigma2). Pose j is redundant with the more confident
+    pose i if d > eta (Fang et al., ICCV 2017, equations 8 to 10; the paper prints the inequality
+    the other way round, although d is a similarity).
 
     Attributes:
       sigma1: joint scores well above it count fully in K.
-      sigma2: how far H reaches, in the unit of the form (squared, where the form squares).
+      sigma2: decay length of H in the variant's unit, squared if `variant.squared`.
       lam: weight of H.
-      eta: threshold; identical poses of k sure joints have d = k (1 + lam).
-      form: the rest of the rule.
+      eta: threshold. Identical poses of k joints with high scores have d = k (1 + lam).
+      variant: the choices of the rule that are not learned.
     """
 
     sigma1: float | Float[Array, "*p"]
     sigma2: float | Float[Array, "*p"]
     lam: float | Float[Array, "*p"]
     eta: float | Float[Array, "*p"]
-    form: Form = flax.struct.field(pytree_node=False)
+    variant: NmsVariant = flax.struct.field(pytree_node=False)
 
     @staticmethod
     def preset(name: str) -> "PoseNmsParams":
-        """One of these, by its name.
+        """The preset called `name`.
 
-        * `paper`: equations 8 to 10. They come without constants, without a unit of distance and
-          without a person's score: these are the release's, the reference, and ours.
+        * `paper`: equations 8 to 10. The paper gives no constants, no unit of distance and no
+          person score: the constants are those of the released code, the unit is the reference,
+          and the score is our choice.
         * `rmpe`: the code released with the paper (Torch7 and Caffe).
         * `alphapose`: AlphaPose 0.6, body models.
-        * `rmpe_body`: the release's rule on COCO's 17 joints, for networks that have more: its
-          threshold is that of about so many. Feet, face and hands go with their body.
-        * `alphapose_whole_body`: AlphaPose 0.6's constants for 133 and 136 joints; how the factors
-          of the parts come together is our reading of them (docs/pose_nms.md).
+        * `rmpe_body`: `rmpe` on COCO's 17 joints, for networks with more joints, because the
+          threshold is meant for about 17. Feet, face and hands are kept or eliminated with them.
+        * `alphapose_whole_body`: AlphaPose 0.6's constants for 133 and 136 joints. How the factors
+          of the parts combine is our interpretation (docs/pose_nms.md).
 
         Raises:
           UserError: there is no such preset.
@@ -109,12 +109,13 @@ class PoseNmsParams:
         return _PRESETS[name]
 
     @staticmethod
-    def default(num_keypoints: int) -> "PoseNmsParams":
-        """AlphaPose's rule, decided by the body alone where there are feet, faces or hands too."""
+    def default(skeleton: Skeleton) -> "PoseNmsParams":
+        """AlphaPose's rule; for skeletons with feet, face or hands, the body alone decides."""
         params = _PRESETS["alphapose"]
-        if num_keypoints <= _FEW_JOINTS:
+        # The union is the largest skeleton of bodies alone.
+        if skeleton.num_keypoints <= UNION.num_keypoints:
             return params
-        return dataclasses.replace(params, form=dataclasses.replace(params.form, joints="body"))
+        return params.replace(variant=dataclasses.replace(params.variant, joints="body"))
 
 
 _PRESETS = {
@@ -123,69 +124,73 @@ _PRESETS = {
         sigma2=2.08,
         lam=2.08,
         eta=22.48,
-        form=Form("box", "reference", True, 0, "none", "box_mean", 0.0),
+        variant=NmsVariant("box", "reference", True, 0, "none", "box_mean", 0.0),
     ),
     "rmpe": PoseNmsParams(
         sigma1=0.01,
         sigma2=2.08,
         lam=2.08,
         eta=22.48,
-        form=Form("disc", "reference", False, 0, "max", "mean", 0.0),
+        variant=NmsVariant("disc", "reference", False, 0, "max", "mean", 0.0),
     ),
     "alphapose": PoseNmsParams(
         sigma1=1.0,
         sigma2=2.65,
         lam=1.7,
         eta=22.48,
-        form=Form("disc", "pixel", False, 5, "soft", "sum", 0.3),
+        variant=NmsVariant("disc", "pixel", False, 5, "soft", "sum", 0.3),
     ),
     "rmpe_body": PoseNmsParams(
         sigma1=0.01,
         sigma2=2.08,
         lam=2.08,
         eta=22.48,
-        form=Form("disc", "reference", False, 0, "max", "mean", 0.0, joints="body"),
+        variant=NmsVariant("disc", "reference", False, 0, "max", "mean", 0.0, joints="body"),
     ),
     "alphapose_whole_body": PoseNmsParams(
         sigma1=1.0,
         sigma2=8.0,
         lam=1.65,
         eta=3.6,
-        form=Form("disc", "pixel", False, 3, "soft", "sum", 0.01, joints="parts", reference=0.15),
+        variant=NmsVariant(
+            "disc", "pixel", False, 3, "soft", "sum", 0.01, joints="parts", reference=0.15
+        ),
     ),
 }
 
 
 def params_to_dict(params: PoseNmsParams) -> dict[str, Any]:
-    """For JSON; `params_from_dict` reads it."""
+    """The parameters as JSON types, for `params_from_dict`."""
     numbers = {name: float(getattr(params, name)) for name in ("sigma1", "sigma2", "lam", "eta")}
-    return numbers | {"form": dataclasses.asdict(params.form)}
+    return numbers | {"variant": dataclasses.asdict(params.variant)}
 
 
-def params_from_dict(content: dict[str, Any]) -> PoseNmsParams:
-    """What `params_to_dict` wrote.
+def params_from_dict(content: Any) -> PoseNmsParams:
+    """Read what `params_to_dict` wrote, as JSON types; older files call the variant "form".
 
     Raises:
-      UserError: it is something else.
+      UserError: the content is something else.
     """
     try:
-        form = Form(**content["form"])
+        choices = content["variant" if "variant" in content else "form"]
+        _check_choices(choices)
+        variant = NmsVariant(**choices)
         numbers = {name: float(content[name]) for name in ("sigma1", "sigma2", "lam", "eta")}
     except (KeyError, TypeError, ValueError):
         raise UserError(
-            "pose NMS parameters need sigma1, sigma2, lam, eta and form: take what rmpe fit-nms "
-            "wrote"
+            "pose NMS parameters need sigma1, sigma2, lam, eta and variant: use a file that "
+            "rmpe fit-nms wrote"
         ) from None
     if not all(math.isfinite(value) and value > 0 for value in numbers.values()):
-        raise UserError("pose NMS parameters must be positive numbers: mend them")
-    return PoseNmsParams(**numbers, form=form)
+        raise UserError("pose NMS parameters must be positive numbers: change them")
+    return PoseNmsParams(**numbers, variant=variant)
 
 
 def load_params(source: str | os.PathLike) -> PoseNmsParams:
-    """A preset by its name, or the file that `rmpe fit-nms` wrote.
+    """Load a preset by its name, or a file that `rmpe fit-nms` wrote.
 
     Raises:
-      UserError: it is neither.
+      UserError: `source` is neither.
     """
     if str(source) in _PRESETS:
         return PoseNmsParams.preset(str(source))

@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
-from rmpe_jax.data.pictures import PictureError
-from rmpe_jax.files import replacing
+from rmpe_jax.data.images import ImageError
+from rmpe_jax.files import atomic_write
 from rmpe_jax.predict.formats import PicturePoses
 from rmpe_jax.predict.inputs import PICTURES, Frame, Picture, Video
 from rmpe_jax.predict.report import Report
@@ -128,7 +128,7 @@ def add_earlier(
     for picture in pictures:
         lacking = [sink for sink in sinks if not sink.has(picture.name)]
         if lacking and picture.name in files:
-            with contextlib.suppress(PictureError):
+            with contextlib.suppress(ImageError):
                 frame = Frame(picture.name, files[picture.name].read())
                 for sink in lacking:
                     sink.add(frame, picture)
@@ -136,5 +136,5 @@ def add_earlier(
 
 def _write_picture(path: pathlib.Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
-    with replacing(path, "wb") as file:
+    with atomic_write(path, "wb") as file:
         file.write(encoded.tobytes())

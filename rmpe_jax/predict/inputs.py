@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import UInt8
 
 from rmpe_jax.data.eval_pipeline import map_ahead
-from rmpe_jax.data.pictures import PictureError, read_picture
+from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.errors import UserError
 
 PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -40,9 +40,9 @@ class Picture(NamedTuple):
         """The picture, RGB.
 
         Raises:
-          PictureError: it cannot be read.
+          ImageError: it cannot be read.
         """
-        return read_picture(self.path, upright=self.upright)
+        return read_image(self.path, upright=self.upright)
 
 
 class Video(NamedTuple):
@@ -240,7 +240,7 @@ def _say_if_cut(video: Video, count: int) -> None:
 def _read(picture: Picture) -> Frame:
     try:
         return Frame(picture.name, picture.read())
-    except PictureError as error:
+    except ImageError as error:
         return Frame(picture.name, None, error=str(error))
 
 

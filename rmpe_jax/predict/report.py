@@ -21,7 +21,7 @@ from rmpe_jax.files import not_writable
 from rmpe_jax.ops import geometry
 from rmpe_jax.predict.formats import PicturePoses, joint_rows
 from rmpe_jax.skeletons import Skeleton
-from rmpe_jax.visualize.poses import BOX, SIDES, extent, line_width, side_of
+from rmpe_jax.visualize.poses import BOX_COLOR, SIDE_COLORS, diagonal, line_width, side_of
 
 _PAGE = pathlib.Path(__file__).with_name("report.html")
 _JPEG_QUALITY = 82
@@ -126,7 +126,7 @@ def _cut_half_article(path: pathlib.Path) -> set[bytes]:
 
 
 def _head(title: str, skeleton: Skeleton, threshold: float) -> str:
-    colors = {**SIDES, "box": BOX}
+    colors = {**SIDE_COLORS, "box": BOX_COLOR}
     # In a script a name could close it.
     joints = json.dumps([joint.replace("_", " ") for joint in skeleton.joints])
     return string.Template(_PAGE.read_text(encoding="utf-8")).substitute(
@@ -143,7 +143,7 @@ def _person(picture: PicturePoses, i: int, skeleton: Skeleton, threshold: float)
     poses = picture.poses
     joints = joint_rows(poses)[i]
     shown = joints[:, 2] >= threshold
-    width = line_width(extent(joints[shown, :2]), picture.size)
+    width = line_width(diagonal(joints[shown, :2]), picture.size)
     # Boxes count from the edge of the first pixel, joints and the drawing from its centre.
     x, y, right, bottom = (float(v) - 0.5 for v in poses.bboxes[i])
     score, box_score = float(poses.scores[i]), float(poses.bbox_scores[i])

@@ -56,7 +56,7 @@ class Summary(NamedTuple):
     done_before: int = 0
 
 
-def claim(out: pathlib.Path, settings: Mapping[str, object], resume: bool = False) -> None:
+def prepare_output_folder(out: pathlib.Path, settings: Mapping[str, object], resume: bool = False) -> None:
     """Makes a folder one of these settings' results, before they are made.
 
     Args:
@@ -94,7 +94,7 @@ def predict_files(
     *,
     formats: Sequence[str] = ("jsonl",),
     draw: bool = False,
-    boxes: bool = False,
+    draw_boxes: bool = False,
     report: bool = False,
     resume: bool = False,
 ) -> Summary:
@@ -105,11 +105,11 @@ def predict_files(
 
     Args:
       inputs: of `inputs.find_inputs`.
-      out: folder for the files, that of `claim`.
+      out: folder for the files, that of `prepare_output_folder`.
       estimator: with a detector.
       formats: of `FORMATS`; "jsonl" is always written.
       draw: also the pictures with their poses on them, in `drawn/`; videos as videos.
-      boxes: draw the detector's boxes, too.
+      draw_boxes: also draw the detector's boxes.
       report: also `report.html`.
       resume: go on with the results in `out`, leaving out what they have; of that, pictures are
         still drawn and put into the report.
@@ -121,7 +121,7 @@ def predict_files(
         journal = stack.enter_context(Journal(out / JOURNAL, estimator.skeleton, resume))
         sinks: list[Drawings | ReportOfRun] = []
         if draw:
-            drawings = Drawings(out / DRAWN, estimator.skeleton, boxes)
+            drawings = Drawings(out / DRAWN, estimator.skeleton, draw_boxes)
             sinks.append(stack.enter_context(drawings))
         if report:
             page = ReportOfRun(out / "report.html", estimator.skeleton, resume)

@@ -1,14 +1,14 @@
-"""Joint sets: names, flip partners, limbs and OKS sigmas, each with its source.
+"""Skeletons: joint names, flip partners, limbs and OKS sigmas, each with its source.
 
-Shared by host and device code; imports NumPy alone.
+Shared by host and device code; imports only NumPy.
 """
 
 import math
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons.body import COCO, CROWDPOSE, LSP, MPII, UNION
-from rmpe_jax.skeletons.skeleton import UNNAMED, Skeleton
-from rmpe_jax.skeletons.whole_body import COCO_WHOLEBODY, HALPE26, HALPE136
+from rmpe_jax.skeletons.skeleton import UNNAMED_PREFIX, Skeleton
+from rmpe_jax.skeletons.whole_body import COCO_WHOLEBODY, FACE_AND_HANDS, HALPE26, HALPE136
 
 __all__ = [
     "COCO",
@@ -32,16 +32,23 @@ SKELETONS = {
 def get_skeleton(name: str) -> Skeleton:
     """The skeleton called `name`.
 
-    `unnamed_21` has 21 joints about which nothing is known, as in a converted checkpoint of a joint
-    set that is not here: no limbs, no left and right, OKS sigmas NaN.
+    `unnamed_21` has 21 joints of unknown meaning, as in a converted checkpoint of a joint set that
+    is not listed here: no limbs, no left and right, OKS sigmas NaN. If there are more than the 110
+    joints of a face and two hands, these are taken to be the last ones, as AlphaPose takes them.
 
     Raises:
-      UserError: there is none of that name.
+      UserError: there is no such skeleton.
     """
-    number = name.removeprefix(UNNAMED)
+    number = name.removeprefix(UNNAMED_PREFIX)
     if name != number and number.isdecimal() and int(number) > 0:
-        joints = tuple(f"joint_{index}" for index in range(int(number)))
-        return Skeleton(name, joints, (), (math.nan,) * len(joints))
+        return _unnamed(name, int(number))
     if name not in SKELETONS:
         raise UserError(f"no skeleton is called {name!r}: use one of {', '.join(SKELETONS)}")
     return SKELETONS[name]
+
+
+def _unnamed(name: str, num_keypoints: int) -> Skeleton:
+    joints = tuple(f"joint_{index}" for index in range(num_keypoints))
+    body = num_keypoints - sum(size for _, size in FACE_AND_HANDS)
+    part_sizes = (("body", body), *FACE_AND_HANDS) if body > 0 else ()
+    return Skeleton(name, joints, (), (math.nan,) * num_keypoints, part_sizes)

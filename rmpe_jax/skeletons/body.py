@@ -1,4 +1,4 @@
-"""Joint sets of bodies: COCO, MPII, LSP, CrowdPose, and their union."""
+"""Skeletons of bodies: COCO, MPII, LSP, CrowdPose, and their union."""
 
 from rmpe_jax.skeletons.skeleton import Skeleton
 
@@ -22,8 +22,8 @@ FACE = (
 NECK = (("head_top", "upper_neck"),)
 
 # OKS sigmas of COCO: the keypoint evaluation of cocodataset.org, as in pycocotools
-# `Params.setKpParams`. Sigmas of head top and neck: CrowdPose's evaluation (Li et al., CVPR 2019)
-# uses .079 for both; pelvis and thorax are on no benchmark and take the hip's and shoulder's.
+# `Params.setKpParams`. Head top and neck: .079 for both, as in CrowdPose's evaluation (Li et al.,
+# CVPR 2019). Pelvis and thorax: no benchmark has them, so they use the hip's and the shoulder's.
 SIGMA = {
     "nose": 0.026,
     "eye": 0.025,
@@ -63,7 +63,7 @@ MPII = _skeleton(  # Andriluka et al., CVPR 2014; joint ids 0-15 of the annotati
 )
 
 LSP = _skeleton(  # Johnson & Everingham, BMVC 2010 and CVPR 2011; rows of `joints.mat`.
-    # Its "neck" is MPII's upper neck, the convention of unions of the two sets.
+    # Its "neck" counts as MPII's upper neck, the convention of unions of the two datasets.
     "lsp",
     "right_ankle right_knee right_hip left_hip left_knee left_ankle right_wrist right_elbow "
     "right_shoulder left_shoulder left_elbow left_wrist upper_neck head_top",
@@ -77,7 +77,7 @@ CROWDPOSE = _skeleton(  # Li et al., CVPR 2019; order of the `categories` entry 
     (*ARMS_AND_LEGS, *TORSO, *NECK),
 )
 
-# Everything the four sets annotate, COCO first: a network trained on it serves all of them.
+# All joints of the four datasets, COCO's first: a network trained on it serves all of them.
 UNION = _skeleton(
     "union",
     " ".join((*COCO.joints, "pelvis", "thorax", "upper_neck", "head_top")),

@@ -1,7 +1,7 @@
-"""Joint sets with feet, faces and hands: Halpe-26, Halpe-136 and COCO-WholeBody-133.
+"""Skeletons with feet, faces and hands: Halpe-26, Halpe-136 and COCO-WholeBody-133.
 
-Faces have the 68 landmarks of iBUG's 300-W, of which the first 17, the jaw, run from the person's
-right ear to the left one; hands have 21, the root and four of each finger from the palm outwards.
+Faces have the 68 landmarks of iBUG's 300-W. The first 17, the jaw, run from the person's right ear
+to the left one. Hands have 21 joints: the root, and four of each finger from the palm outwards.
 """
 
 import itertools
@@ -25,7 +25,7 @@ def _numbered(joint: str, count: int, first: int = 1) -> tuple[str, ...]:
 
 
 def _across(joint: str, count: int, middle: str = "") -> tuple[str, ...]:
-    """`right_joint_1`, `right_joint_2`, …, the middle one, …, `left_joint_2`, `left_joint_1`."""
+    """`right_joint_1`, `right_joint_2`, …, `middle`, …, `left_joint_2`, `left_joint_1`."""
     right, left = _numbered(f"right_{joint}", count), _numbered(f"left_{joint}", count)
     return (*right, *(middle.split()), *left[::-1])
 
@@ -34,7 +34,7 @@ _JAW = _across("jaw", 8, "chin")
 _EYEBROWS = _across("eyebrow", 5)
 _BRIDGE = _numbered("nose_bridge", 4)
 _NOSTRILS = _across("nostril", 2, "nose_base")
-# Corners are 1 and 4, the outer one first; 2 and 3 the upper lid, 5 and 6 the lower.
+# 1 is the outer corner and 4 the inner one; 2 and 3 are the upper lid, 5 and 6 the lower lid.
 _RIGHT_EYE = _numbered("right_eyelid", 6)
 _LEFT_EYE = tuple(f"left_eyelid_{number}" for number in (4, 3, 2, 1, 6, 5))
 _UPPER_LIP = ("right_mouth_corner", *_across("upper_lip", 2, "upper_lip"), "left_mouth_corner")
@@ -79,7 +79,7 @@ def _hand(side: str) -> tuple[str, ...]:
 
 
 def _hand_limbs(side: str) -> Limbs:
-    """The wrist of the body to the root of the hand, and from there along each finger."""
+    """From the body's wrist to the root of the hand, and from there along each finger."""
     root = f"{side}_hand_root"
     fingers = (_chain(root, *_numbered(f"{side}_{finger}", 4)) for finger in _FINGERS)
     return ((f"{side}_wrist", root), *(limb for finger in fingers for limb in finger))
@@ -92,11 +92,11 @@ _FEET = tuple(
     for side in ("left", "right")
     for joint in ("big_toe", "small_toe", "heel")
 )
-_FACE_AND_HANDS = (("face", 68), ("left_hand", 21), ("right_hand", 21))
+FACE_AND_HANDS = (("face", 68), ("left_hand", 21), ("right_hand", 21))
 
 # Jin et al., "Whole-Body Human Pose Estimation in the Wild", ECCV 2020, and its evaluation code
-# (myeval_wholebody.py, the same numbers in xtcocotools' users). They are deviations measured joint
-# by joint, so that left and right differ. Feet: left big toe, small toe, heel, then right.
+# (myeval_wholebody.py; users of xtcocotools have the same numbers). The deviations were measured
+# joint by joint, so left and right differ. Feet: left big toe, small toe, heel, then right.
 _FOOT_SIGMAS = (0.068, 0.066, 0.066, 0.092, 0.094, 0.094)
 # fmt: off
 _FACE_SIGMAS = (
@@ -114,7 +114,7 @@ _HAND_SIGMAS = (
 )
 # fmt: on
 
-COCO_WHOLEBODY = Skeleton(  # the order of its fields keypoints, foot, face, left and right hand
+COCO_WHOLEBODY = Skeleton(  # in the order of its fields: keypoints, foot, face, left, right hand
     "coco_wholebody",
     (
         *COCO.joints,
@@ -125,14 +125,15 @@ COCO_WHOLEBODY = Skeleton(  # the order of its fields keypoints, foot, face, lef
     ),
     (*COCO.limbs, *_FEET, *FACE_LIMBS, *_HAND_LIMBS),
     (*COCO.oks_sigmas, *_FOOT_SIGMAS, *_FACE_SIGMAS, *_HAND_SIGMAS, *_HAND_SIGMAS),
-    (("body", 17), ("foot", 6), *_FACE_AND_HANDS),
+    (("body", 17), ("foot", 6), *FACE_AND_HANDS),
 )
 
-# Halpe-FullBody (Li et al., PaStaNet, CVPR 2020, and AlphaPose, TPAMI 2022); order of its page. Its
-# Head, Neck and Hip have the names of MPII's head top, upper neck and pelvis here, as unions of
-# these sets take them to be (MMPose's RTMPose for 26 joints). Sigmas are those of its evaluation of
-# 136 joints, halpecocotools, as MMPose's `halpe.py` quotes them: .08 for these three, .089 for
-# feet, .015 for all of face and hands. MMPose's table of 26 has others (.026, .026, .066, .079).
+# Halpe-FullBody (Li et al., PaStaNet, CVPR 2020, and AlphaPose, TPAMI 2022), in the order of its
+# page. Its Head, Neck and Hip are called head top, upper neck and pelvis here, as in MPII, because
+# unions of these datasets treat them as the same joints (MMPose's RTMPose for 26 joints). The
+# sigmas are those of its evaluation of 136 joints, halpecocotools, as MMPose's `halpe.py` quotes
+# them: .08 for these three, .089 for feet, .015 for all joints of face and hands. MMPose's table of
+# 26 joints has others (.026, .026, .066, .079).
 _HALPE_JOINTS = (
     *COCO.joints,
     *("head_top", "upper_neck", "pelvis"),
@@ -158,5 +159,5 @@ HALPE136 = Skeleton(
     (*_HALPE_JOINTS, *FACE_JOINTS, *_HANDS),
     (*_HALPE_LIMBS, *FACE_LIMBS, *_HAND_LIMBS),
     (*_HALPE_SIGMAS, *(0.015,) * 110),
-    (*_HALPE_BODY, *_FACE_AND_HANDS),
+    (*_HALPE_BODY, *FACE_AND_HANDS),
 )

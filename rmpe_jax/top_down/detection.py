@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float, UInt8
 
 from rmpe_jax.codecs.boxes import BoxCodec
 from rmpe_jax.ops import geometry
-from rmpe_jax.ops.greedy import assign
+from rmpe_jax.ops.greedy import greedy_assignment
 
 MAX_BOXES = 64
 NMS_IOU = 0.45  # boxes are imprecise; from .35 to .6 it hardly changes average precision
@@ -70,4 +70,4 @@ def _survivors(
 ) -> Bool[Array, " n"]:
     """Greedy NMS of boxes that are sorted, the best first."""
     redundant = geometry.box_iou(bboxes, bboxes) > nms_iou
-    return assign(redundant, valid) == jnp.arange(len(valid))
+    return greedy_assignment(redundant, valid) == jnp.arange(len(valid))

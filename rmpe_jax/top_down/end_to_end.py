@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int, UInt8
 from rmpe_jax.codecs.boxes import BoxCodec
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.padding import GRAY
-from rmpe_jax.pose_nms import PoseNmsParams, Poses
+from rmpe_jax.pose_nms import NmsResult, PoseNmsParams
 from rmpe_jax.top_down.cropping import crop_people
 from rmpe_jax.top_down.detection import SCORE_THRESHOLD, FixedBoxes, detect
 from rmpe_jax.top_down.program import People, Program
@@ -26,14 +26,14 @@ def make_end_to_end(
     *,
     max_people: int = 16,
     score_threshold: float = SCORE_THRESHOLD,
-) -> Callable[..., tuple[People, Poses]]:
+) -> Callable[..., tuple[People, NmsResult]]:
     """The function (detector's variables, pose variables, pictures, sizes, nms) -> people, poses.
 
     Pictures and sizes are as `crop_people` takes them. There are max_people rows for each picture,
     those of people first, and `people.count` of them; `people.picture` says whose they are.
 
     Args:
-      detector: of `models.detector.build_detector`.
+      detector: of `models.spec.DetectorSpec`.
       box_codec: likewise.
       input_size: (height, width) of the pictures it looks at.
       program: of `make_program`, whose chunk divides the number of rows.
@@ -48,7 +48,7 @@ def make_end_to_end(
         pictures: UInt8[Array, "p l 3"],
         sizes: Int[Array, "p 2"],
         nms: PoseNmsParams,
-    ) -> tuple[People, Poses]:
+    ) -> tuple[People, NmsResult]:
         image_from_canvas, canvas = _canvases(pictures, sizes, input_size)
         found = detect(
             detector,

@@ -6,7 +6,7 @@ from typing import Any, Protocol
 import jax
 from jaxtyping import Array, Float, UInt8
 
-from rmpe_jax.codecs.poses import Codec
+from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.ops import geometry, heatmaps
 from rmpe_jax.skeletons import Skeleton
 
@@ -22,7 +22,7 @@ class Network(Protocol):
 
 def make_predict(
     model: Network,
-    codec: Codec,
+    codec: HeatmapCodec,
     skeleton: Skeleton,
     *,
     flip_test: bool = False,

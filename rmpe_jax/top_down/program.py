@@ -7,9 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from rmpe_jax.codecs.poses import Codec
+from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.ops import geometry
-from rmpe_jax.pose_nms import PoseNmsParams, Poses, Proposals, pose_nms
+from rmpe_jax.pose_nms import NmsResult, PoseCandidates, PoseNmsParams, pose_nms
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.top_down.cropping import crop_people
 from rmpe_jax.top_down.prediction import Network, make_predict
@@ -31,12 +31,12 @@ class People(NamedTuple):
     count: Int[Any, ""]
 
 
-Program = Callable[..., Poses]
+Program = Callable[..., NmsResult]
 
 
 def make_program(
     model: Network,
-    codec: Codec,
+    codec: HeatmapCodec,
     skeleton: Skeleton,
     *,
     padding: float,
@@ -81,18 +81,22 @@ def make_program(
             (jnp.zeros((n, k, 2)), jnp.zeros((n, k))),
         )
         valid = jnp.arange(n) < people.count
-        proposals = Proposals(keypoints, scores, people.bboxes, people.bbox_scores, valid)
-        return _nms_of_pictures(proposals, people.picture, len(pictures), nms)
+        proposals = PoseCandidates(keypoints, scores, people.bboxes, people.bbox_scores, valid)
+        return _nms_of_pictures(proposals, people.picture, len(pictures), nms, skeleton)
 
     return program
 
 
 def _nms_of_pictures(
-    proposals: Proposals, picture: Int[Array, " n"], num_pictures: int, nms: PoseNmsParams
-) -> Poses:
-    def nms_of(index: Int[Array, ""]) -> Poses:
+    proposals: PoseCandidates,
+    picture: Int[Array, " n"],
+    num_pictures: int,
+    nms: PoseNmsParams,
+    skeleton: Skeleton,
+) -> NmsResult:
+    def nms_of(index: Int[Array, ""]) -> NmsResult:
         valid = proposals.valid & (picture == index)
-        return pose_nms(*proposals._replace(valid=valid), nms)
+        return pose_nms(*proposals._replace(valid=valid), nms, skeleton)
 
     each = jax.vmap(nms_of)(jnp.arange(num_pictures))
     rows = jnp.arange(len(picture))

@@ -7,7 +7,6 @@ import time
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Array, Bool
 
@@ -20,9 +19,9 @@ from rmpe_jax.training.step import COUNTS
 class Log:
     """Sums metrics on the device, and reads them only when a line is due."""
 
-    def __init__(self, start: int, config: ml_collections.ConfigDict) -> None:
-        """Begin after step `start`."""
-        self._config = config
+    def __init__(self, start: int, total_steps: int, batch_size: int) -> None:
+        """Begin after step `start` of a run."""
+        self._total_steps, self._batch_size = total_steps, batch_size
         self._sums: list[dict[str, jax.Array]] = []
         self._since = start
         self._corrupt = 0
@@ -87,18 +86,18 @@ class Log:
         }
         if "joints" in sums[0]:
             joints = sum(m["joints"] for m in sums)
-            means["accuracy"] = float(sum(m["right"] for m in sums) / max(joints, 1))
+            means["accuracy"] = float(sum(m["correct"] for m in sums) / max(joints, 1))
         values = {f"train/{name}": value for name, value in means.items()} | {
-            "train/samples_per_second": rate * self._config.batch_size,
+            "train/samples_per_second": rate * self._batch_size,
             "train/data_wait": min(self._waited / seconds, 1.0),
             "train/corrupt": float(self._corrupt),
         }
         overall = (step - self._run_start) / max(now - self._run_begin, 1e-9)
-        left = round((self._config.total_steps - step) / overall) if overall else 0
+        left = round((self._total_steps - step) / overall) if overall else 0
         corrupt = f"  {self._corrupt} unreadable" if self._corrupt else ""
         accuracy = f"accuracy {means['accuracy']:.3f}  " if "accuracy" in means else ""
         say(
-            f"step {step}/{self._config.total_steps}  loss {values['train/loss']:.4g}  "
+            f"step {step}/{self._total_steps}  loss {values['train/loss']:.4g}  "
             f"{accuracy}{values['train/samples_per_second']:.0f} samples/s  "
             f"data wait {values['train/data_wait']:.0%}{corrupt}  {duration(left)} left\n"
         )

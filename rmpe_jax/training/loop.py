@@ -1,6 +1,7 @@
 """The training loop, to be read from top to bottom."""
 
 import contextlib
+import dataclasses
 import pathlib
 import signal
 import sys
@@ -13,19 +14,23 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 import rmpe_jax
-from rmpe_jax.config import validate
+from rmpe_jax.config import DataConfig, RunConfig, parse_config
 from rmpe_jax.data.pipeline import iterate
 from rmpe_jax.errors import UserError
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
+from rmpe_jax.training.detection_task import detection_task
 from rmpe_jax.training.log import Log, say
 from rmpe_jax.training.metrics import MetricWriter
 from rmpe_jax.training.optimizers import build_optimizer, learning_rate
+from rmpe_jax.training.pose_task import pose_task
+from rmpe_jax.training.profile import StepProfiler
 from rmpe_jax.training.stages import start_from
-from rmpe_jax.training.state import TrainState, build_network, init_state
+from rmpe_jax.training.state import TrainState, init_state, init_variables
 from rmpe_jax.training.step import make_train_step
-from rmpe_jax.training.tasks import Task, open_task
+from rmpe_jax.training.tasks import Task
 
+_TASKS = {"pose": pose_task, "detection": detection_task}  # by `config.model.task`
 TERMINATED = 128 + signal.SIGTERM  # exit status after a SIGTERM
 
 
@@ -33,7 +38,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
     """Trains until `config.total_steps`, from the last checkpoint of `workdir` if there is one.
 
     Leaves in `workdir`: `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/` (the last
-    two) and `best/`. On SIGTERM it saves and exits with status 143; the same command goes on.
+    two), `best/`, and `profile/` if steps are to be profiled. On SIGTERM it saves and exits with
+    status 143; the same command goes on.
 
     Args:
       config: of `default_config`, changed.
@@ -45,59 +51,77 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
     Raises:
       UserError: bad config, data, checkpoint or workdir; a loss that is not finite; a full disk.
     """
-    validate(config)
+    run = parse_config(config)
     workdir = _prepare_workdir(workdir, config)
     mesh = meshes.device_mesh()
-    _require_divisible(config, mesh)
+    _require_divisible(run, mesh)
 
-    # ---- network and optimiser -----------------------------------------------------------------
-    model, codec = build_network(config)
-    optimizer = build_optimizer(config)
+    # ---- network, objective and data -----------------------------------------------------------
+    task = _TASKS[run.model.task](run)
+
+    # ---- optimizer and state -------------------------------------------------------------------
+    optimizer = build_optimizer(run.optim, run.total_steps, run.sstn.localization_factor)
+    schedule = learning_rate(run.optim, run.total_steps)
+    variables = init_variables(
+        task.spec,
+        task.model,
+        run.seed,
+        backbone_weights=run.model.backbone_weights,
+        localization_weights=run.sstn.localization_weights,
+    )
     replicated = meshes.replicated(mesh)
-    state = jax.device_put(init_state(config, model, optimizer), replicated)
-    train_step = jax.jit(make_train_step(config, model, codec, optimizer), donate_argnums=0)
-    schedule = learning_rate(config)
-
-    # ---- data ----------------------------------------------------------------------------------
-    task = open_task(config, model, codec)
+    state = jax.device_put(init_state(variables, optimizer, run.optim), replicated)
+    train_step = make_train_step(
+        task.model,
+        task.objective,
+        optimizer,
+        frozen=run.optim.frozen,
+        ema_decay=run.optim.ema_decay,
+        grad_accumulation=run.grad_accumulation,
+    )
+    train_step = jax.jit(train_step, donate_argnums=0)
 
     with contextlib.ExitStack() as stack:
         # ---- resume ----------------------------------------------------------------------------
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
         best = stack.enter_context(Checkpoints(workdir / "best", keep=1))
-        restored = checkpoints.restore(state, config)
+        restored = checkpoints.restore(state, task.spec)
         scores: dict[str, float] = {}
         if restored:
             state, meta = restored
             scores = meta["scores"]
-        elif config.model.init_from:
-            state = jax.device_put(start_from(config, state), replicated)
+        elif run.model.init_from:
+            state = start_from(state, task.spec, run.model.init_from, run.sstn.parallel_from)
+            state = jax.device_put(state, replicated)
         best_score = best.best_score()
         start = int(state.step)
         writer = _writer(workdir, start)
         if writer:
             stack.callback(writer.close)
         must_stop = stack.enter_context(_sigterm())
-        say(f"{config.model.name}, {_count(state.params):,} parameters, {task.size}, ")
-        say(f"steps {start} to {config.total_steps} of {config.batch_size}\n")
+        say(f"{run.model.name}, {_count(state.params):,} parameters, {task.size}, ")
+        say(f"steps {start} to {run.total_steps} of {run.batch_size}\n")
 
         # ---- the loop --------------------------------------------------------------------------
-        batches = stack.enter_context(contextlib.closing(_batches(task.dataset, start, config)))
+        batches = stack.enter_context(contextlib.closing(_batches(task.dataset, start, run.data)))
         sharding = meshes.batch_sharded(mesh)
-        log = Log(start, config)
-        for step in range(start + 1, config.total_steps + 1):
-            with log.waiting():
-                batch = meshes.put_batch(_needed(next(batches), task), sharding)
-            state, metrics = train_step(state, batch)
+        log = Log(start, run.total_steps, run.batch_size)
+        profiler = StepProfiler(run.profile_steps, workdir / "profile")
+        stack.callback(profiler.close)
+        for step in range(start + 1, run.total_steps + 1):
+            with profiler.step(step):
+                with log.waiting():
+                    batch = meshes.put_batch(_used(next(batches), task), sharding)
+                state, metrics = train_step(state, batch)
             log.add(metrics)
-            last, stopping = step == config.total_steps, must_stop(step)
-            if last or stopping or _due(step, config.log_every):
+            last, stopping = step == run.total_steps, must_stop(step)
+            if last or stopping or _due(step, run.log_every):
                 values = log.flush(step)
                 values["train/learning_rate"] = float(jnp.asarray(schedule(step - 1)))
                 if writer:
                     writer.write(step, values)
-            evaluating = task.evaluates and (last or _due(step, config.evaluate_every))
-            saving = last or stopping or _due(step, config.checkpoint_every)
+            evaluating = task.evaluate is not None and (last or _due(step, run.evaluate_every))
+            saving = last or stopping or _due(step, run.checkpoint_every)
             if evaluating or saving:
                 log.require_finite(step, state)
             if evaluating:
@@ -109,13 +133,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
                 score = next(iter(scores.values()))
                 if best_score is None or score > best_score:
                     best_score = score
-                    _save(best, state, config, scores, log, wait=True)
+                    _save(best, state, run, scores, log, wait=True)
             if saving:
-                _save(checkpoints, state, config, scores, log, wait=last or stopping)
+                _save(checkpoints, state, run, scores, log, wait=last or stopping)
             if stopping:
                 say(f"SIGTERM: saved step {step}; the same command goes on from there\n")
                 sys.exit(TERMINATED)
-        if start >= config.total_steps:
+        if start >= run.total_steps:
             say(f"nothing left to do: the run is at step {start}\n")
         checkpoints.wait()
     return scores
@@ -133,12 +157,12 @@ def _prepare_workdir(workdir: pathlib.Path | str, config: ml_collections.ConfigD
     return workdir
 
 
-def _require_divisible(config: ml_collections.ConfigDict, mesh: jax.sharding.Mesh) -> None:
-    shares = mesh.size * config.grad_accumulation
-    if config.batch_size % shares:
+def _require_divisible(run: RunConfig, mesh: jax.sharding.Mesh) -> None:
+    parts = mesh.size * run.grad_accumulation
+    if run.batch_size % parts:
         raise UserError(
-            f"config.batch_size={config.batch_size} cannot be split over {mesh.size} devices and "
-            f"{config.grad_accumulation} parts: make it a multiple of {shares}"
+            f"config.batch_size={run.batch_size} cannot be split over {mesh.size} devices and "
+            f"{run.grad_accumulation} parts: make it a multiple of {parts}"
         )
 
 
@@ -165,8 +189,7 @@ def _sigterm():
         signal.signal(signal.SIGTERM, previous)
 
 
-def _batches(dataset: Any, start: int, config: ml_collections.ConfigDict):
-    data = config.data
+def _batches(dataset: Any, start: int, data: DataConfig):
     return iterate(
         dataset,
         start,
@@ -181,21 +204,21 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _needed(batch: dict[str, np.ndarray], task: Task) -> dict[str, np.ndarray]:
+def _used(batch: dict[str, np.ndarray], task: Task) -> dict[str, np.ndarray]:
     """What a step uses; the rest stays on the host."""
-    return {name: batch[name] for name in task.needed}
+    return {name: batch[name] for name in (*task.objective.batch_keys, "corrupt")}
 
 
 def _save(
     checkpoints: Checkpoints,
     state: TrainState,
-    config: ml_collections.ConfigDict,
+    run: RunConfig,
     scores: dict[str, float],
     log: Log,
     wait: bool,
 ) -> None:
     meta = {
-        "config": config.to_dict(),
+        "config": dataclasses.asdict(run),
         "scores": scores,
         "best_score": next(iter(scores.values()), None),
         "version": rmpe_jax.__version__,
@@ -205,8 +228,8 @@ def _save(
 
 
 def _evaluate(task: Task, state: TrainState) -> dict[str, float]:
-    """Metrics of all data sets to evaluate on, the first of which says how good the network is."""
-    return task.evaluate(state.variables)
+    """Metrics of all datasets to evaluate on; the first is the score of the network."""
+    return task.evaluate(state.variables) if task.evaluate else {}
 
 
 def _table(scores: dict[str, float]) -> str:

@@ -1,20 +1,20 @@
-"""Optax optimisers and learning-rate schedules from a config."""
+"""Optax optimizers and learning-rate schedules."""
 
 import functools
 import re
 
-import ml_collections
 import optax
 from flax import traverse_util
+
+from rmpe_jax.config import OptimConfig
 
 Params = dict
 
 
-def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
+def learning_rate(optim: OptimConfig, total_steps: int) -> optax.Schedule:
     """The schedule over steps: warm-up from 0, then constant, cosine to 1 %, or steps of ten."""
-    optim = config.optim
     peak, warmup = optim.learning_rate, optim.warmup_steps
-    after = max(config.total_steps - warmup, 1)
+    after = max(total_steps - warmup, 1)
     match optim.schedule:
         case "constant":
             schedule = optax.constant_schedule(peak)
@@ -28,10 +28,17 @@ def learning_rate(config: ml_collections.ConfigDict) -> optax.Schedule:
     return optax.join_schedules([optax.linear_schedule(0.0, peak, warmup), schedule], [warmup])
 
 
-def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransformation:
-    """The optimiser of the trainable parameters, a flat dict by path (see `split_frozen`)."""
-    optim = config.optim
-    schedule = learning_rate(config)
+def build_optimizer(
+    optim: OptimConfig, total_steps: int, localization_factor: float = 1.0
+) -> optax.GradientTransformation:
+    """The optimizer of the trainable parameters, a flat dict by path (see `split_frozen`).
+
+    Args:
+      optim: which optimizer and schedule.
+      total_steps: length of the run, at which the schedule ends.
+      localization_factor: on the learning rate of the submodule "localization".
+    """
+    schedule = learning_rate(optim, total_steps)
     match optim.name:
         case "adam":
             update = optax.scale_by_adam()
@@ -44,7 +51,7 @@ def build_optimizer(config: ml_collections.ConfigDict) -> optax.GradientTransfor
     parts = [update, optax.scale_by_learning_rate(schedule)]
     if optim.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(optim.clip_norm))
-    factors = {"backbone": optim.backbone_factor, "localization": config.sstn.localization_factor}
+    factors = {"backbone": optim.backbone_factor, "localization": localization_factor}
     for name, factor in factors.items():
         if factor != 1:
             parts.append(optax.masked(optax.scale(factor), functools.partial(_is_in, name)))

@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
-import ml_collections
 from flax import traverse_util
 
 from rmpe_jax.errors import UserError
@@ -14,14 +13,19 @@ from rmpe_jax.interop.resnet import localization_variables, resnet_variables
 
 
 def load_backbone(
-    config: ml_collections.ConfigDict, params: dict[str, Any], batch_stats: dict[str, Any]
+    path: str, name: str, params: dict[str, Any], batch_stats: dict[str, Any]
 ) -> None:
-    """Replaces an SPPE's backbone by that of the file `config.model.backbone_weights`, in place.
+    """Replaces an SPPE's backbone by that of a file, in place.
+
+    Args:
+      path: `config.model.backbone_weights`.
+      name: of the SPPE.
+      params: of the SPPE alone.
+      batch_stats: likewise.
 
     Raises:
       UserError: the network has no backbone that there are files for, or the file is of another.
     """
-    path, name = config.model.backbone_weights, config.model.name
     part = "backbone" if name.startswith("litepose_effnet0") else "preact"
     if part not in params:
         raise UserError(
@@ -41,15 +45,17 @@ def load_backbone(
         raise UserError(f"config.model.backbone_weights={path}, for {name}: {error}") from None
 
 
-def load_localization(
-    config: ml_collections.ConfigDict, params: dict[str, Any], batch_stats: dict[str, Any]
-) -> None:
-    """Replaces the localisation ResNet-18 but its last layer by torchvision's, in place.
+def load_localization(path: str, params: dict[str, Any], batch_stats: dict[str, Any]) -> None:
+    """Replaces the localization ResNet-18 but its last layer by torchvision's, in place.
+
+    Args:
+      path: `config.sstn.localization_weights`.
+      params: of the whole network.
+      batch_stats: likewise.
 
     Raises:
       UserError: the file is of another network.
     """
-    path = config.sstn.localization_weights
     state = read_pth(path)
     expected = {"params": params["localization"], "batch_stats": batch_stats["localization"]}
     try:

@@ -4,21 +4,22 @@ First an SPPE alone, then the SPPE within the spatial transformer, guided by a f
 or by another trained SPPE; each stage is a run of its own.
 """
 
+import dataclasses
 import pathlib
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 from jaxtyping import Array
 
+from rmpe_jax.config import spec_from_dict
+from rmpe_jax.config.spec import Spec
 from rmpe_jax.errors import UserError
+from rmpe_jax.model_io.checkpoints import Variables, load_variables
 from rmpe_jax.models import build_sppe
-from rmpe_jax.skeletons import get_skeleton
-from rmpe_jax.training.checkpoints import load_variables
+from rmpe_jax.models.spec import DetectorSpec, ModelSpec
+from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.training.state import TrainState
-
-Variables = dict[str, Any]  # "params" and "batch_stats"
 
 _OTHER_SHAPES = (
     "the weights there have other shapes than this network's; make config.model and config.sstn "
@@ -26,30 +27,35 @@ _OTHER_SHAPES = (
 )
 
 
-def start_from(config: ml_collections.ConfigDict, state: TrainState) -> TrainState:
-    """`state` with the weights of the run that `config.model.init_from` names.
+def start_from(state: TrainState, spec: Spec, workdir: str, parallel_from: str = "") -> TrainState:
+    """`state` with the weights of an earlier run.
 
     Averaged parameters are taken where the earlier run has them. An SPPE fills the SPPE of `RMPE`
-    and the parallel one, unless `config.sstn.parallel_from` names a run for that; the localisation
-    network then stays as it is. Of an earlier `RMPE` its parts go to the parts of that name. A run
-    whose skeleton has more joints gives the outputs of ours, by their names.
+    and the parallel one, unless `parallel_from` names a run for that; the localization network then
+    stays as it is. Of an earlier `RMPE`, each part goes to the part of that name. A run whose
+    skeleton has more joints gives the outputs for ours, by their names.
+
+    Args:
+      state: of the new run.
+      spec: of its network.
+      workdir: of the earlier run.
+      parallel_from: workdir of a run of the parallel SPPE.
 
     Raises:
       UserError: a run cannot be read, or its network does not fit.
     """
-    workdir = config.model.init_from
-    earlier = _load(workdir, config.model.name, config)
+    earlier = _load(workdir, spec)
     sppe = _sppe(earlier)
-    if not config.sstn.enabled:
+    if isinstance(spec, DetectorSpec) or not spec.sstn:
         return _replaced(state, sppe, workdir)
     parts = {"sppe": sppe}
     if "localization" in earlier["params"]:
         parts["localization"] = _part(earlier, "localization")
-    if config.sstn.parallel_from:
-        parallel = _load(config.sstn.parallel_from, config.sstn.parallel, config)
+    if parallel_from:
+        parallel = _load(parallel_from, dataclasses.replace(spec, network=spec.parallel))
         parts["parallel_sppe"] = _sppe(parallel)
-    elif config.sstn.parallel:
-        # A branch that was frozen before goes on as it was.
+    elif spec.parallel:
+        # A branch that was frozen before stays as it was.
         frozen = "parallel_sppe" in earlier["params"]
         parts["parallel_sppe"] = _part(earlier, "parallel_sppe") if frozen else sppe
     filled = {
@@ -60,43 +66,42 @@ def start_from(config: ml_collections.ConfigDict, state: TrainState) -> TrainSta
     return _replaced(state, filled, workdir)
 
 
-def _load(workdir: str, name: str, config: ml_collections.ConfigDict) -> Variables:
-    """The weights of a run of the network `name` that speaks the config's codec, for our joints."""
+def _load(workdir: str, spec: Spec) -> Variables:
+    """The weights of a run of the network of `spec`, for its joints."""
     variables, meta = load_variables(pathlib.Path(workdir) / "checkpoints")
-    theirs = meta["config"]
-    wanted = {
-        "model.name": (theirs["model"]["name"], name),
-        "codec.loss": (theirs["codec"]["loss"], config.codec.loss),
-    }
-    for key, (found, needed) in wanted.items():
-        if found != needed:
+    found = spec_from_dict(meta["config"])
+    for key, attribute in (("model.name", "network"), ("codec.loss", "loss")):
+        theirs, ours = getattr(found, attribute, None), getattr(spec, attribute, None)
+        if theirs != ours:
             raise UserError(
-                f"{workdir}: a run of config.{key}={found!r} cannot start one of {needed!r}; "
+                f"{workdir}: a run of config.{key}={theirs!r} cannot start one of {ours!r}; "
                 "name another workdir, or change the config"
             )
-    if theirs["model"]["skeleton"] != config.model.skeleton:
-        return _with_our_joints(variables, theirs["model"]["skeleton"], config, workdir)
+    if isinstance(found, ModelSpec) and isinstance(spec, ModelSpec):
+        return _with_joints_of(spec, variables, found.skeleton, workdir)
     return variables
 
 
-def _with_our_joints(
-    variables: Variables, skeleton: str, config: ml_collections.ConfigDict, workdir: str
+def _with_joints_of(
+    spec: ModelSpec, variables: Variables, theirs: Skeleton, workdir: str
 ) -> Variables:
-    """Weights of a network for `skeleton` as those of one for the config's joints."""
-    ours, theirs = get_skeleton(config.model.skeleton), get_skeleton(skeleton)
+    """Weights of a network for the joints `theirs` as those of one for the joints of `spec`."""
+    ours = spec.skeleton
+    if ours == theirs:
+        return variables
     indices = ours.indices_in(theirs)
     if (indices < 0).any():
         missing = ", ".join(j for j, i in zip(ours.joints, indices, strict=True) if i < 0)
         raise UserError(
-            f"{workdir}: a run for {skeleton} joints lacks {missing}; "
+            f"{workdir}: a run for {theirs.name} joints lacks {missing}; "
             "name another workdir, or train without model.init_from"
         )
 
     def pick(theirs: Array, ours: jax.ShapeDtypeStruct) -> Array:
         return theirs if theirs.shape == ours.shape else theirs[..., indices]
 
-    model = build_sppe(config.model.name, ours.num_keypoints)
-    crops = jnp.zeros((1, *config.model.input_size, 3))
+    model = build_sppe(spec.network, ours.num_keypoints)
+    crops = jnp.zeros((1, *spec.input_size, 3))
     expected = jax.eval_shape(model.init, jax.random.key(0), crops)
     sppe = _sppe(variables)
     if jax.tree.structure(sppe) != jax.tree.structure(dict(expected)):

@@ -6,18 +6,12 @@ import flax.linen as nn
 import flax.struct
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
 from jaxtyping import Array, Int
 
-from rmpe_jax.codecs.boxes import BoxCodec
-from rmpe_jax.codecs.poses import Codec
+from rmpe_jax.config import OptimConfig
+from rmpe_jax.config.spec import Spec
 from rmpe_jax.errors import UserError
-from rmpe_jax.models import build_sppe
-from rmpe_jax.models.detector import build_detector
-from rmpe_jax.models.localization import build_localization
-from rmpe_jax.models.rmpe import RMPE
-from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training.optimizers import split_frozen
 from rmpe_jax.training.pretrained import load_backbone, load_localization
 
@@ -46,88 +40,64 @@ class TrainState(flax.struct.PyTreeNode):
         return {"params": params, "batch_stats": self.batch_stats}
 
 
-def build_network(config: ml_collections.ConfigDict) -> tuple[nn.Module, Codec | BoxCodec]:
-    """The network of a config and the codec that fits its output.
+def init_variables(
+    spec: Spec,
+    model: nn.Module,
+    seed: int,
+    *,
+    backbone_weights: str = "",
+    localization_weights: str = "",
+) -> dict[str, Any]:
+    """Initial "params" and "batch_stats", a pure function of the seed and of weight files.
 
-    That is a detector with a `BoxCodec` if this is the config's task, else an SPPE or one within
-    `RMPE`.
+    Args:
+      spec: of the network.
+      model: built from it.
+      seed: of the random values.
+      backbone_weights: file of an ImageNet backbone for the SPPE; empty: random values.
+      localization_weights: file of torchvision's ResNet-18 for the localization network, likewise.
 
     Raises:
-      UserError: the network cannot work at this input size.
+      UserError: a file cannot be used for this network.
     """
-    if config.model.task == "detection":
-        return build_detector(
-            config.model.name,
-            input_size=tuple(config.model.input_size),
-            mean=tuple(config.model.mean),
-            std=tuple(config.model.std),
-            dtype=jnp.dtype(config.model.dtype),
-            bbox_weight=config.detection.bbox_weight,
-        )
-    num_keypoints = get_skeleton(config.model.skeleton).num_keypoints
-    dtype = jnp.dtype(config.model.dtype)
-    model = build_sppe(config.model.name, num_keypoints, dtype)
-    if config.sstn.enabled:
-        parallel = config.sstn.parallel
-        model = RMPE(
-            sppe=model,
-            localization=build_localization(config.sstn.localization, dtype),
-            parallel_sppe=build_sppe(parallel, num_keypoints, dtype) if parallel else None,
-            logits=config.codec.loss != "mse",
-        )
-    codec = Codec(
-        loss=config.codec.loss,
-        input_size=tuple(config.model.input_size),
-        heatmap_size=_heatmap_size(config, model),
-        sigma=config.codec.sigma,
-        integer_centre=config.codec.integer_centre,
-        decode=config.codec.decode,
-        mean=tuple(config.model.mean),
-        std=tuple(config.model.std),
-        alignment=config.codec.alignment,
-    )
-    return model, codec
-
-
-def _heatmap_size(config: ml_collections.ConfigDict, model: nn.Module) -> tuple[int, int]:
-    shapes = jax.eval_shape(model.init, jax.random.key(0), _crops(config))
-    output = jax.eval_shape(model.apply, shapes, _crops(config))
-    last = output[-1] if isinstance(output, list) else output
-    return tuple(last.shape[1:3])
+    images = jnp.zeros((1, *spec.input_size, 3), jnp.float32)
+    variables = jax.jit(model.init)(jax.random.key(seed), images)
+    params, batch_stats = variables["params"], variables.get("batch_stats", {})
+    if backbone_weights:
+        sppe = params.get("sppe", params), batch_stats.get("sppe", batch_stats)
+        load_backbone(backbone_weights, spec.network, *sppe)
+    if localization_weights:
+        load_localization(localization_weights, params, batch_stats)
+    return {"params": params, "batch_stats": batch_stats}
 
 
 def init_state(
-    config: ml_collections.ConfigDict, model: nn.Module, optimizer: optax.GradientTransformation
+    variables: dict[str, Any], optimizer: optax.GradientTransformation, optim: OptimConfig
 ) -> TrainState:
-    """The state at step 0, a pure function of the config's seed and backbone weights."""
-    variables = jax.jit(model.init)(jax.random.key(config.seed), _crops(config))
-    params, batch_stats = variables["params"], variables.get("batch_stats", {})
-    if config.model.backbone_weights:
-        load_backbone(config, _sppe(config, params), _sppe(config, batch_stats))
-    if config.sstn.localization_weights:
-        load_localization(config, params, batch_stats)
-    if config.optim.backbone_factor != 1 and "backbone" not in _sppe(config, params):
+    """The state at step 0.
+
+    Args:
+      variables: of `init_variables`.
+      optimizer: of `build_optimizer`.
+      optim: what is frozen, and whether parameters are averaged.
+
+    Raises:
+      UserError: no parameters are left to train, or there is no backbone for `backbone_factor`.
+    """
+    params = variables["params"]
+    if optim.backbone_factor != 1 and "backbone" not in params.get("sppe", params):
         raise UserError(
-            f"config.optim.backbone_factor: {config.model.name} has no part called backbone; "
-            "leave it at 1, or use a model of the small family"
+            "config.optim.backbone_factor: this network has no part called backbone; leave it at "
+            "1, or use a model of the small family"
         )
-    trainable, _ = split_frozen(params, config.optim.frozen)
+    trainable, _ = split_frozen(params, optim.frozen)
     if not trainable:
-        raise UserError(f"config.optim.frozen={config.optim.frozen!r} freezes all parameters")
-    ema_params = jax.tree.map(jnp.copy, params) if config.optim.ema_decay else None
+        raise UserError(f"config.optim.frozen={optim.frozen!r} freezes all parameters")
+    ema_params = jax.tree.map(jnp.copy, params) if optim.ema_decay else None
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
-        batch_stats=batch_stats,
+        batch_stats=variables["batch_stats"],
         ema_params=ema_params,
         opt_state=optimizer.init(trainable),
     )
-
-
-def _crops(config: ml_collections.ConfigDict) -> jax.Array:
-    return jnp.zeros((1, *config.model.input_size, 3), jnp.float32)
-
-
-def _sppe(config: ml_collections.ConfigDict, tree: dict) -> dict:
-    """The part of parameters or statistics that is the SPPE's."""
-    return tree["sppe"] if config.sstn.enabled else tree

@@ -6,123 +6,75 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import ml_collections
 import optax
-from jaxtyping import Array
 
-from rmpe_jax.codecs.boxes import BoxCodec
-from rmpe_jax.codecs.poses import Codec
-from rmpe_jax.models.rmpe import TrainingOutputs
-from rmpe_jax.ops import geometry
-from rmpe_jax.ops.losses import heatmap_accuracy
-from rmpe_jax.ops.spatial_transformer import placement_error, theta_size
+from rmpe_jax.training.objectives import Batch, Metrics, Objective
 from rmpe_jax.training.optimizers import join_frozen, split_frozen
 from rmpe_jax.training.state import TrainState
 
-Batch = dict[str, Array]
-Metrics = dict[str, Array]
-
-COUNTS = ("right", "joints", "corrupt")  # metrics that add up, the others are means
+COUNTS = ("correct", "joints", "corrupt")  # metrics that add up; the others are means
 
 
 def make_train_step(
-    config: ml_collections.ConfigDict,
     model: nn.Module,
-    codec: Codec | BoxCodec,
+    objective: Objective,
     optimizer: optax.GradientTransformation,
+    *,
+    frozen: str = "",
+    ema_decay: float = 0.0,
+    grad_accumulation: int = 1,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """(state, batch) -> (state, metrics); to be compiled with the state donated.
 
-    Metrics are means over the batch, or `COUNTS`. What is learned
-    follows from the codec: poses or boxes.
+    Metrics are means over the batch, or `COUNTS`. Only trainable parameters are differentiated, so
+    frozen ones cost no backward pass.
 
-    Only trainable parameters are differentiated, so frozen ones cost no backward pass. With
-    `grad_accumulation` the batch is worked through in parts whose gradients are averaged, and batch
-    norms see one part at a time.
+    Args:
+      model: `model.apply(variables, objective.inputs(batch), train=True)` gives its outputs.
+      objective: the loss of these outputs; the batch also has "corrupt", see `data.pipeline`.
+      optimizer: of the trainable parameters.
+      frozen: as in `split_frozen`.
+      ema_decay: of the averaged parameters, if the state has them.
+      grad_accumulation: number of parts that the batch is processed in, one after the other, with
+        averaged gradients; batch norms see one part at a time.
     """
 
-    def loss_fn(trainable, frozen, batch_stats, batch):
-        variables = {"params": join_frozen(trainable, frozen), "batch_stats": batch_stats}
-        inputs = codec.inputs(batch["image"])
+    def loss_fn(trainable, frozen_params, batch_stats, batch):
+        variables = {"params": join_frozen(trainable, frozen_params), "batch_stats": batch_stats}
+        inputs = objective.inputs(batch)
         outputs, moved = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
-        if isinstance(codec, BoxCodec):
-            loss, metrics = boxes_loss(codec, outputs, batch)
-        else:
-            loss, metrics = pose_loss(config, codec, outputs, batch)
+        loss, metrics = objective.loss(outputs, batch)
         return loss, (moved.get("batch_stats", {}), metrics | {"loss": loss})
 
-    def part(trainable, frozen, batch_stats, batch):
+    def part(trainable, frozen_params, batch_stats, batch):
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (_, (batch_stats, metrics)), grads = grad_fn(trainable, frozen, batch_stats, batch)
+        (_, (batch_stats, metrics)), grads = grad_fn(trainable, frozen_params, batch_stats, batch)
         return grads, batch_stats, metrics
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
-        trainable, frozen = split_frozen(state.params, config.optim.frozen)
-        parts = config.grad_accumulation
-        if parts == 1:
-            grads, batch_stats, metrics = part(trainable, frozen, state.batch_stats, batch)
+        trainable, frozen_params = split_frozen(state.params, frozen)
+        if grad_accumulation == 1:
+            grads, batch_stats, metrics = part(trainable, frozen_params, state.batch_stats, batch)
         else:
             grads, batch_stats, metrics = _accumulate(
-                lambda stats, piece: part(trainable, frozen, stats, piece),
+                lambda stats, piece: part(trainable, frozen_params, stats, piece),
                 state.batch_stats,
                 batch,
-                parts,
+                grad_accumulation,
             )
         updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
         moved: Any = optax.apply_updates(trainable, updates)
-        params = join_frozen(moved, frozen)
+        params = join_frozen(moved, frozen_params)
         new_state = TrainState(
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
-            ema_params=_average(state, params, config.optim.ema_decay),
+            ema_params=_average(state, params, ema_decay),
             opt_state=opt_state,
         )
         return new_state, metrics | {"corrupt": batch["corrupt"].sum(dtype=jnp.float32)}
 
     return train_step
-
-
-def pose_loss(
-    config: ml_collections.ConfigDict, codec: Codec, outputs: Any, batch: Batch
-) -> tuple[Array, Metrics]:
-    """The loss of an SPPE's or `RMPE`'s outputs, and metrics."""
-    loss, metrics = 0.0, {}
-    if isinstance(outputs, TrainingOutputs):
-        loss, metrics = sstn_loss(config, codec, outputs, batch)
-        outputs = outputs.heatmaps
-    loss += codec.loss_of(outputs, batch["keypoints"], batch["weights"])
-    predicted, _ = codec.keypoints(codec.heatmaps(jax.lax.stop_gradient(outputs)))
-    right, counted = heatmap_accuracy(
-        predicted, batch["keypoints"], batch["weights"], codec.input_size
-    )
-    return loss, metrics | {"right": right, "joints": counted}
-
-
-def boxes_loss(codec: BoxCodec, outputs: Array, batch: Batch) -> tuple[Array, Metrics]:
-    """The loss of a detector's outputs, and its two parts."""
-    heat, boxes = codec.losses_of(outputs, batch["bboxes"], batch["weights"], batch["ignored"])
-    return heat + boxes, {"heat_loss": heat, "bbox_loss": boxes}
-
-
-def sstn_loss(
-    config: ml_collections.ConfigDict, codec: Codec, outputs: TrainingOutputs, batch: Batch
-) -> tuple[Array | float, Metrics]:
-    """The loss of what guides the STN, and metrics of the spatial transformer.
-
-    The parallel SPPE's target is the pose in the frame of the well-placed crop, wherever the STN
-    looks; joints outside of the crop, which it cannot bring in, do not count (RMPE, §3.1).
-    `placement_weight`, which is ours, tells the STN outright where that crop is.
-    """
-    centred_from_crop = batch["centred_from_crop"]
-    metrics = {"placement": placement_error(outputs.theta, centred_from_crop, codec.input_size)}
-    metrics |= theta_size(outputs.theta)
-    told = config.sstn.placement_weight * metrics["placement"]
-    if outputs.parallel_heatmaps is None:
-        return told, metrics
-    keypoints = geometry.transform_points(centred_from_crop, batch["keypoints"])
-    loss = codec.loss_of(outputs.parallel_heatmaps, keypoints, batch["weights"])
-    return told + config.sstn.parallel_weight * loss, metrics | {"parallel_loss": loss}
 
 
 def _accumulate(part: Callable, batch_stats: Any, batch: Batch, parts: int):

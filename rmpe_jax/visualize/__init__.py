@@ -1,6 +1,6 @@
-"""Pictures: poses drawn on them, videos, contact sheets, curves of a training.
+"""Visualization: poses drawn on images, videos, contact sheets and learning curves.
 
-Drawing needs OpenCV alone; `sheets` and `curves`, which need more, are imported by name.
+This package only needs OpenCV. Import `sheets` and `curves`, which need more, by name.
 """
 
 from rmpe_jax.visualize.poses import draw_poses

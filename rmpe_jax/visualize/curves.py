@@ -1,26 +1,30 @@
-"""Curves of a training, from its `metrics.jsonl`."""
+"""Learning curves of a training run, from its `metrics.jsonl`."""
 
 import itertools
 import json
 import os
 import pathlib
+from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
 from rmpe_jax.errors import UserError
 
-_CURVES = ("#e8710a", "#1478c8", "#3a9d5d", "#8a5cc2", "#c2405a")
+_COLORS = ("#e8710a", "#1478c8", "#3a9d5d", "#8a5cc2", "#c2405a")
 
 
 def learning_curves(metrics_path: str | os.PathLike, out_path: str | os.PathLike) -> None:
-    """Plot loss, accuracy, AP and PCKh over steps from a training's `metrics.jsonl`.
+    """Plots loss, accuracy, AP and PCKh over the training steps.
 
-    Each line holds `step` and named numbers; a name's part after the last `/` says what it is.
-    Where a resumed training wrote a step twice, the later line counts.
+    Args:
+      metrics_path: the `metrics.jsonl` of a training run. Each line holds `step` and named numbers;
+        the part of a name after its last `/` is the metric. If a resumed run wrote a step twice,
+        the later line counts.
+      out_path: image file to write.
 
     Raises:
-      UserError: matplotlib is not installed, or the file cannot be read or has nothing to plot.
+      UserError: matplotlib is not installed, or the file is unreadable or has nothing to plot.
     """
     try:
         from matplotlib.figure import Figure
@@ -28,12 +32,12 @@ def learning_curves(metrics_path: str | os.PathLike, out_path: str | os.PathLike
         raise UserError("curves need matplotlib: pip install 'rmpe_jax[viz]'") from None
     series = _read_series(metrics_path)
     panels = [
-        (title, {name: points for name, points in series.items() if belongs(name.split("/")[-1])})
-        for title, belongs in (
-            ("loss", lambda key: key.endswith("loss")),
-            ("accuracy", lambda key: key.endswith("accuracy")),
-            ("AP", lambda key: key == "AP"),
-            ("PCKh", lambda key: key == "PCKh"),
+        (title, {name: points for name, points in series.items() if is_shown(name.split("/")[-1])})
+        for title, is_shown in (
+            ("loss", lambda metric: metric.endswith("loss")),
+            ("accuracy", lambda metric: metric.endswith("accuracy")),
+            ("AP", lambda metric: metric == "AP"),
+            ("PCKh", lambda metric: metric == "PCKh"),
         )
     ]
     panels = [(title, curves) for title, curves in panels if curves]
@@ -47,11 +51,11 @@ def learning_curves(metrics_path: str | os.PathLike, out_path: str | os.PathLike
 
 
 def _read_series(path: str | os.PathLike) -> dict[str, dict[int, float]]:
-    """Step to value of every named number in the file."""
+    """The numbers in the file, as {name: {step: value}}."""
     try:
         lines = pathlib.Path(path).read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise UserError(f"metrics {path} cannot be read ({error.strerror}): check it") from None
+        raise UserError(f"metrics {path} cannot be read: {error.strerror}") from None
     series: dict[str, dict[int, float]] = {}
     for number, line in enumerate(lines, 1):
         try:
@@ -59,9 +63,9 @@ def _read_series(path: str | os.PathLike) -> dict[str, dict[int, float]]:
             step = int(row.pop("step"))
         except (ValueError, KeyError, AttributeError, TypeError):
             if number == len(lines):
-                break  # a training that is killed while it writes leaves half a line
+                break  # a run that was killed while writing leaves an incomplete last line
             raise UserError(
-                f"metrics {path}: line {number} is not a step's JSON: mend it"
+                f"metrics {path}: line {number} is not JSON with a step: fix or delete the line"
             ) from None
         for name, value in row.items():
             if isinstance(value, int | float) and np.isfinite(value):
@@ -69,8 +73,8 @@ def _read_series(path: str | os.PathLike) -> dict[str, dict[int, float]]:
     return series
 
 
-def _plot_panel(axes, title: str, curves: dict[str, dict[int, float]]) -> None:
-    for (name, points), color in zip(sorted(curves.items()), itertools.cycle(_CURVES)):
+def _plot_panel(axes: Any, title: str, curves: dict[str, dict[int, float]]) -> None:
+    for (name, points), color in zip(sorted(curves.items()), itertools.cycle(_COLORS)):
         steps = np.array(sorted(points))
         values = np.array([points[step] for step in steps])
         if len(steps) <= 40:
@@ -89,9 +93,9 @@ def _plot_panel(axes, title: str, curves: dict[str, dict[int, float]]) -> None:
 
 
 def _smoothed(values: Float[np.ndarray, " n"]) -> Float[np.ndarray, " n"]:
-    """Mean over a window of a twentieth of the curve, narrower at its ends."""
+    """Moving average over a twentieth of the curve; the window is narrower at both ends."""
     half = max(1, len(values) // 40)
-    total = np.concatenate([[0.0], np.cumsum(values)])
-    low = np.maximum(np.arange(len(values)) - half, 0)
-    high = np.minimum(np.arange(len(values)) + half + 1, len(values))
-    return (total[high] - total[low]) / (high - low)
+    cumulative = np.concatenate([[0.0], np.cumsum(values)])
+    start = np.maximum(np.arange(len(values)) - half, 0)
+    end = np.minimum(np.arange(len(values)) + half + 1, len(values))
+    return (cumulative[end] - cumulative[start]) / (end - start)

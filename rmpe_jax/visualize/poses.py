@@ -1,6 +1,6 @@
-"""Poses drawn on pictures: left limbs orange, right limbs blue, the middle yellow.
+"""Drawing of poses on images: left limbs orange, right limbs blue, the middle yellow.
 
-Images are RGB uint8 (h, w, 3) and stay as they are: `draw_poses` returns a new one.
+Images are RGB uint8 (h, w, 3). `draw_poses` returns a new image, `draw_pose` draws in place.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ from jaxtyping import Bool, Float, UInt8
 from rmpe_jax.skeletons import Skeleton
 
 Color = tuple[int, int, int]
-Image = UInt8[np.ndarray, "h w 3"]
+Image = UInt8[np.ndarray, "_height _width 3"]
 
-# Apart in hue and in brightness, so that colour-blind readers tell them apart too.
-LEFT: Color = (255, 138, 30)
-RIGHT: Color = (38, 170, 255)
-MIDDLE: Color = (255, 226, 110)
-SIDES = {"left": LEFT, "right": RIGHT, "middle": MIDDLE}
-BOX: Color = (140, 232, 130)
-_UNSURE: Color = (126, 128, 134)  # what colours fade to as their scores fall to 0
-_OUTLINE: Color = (20, 20, 24)
+# The colors differ in hue and in brightness, so color-blind readers can distinguish them too.
+LEFT_COLOR: Color = (255, 138, 30)
+RIGHT_COLOR: Color = (38, 170, 255)
+MIDDLE_COLOR: Color = (255, 226, 110)
+SIDE_COLORS = {"left": LEFT_COLOR, "right": RIGHT_COLOR, "middle": MIDDLE_COLOR}
+BOX_COLOR: Color = (140, 232, 130)
+_FADED_COLOR: Color = (126, 128, 134)  # colors fade towards it as scores fall to 0
+_OUTLINE_COLOR: Color = (20, 20, 24)
 
-_SHIFT = 4  # OpenCV draws at sixteenths of a pixel
-_SMALL = 90  # people of a smaller extent would vanish under outlines
+_SHIFT = 4  # fractional bits of OpenCV's coordinates: sixteenths of a pixel
+_MIN_OUTLINED_SIZE = 90  # pixels; outlines would hide smaller people
 
 
 def draw_poses(
@@ -35,20 +35,27 @@ def draw_poses(
     bboxes: Float[np.ndarray, "n 4"] | None = None,
     threshold: float = 0.3,
 ) -> Image:
-    """The image with poses on it, lines as thick as fits the person, paler the less they score.
+    """Draws poses on a copy of an image.
+
+    Lines are thicker for larger people, and paler for lower scores.
 
     Args:
-      keypoints: image pixels.
-      keypoint_scores: joints below `threshold`, and limbs with such an end, are not drawn; at 1
-        colours are full.
-      bboxes: xyxy image pixels, edges; drawn as thin frames, within the image.
+      image: the image; not modified.
+      keypoints: positions in pixels of the image.
+      keypoint_scores: scores from 0 to 1; at 1 the colors are not faded.
+      skeleton: the joints and limbs of the poses.
+      bboxes: boxes (x1, y1, x2, y2) of pixel edges, drawn as thin frames clipped to the image.
+      threshold: joints with lower scores, and limbs that end at such a joint, are not drawn.
+
+    Returns:
+      The new image.
     """
     image = np.ascontiguousarray(image).copy()
     shown = (keypoint_scores >= threshold) & np.isfinite(keypoints).all(-1)
-    extents = np.array([extent(k[s]) for k, s in zip(keypoints, shown, strict=True)])
-    # Large people first: the small ones would vanish under them.
-    for i in np.argsort(-extents):
-        width = line_width(extents[i], image.shape[:2])
+    sizes = np.array([diagonal(k[s]) for k, s in zip(keypoints, shown, strict=True)])
+    # Large people first, because they would hide the small ones.
+    for i in np.argsort(-sizes):
+        width = line_width(sizes[i], image.shape[:2])
         if bboxes is not None:
             _draw_box(image, bboxes[i], max(1, round(width / 2)))
         draw_pose(image, keypoints[i], shown[i], skeleton, width, keypoint_scores[i])
@@ -64,39 +71,47 @@ def draw_pose(
     keypoint_scores: Float[np.ndarray, " k"] | None = None,
     color: Color | None = None,
 ) -> None:
-    """Draw one pose in place.
+    """Draws one pose in place.
 
     Args:
-      shown: joints to draw; limbs need both ends.
-      width: of the limbs, in pixels; short ones are drawn finer.
-      keypoint_scores: fade the colours; full ones without.
-      color: instead of those of the sides.
+      image: the image to draw on.
+      keypoints: positions in pixels of the image.
+      shown: which joints to draw; limbs need both ends.
+      skeleton: the joints and limbs of the pose.
+      width: maximum width of the limbs in pixels; short limbs are drawn thinner.
+      keypoint_scores: scores from 0 to 1; low scores fade the colors. Without scores, colors are
+        not faded.
+      color: one color for the whole pose, instead of a color per side.
     """
     limbs = [(a, b) for a, b in skeleton.limb_indices.tolist() if shown[a] and shown[b]]
-    # OpenCV counts in 32 bits; what lies far outside stays outside.
+    # OpenCV's coordinates have 32 bits; clipped points still lie far outside the image.
     pixels = np.clip(np.nan_to_num(keypoints), -1e5, 1e5)
     points = np.round(pixels * 2**_SHIFT).astype(int).tolist()
     scores = np.ones(len(shown)) if keypoint_scores is None else np.nan_to_num(keypoint_scores)
     lengths = np.array([np.linalg.norm(pixels[a] - pixels[b]) for a, b in limbs])
     widths = np.clip(lengths / 4, 1, max(1, width)).round().astype(int).tolist()
-    outline = max(2, round(width / 2)) if extent(pixels[shown]) >= _SMALL else 0
+    outline = max(2, round(width / 2)) if diagonal(pixels[shown]) >= _MIN_OUTLINED_SIZE else 0
     for extra in (outline, 0) if outline else (0,):
-        for (a, b), thick in zip(limbs, widths, strict=True):
-            paint = _OUTLINE if extra else color or _paint(skeleton, (a, b), scores)
-            cv2.line(image, points[a], points[b], paint, thick + extra, cv2.LINE_AA, _SHIFT)
+        for (a, b), limb_width in zip(limbs, widths, strict=True):
+            line_color = _OUTLINE_COLOR if extra else color or _color_of(skeleton, (a, b), scores)
+            thickness = limb_width + extra
+            cv2.line(image, points[a], points[b], line_color, thickness, cv2.LINE_AA, _SHIFT)
     for j in np.flatnonzero(shown).tolist():
-        thick = min((w for w, limb in zip(widths, limbs, strict=True) if j in limb), default=None)
-        radius = 0.8 * (thick or (width if j in skeleton.limb_indices else width / 3))
-        _draw_joint(image, points[j], radius, color or _paint(skeleton, (j,), scores), outline > 0)
+        joint_color = color or _color_of(skeleton, (j,), scores)
+        limb_widths = [w for w, limb in zip(widths, limbs, strict=True) if j in limb]
+        default_width = width if j in skeleton.limb_indices else width / 3
+        radius = 0.8 * min(limb_widths, default=default_width)
+        _draw_joint(image, points[j], radius, joint_color, outline > 0)
 
 
-def _draw_box(image: Image, bbox: Float[np.ndarray, " 4"], thick: int) -> None:
-    # Boxes count from the edge of the first pixel, OpenCV from its centre. A frame on the image's
-    # own edge would be half outside, and its far sides not seen: the outermost centres are near.
+def _draw_box(image: Image, bbox: Float[np.ndarray, " 4"], thickness: int) -> None:
+    # Box coordinates start at the edge of the first pixel, OpenCV's at its center. Half of a frame
+    # on the edge of the image would be outside, and the far sides would be invisible. So frames are
+    # moved inward to the centers of the outermost pixels.
     height, width = image.shape[:2]
     corners = np.clip(bbox.reshape(2, 2) - 0.5, 0, (width - 1, height - 1))
     low, high = np.round(corners * 2**_SHIFT).astype(int).tolist()
-    cv2.rectangle(image, low, high, BOX, thick, cv2.LINE_AA, _SHIFT)
+    cv2.rectangle(image, low, high, BOX_COLOR, thickness, cv2.LINE_AA, _SHIFT)
 
 
 def _draw_joint(
@@ -106,36 +121,36 @@ def _draw_joint(
     if outlined:
         inner = max(1.5, radius)
         outer = round((inner + max(1.0, 0.375 * radius)) * 2**_SHIFT)
-        cv2.circle(image, point, outer, _OUTLINE, -1, cv2.LINE_AA, _SHIFT)
+        cv2.circle(image, point, outer, _OUTLINE_COLOR, -1, cv2.LINE_AA, _SHIFT)
     cv2.circle(image, point, round(inner * 2**_SHIFT), color, -1, cv2.LINE_AA, _SHIFT)
 
 
-def _paint(skeleton: Skeleton, ends: Sequence[int], scores: Float[np.ndarray, " k"]) -> Color:
-    """The side's colour, faded as far as the less sure end is unsure."""
-    full = np.array(SIDES[side_of(*(skeleton.joints[j] for j in ends))])
-    faded = 0.75 * (1 - np.clip(scores[list(ends)].min(), 0, 1))
-    mixed = (1 - faded) * full + faded * np.array(_UNSURE)
+def _color_of(skeleton: Skeleton, joints: Sequence[int], scores: Float[np.ndarray, " k"]) -> Color:
+    """The color of the joints' side, faded by the lowest score of the joints."""
+    color = np.array(SIDE_COLORS[side_of(*(skeleton.joints[j] for j in joints))])
+    fading = 0.75 * (1 - np.clip(scores[list(joints)].min(), 0, 1))
+    mixed = (1 - fading) * color + fading * np.array(_FADED_COLOR)
     red, green, blue = np.round(mixed).astype(int).tolist()
     return red, green, blue
 
 
 def side_of(*joints: str) -> str:
-    """`left` or `right` of joints of one side, by name; `middle` of all others."""
+    """Returns "left" or "right" if the joints' names are of one side, else "middle"."""
     sides = {joint.split("_")[0] for joint in joints} & {"left", "right"}
     return sides.pop() if len(sides) == 1 else "middle"
 
 
-def extent(points: Float[np.ndarray, "n 2"]) -> float:
-    """Diagonal of the points' box in pixels."""
+def diagonal(points: Float[np.ndarray, "n 2"]) -> float:
+    """The diagonal of the bounding box of the points; 0 without points."""
     return float(np.linalg.norm(np.ptp(points, axis=0))) if len(points) else 0.0
 
 
-def line_width(person: float, size: tuple[int, int]) -> float:
-    """Thick enough to be seen in the whole image, thin enough to see the person.
+def line_width(pose_size: float, image_size: tuple[int, int]) -> float:
+    """The line width in pixels: visible in the full image, but thin enough to see the person.
 
     Args:
-      person: extent of the pose in pixels.
-      size: of the image.
+      pose_size: `diagonal` of the pose in pixels.
+      image_size: the two sides of the image in pixels, in any order.
     """
-    side = max(size)
-    return max(1.0, float(np.clip(0.017 * person, 0.002 * side, 0.012 * side)))
+    side = max(image_size)
+    return max(1.0, float(np.clip(0.017 * pose_size, 0.002 * side, 0.012 * side)))

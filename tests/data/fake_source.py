@@ -1,4 +1,4 @@
-"""A small source of people, of the shape that the readers have."""
+"""A small source of people, with elements as in `data.sources`."""
 
 import cv2
 import numpy as np
@@ -6,8 +6,8 @@ import numpy as np
 from rmpe_jax.skeletons import COCO
 
 
-def picture(seed: int, size: tuple[int, int] = (90, 120)) -> np.ndarray:
-    """A smooth random picture, uint8 RGB."""
+def random_image(seed: int, size: tuple[int, int] = (90, 120)) -> np.ndarray:
+    """A smooth random image, uint8 RGB."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (6, 8, 3), np.uint8)
     return cv2.resize(coarse, size[::-1], interpolation=cv2.INTER_CUBIC)
@@ -18,7 +18,7 @@ def encode(image: np.ndarray, extension: str = ".png") -> bytes:
 
 
 class FakeSource:
-    """`count` people in as many pictures; those in `corrupt` cannot be decoded."""
+    """`count` people, each in their own image; images in `corrupt` cannot be decoded."""
 
     def __init__(self, count: int, corrupt: tuple[int, ...] = ()):
         self.count = count
@@ -34,7 +34,7 @@ class FakeSource:
         keypoints = rng.uniform(10, 80, (COCO.num_keypoints, 2)).astype(np.float32)
         keypoints[visibility == 0] = np.nan
         return {
-            "encoded": b"no picture" if index in self.corrupt else encode(picture(index)),
+            "encoded": b"not an image" if index in self.corrupt else encode(random_image(index)),
             "name": f"{index}.png",
             "keypoints": keypoints,
             "visibility": visibility,

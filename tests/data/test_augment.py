@@ -3,7 +3,7 @@ import dataclasses
 import numpy as np
 import pytest
 import scipy.ndimage
-from fake_source import picture
+from fake_source import random_image
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +16,7 @@ SIZE = (64, 48)
 BOX = np.array([30, 20, 70, 85], np.float32)
 EVERYTHING = Augmentation(
     flip_prob=0.5,
-    rotation_degrees=40,
+    rotation_degrees=40.0,
     rotation_prob=0.8,
     scale=0.3,
     translation=0.1,
@@ -25,11 +25,11 @@ EVERYTHING = Augmentation(
 )
 
 
-def person(seed: int = 0, num_labelled: int = 17):
+def person(seed: int = 0, num_labeled: int = 17):
     rng = np.random.default_rng(seed)
     keypoints = rng.uniform(BOX[:2], BOX[2:], (17, 2)).astype(np.float32)
     visibility = np.zeros(17, np.uint8)
-    visibility[rng.permutation(17)[:num_labelled]] = 2
+    visibility[rng.permutation(17)[:num_labeled]] = 2
     return keypoints, visibility
 
 
@@ -49,7 +49,7 @@ def draw(augmentation: Augmentation, seed: int = 0, padding: float = 1.25, who=N
 
 
 def parts(plan: augment.CropPlan):
-    """Scale (image pixels per crop pixel), angle in radians and centre of a plan's crop."""
+    """Scale (image pixels per crop pixel), angle in radians and center of a plan's crop."""
     affine = plan.image_from_crop
     if plan.flipped:
         affine = geometry.compose(affine, augment.mirror(SIZE[1]))
@@ -74,7 +74,7 @@ def sample(image, image_from_crop, size=SIZE):
 
 @pytest.mark.parametrize("seed", range(6))
 def test_crop_equals_scipy_sampling(seed):
-    image = picture(seed)
+    image = random_image(seed)
     affine = draw(EVERYTHING, seed).image_from_crop
     ours = augment.crop(image, affine, SIZE)
     assert ours.dtype == np.uint8
@@ -84,12 +84,12 @@ def test_crop_equals_scipy_sampling(seed):
 
 
 def test_crop_of_nothing_but_whole_pixels_is_a_slice():
-    image = picture(0)
+    image = random_image(0)
     affine = np.array([[1, 0, 7], [0, 1, 5]], np.float32)
     np.testing.assert_array_equal(augment.crop(image, affine, (20, 30)), image[5:25, 7:37])
 
 
-def test_crop_is_black_outside_the_picture():
+def test_crop_is_black_outside_the_image():
     image = np.full((10, 10, 3), 255, np.uint8)
     out = augment.crop(image, np.array([[1, 0, -20], [0, 1, 0]], np.float32), (10, 30))
     assert out[:, :20].max() == 0
@@ -129,8 +129,8 @@ def test_strong_reduction_averages_instead_of_skipping_pixels():
 
 
 @pytest.mark.parametrize("seed", range(12))
-def test_keypoints_follow_the_picture(seed):
-    """Dots drawn in the picture are found in the crop where the keypoints went."""
+def test_keypoints_follow_the_image(seed):
+    """Dots drawn in the image appear in the crop at the moved keypoints."""
     points = np.array([[40, 40], [60, 35], [45, 70], [62, 66]], np.float32)
     keypoints = np.full((17, 2), np.nan, np.float32)
     used = [5, 6, 11, 16]
@@ -162,8 +162,8 @@ def test_without_augmentation_the_crop_is_that_of_the_box():
 
 
 def test_flip_mirrors_pixels_and_exchanges_left_and_right():
-    image = picture(1)
-    keypoints, visibility = person(num_labelled=12)
+    image = random_image(1)
+    keypoints, visibility = person(num_labeled=12)
     flips = Augmentation(flip_prob=1.0, rotation_prob=0.0, scale=0.0)
     plain, mirrored = draw(NO_AUGMENTATION), draw(flips)
     assert mirrored.flipped
@@ -177,14 +177,14 @@ def test_flip_mirrors_pixels_and_exchanges_left_and_right():
     left, right = COCO.index("left_wrist"), COCO.index("right_wrist")
     np.testing.assert_array_equal(seen_after[left], seen[right])
     np.testing.assert_array_equal(seen_after, seen[COCO.flip_indices])
-    labelled = seen_after > 0
+    labeled = seen_after > 0
     expected = before[COCO.flip_indices] * [-1, 1] + [SIZE[1] - 1, 0]
-    np.testing.assert_allclose(after[labelled], expected[labelled], atol=1e-4)
+    np.testing.assert_allclose(after[labeled], expected[labeled], atol=1e-4)
 
 
 def test_ranges_and_rates_of_the_draws():
     a = Augmentation(
-        flip_prob=0.3, rotation_degrees=20, rotation_prob=0.6, scale=0.25, translation=0.1
+        flip_prob=0.3, rotation_degrees=20.0, rotation_prob=0.6, scale=0.25, translation=0.1
     )
     plans = [draw(a, seed) for seed in range(2000)]
     scales, angles, centers = (np.array(v) for v in zip(*map(parts, plans), strict=True))
@@ -212,7 +212,7 @@ def test_a_proposal_moves_the_crop_and_not_the_well_placed_one():
         geometry.invert(geometry.image_from_crop(BOX, SIZE, 1.25)),
         geometry.transform_points(crop_of, corners),
     )
-    found = geometry.transform_points(plan.centred_from_crop, corners)
+    found = geometry.transform_points(plan.centered_from_crop, corners)
     np.testing.assert_allclose(found, by_image, atol=1e-3)
 
 
@@ -221,15 +221,15 @@ def test_the_well_placed_crop_undoes_shift_and_scale_alone(seed):
     """The crop about the box itself, with the same turn and mirror, so that theta has no turn."""
     a = dataclasses.replace(EVERYTHING, half_body_prob=0.0)
     plan = draw(a, seed)
-    image_from_centred = geometry.compose(
-        plan.image_from_crop, geometry.invert(plan.centred_from_crop)
+    image_from_centered = geometry.compose(
+        plan.image_from_crop, geometry.invert(plan.centered_from_crop)
     )
-    scale, angle, center = parts(plan._replace(image_from_crop=image_from_centred))
+    scale, angle, center = parts(plan._replace(image_from_crop=image_from_centered))
     base = np.hypot(*geometry.image_from_crop(BOX, SIZE, 1.25)[:, 0])
     assert scale == pytest.approx(base, rel=1e-4)
     assert angle == pytest.approx(parts(plan)[1], abs=1e-4)
     np.testing.assert_allclose(center, (BOX[:2] + BOX[2:] - 1) / 2, atol=1e-2)
-    linear = plan.centred_from_crop[:, :2]
+    linear = plan.centered_from_crop[:, :2]
     np.testing.assert_allclose(linear, linear[0, 0] * np.eye(2), atol=1e-5)
 
 
@@ -237,7 +237,7 @@ def test_half_bodies_are_placed_about_themselves():
     a = Augmentation(rotation_prob=0.0, scale=0.0, half_body_prob=1.0)
     plan = draw(a, proposal=BOX + 15)
     assert not np.allclose(plan.image_from_crop, draw(NO_AUGMENTATION).image_from_crop)
-    np.testing.assert_allclose(plan.centred_from_crop, np.eye(2, 3), atol=1e-4)
+    np.testing.assert_allclose(plan.centered_from_crop, np.eye(2, 3), atol=1e-4)
 
 
 def test_half_body_shows_the_joints_of_one_half():
@@ -253,7 +253,7 @@ def test_half_body_shows_the_joints_of_one_half():
     assert np.all(shown.sum(1) == 1)
     assert 0.6 < shown[:, 0].mean() < 0.78  # 0.69
     box = geometry.image_from_crop(BOX, SIZE, 1.25)
-    few = draw(a, who=(keypoints, person(num_labelled=8)[1]))
+    few = draw(a, who=(keypoints, person(num_labeled=8)[1]))
     np.testing.assert_array_equal(few.image_from_crop, box)
 
 
@@ -267,7 +267,7 @@ def test_half_body_takes_the_other_half_where_one_is_missing():
 
 
 def test_color_gain_is_a_rounded_clamped_product():
-    image = picture(3)
+    image = random_image(3)
     gain = np.array([0.6, 1.0, 1.4], np.float32)
     expected = np.clip(np.floor(image * gain.astype(float) + 0.5), 0, 255)
     np.testing.assert_allclose(augment.apply_color_gain(image, gain), expected, atol=1)
@@ -285,9 +285,9 @@ def test_inside_counts_a_pixel_s_whole_area():
 
 
 @settings(max_examples=60, deadline=None)
-@given(seed=st.integers(0, 2**32 - 1), num_labelled=st.integers(0, 17))
-def test_drawn_affines_are_similarities_and_reproducible(seed, num_labelled):
-    who = person(seed, num_labelled)
+@given(seed=st.integers(0, 2**32 - 1), num_labeled=st.integers(0, 17))
+def test_drawn_affines_are_similarities_and_reproducible(seed, num_labeled):
+    who = person(seed, num_labeled)
     plan = draw(EVERYTHING, seed, who=who)
     again = draw(EVERYTHING, seed, who=who)
     np.testing.assert_array_equal(plan.image_from_crop, again.image_from_crop)
@@ -300,11 +300,11 @@ def test_drawn_affines_are_similarities_and_reproducible(seed, num_labelled):
     back = geometry.transform_points(plan.image_from_crop, keypoints)
     if plan.flipped:
         back, visibility = back[COCO.flip_indices], visibility[COCO.flip_indices]
-    labelled = visibility > 0
-    np.testing.assert_allclose(back[labelled], who[0][labelled], atol=1e-2)
+    labeled = visibility > 0
+    np.testing.assert_allclose(back[labeled], who[0][labeled], atol=1e-2)
 
 
-def test_opencv_maps_pixel_centres():
+def test_opencv_maps_pixel_centers():
     """What `crop` relies on: cv2's inverse map takes pixel indices to pixel indices."""
     image = np.zeros((9, 9, 3), np.uint8)
     image[4, 6] = 200

@@ -1,4 +1,4 @@
-"""Mosaics: labels follow the pixels, and what is cut off is ignored."""
+"""Mosaics: labels follow the pixels, and people who are mostly cut off are ignored."""
 
 import cv2
 import numpy as np
@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from rmpe_jax.data import mosaic
 from rmpe_jax.data.box_pipeline import train_dataset
-from rmpe_jax.data.boxed_pictures import BoxLabels, label_pictures
+from rmpe_jax.data.boxed_images import BoxLabels, label_images
 from rmpe_jax.data.mosaic import MosaicOptions
 from rmpe_jax.errors import UserError
 from rmpe_jax.ops.padding import GRAY
@@ -22,7 +22,7 @@ def labels_of(bboxes=BOX, ignored=NOTHING) -> BoxLabels:
 
 
 def white_box(height=80, width=120) -> np.ndarray:
-    """A black picture, white within `BOX`."""
+    """A black image, white within `BOX`."""
     image = np.zeros((height, width, 3), np.uint8)
     image[20:60, 30:70] = 255
     return image
@@ -53,7 +53,7 @@ def test_boxes_follow_the_pixels(seed, height, width):
 
 
 def test_people_of_whom_little_is_left_are_ignored():
-    options = MosaicOptions(scale=(4, 4), stretch=0, flip_prob=0, min_visible=0.99)
+    options = MosaicOptions(scale=(4.0, 4.0), stretch=0.0, flip_prob=0.0, min_visible=0.99)
     tile = np.zeros((80, 120, 3), np.uint8)
     found = mosaic.paste(np.random.default_rng(3), options, white_box(), labels_of(), tile)
     assert len(found.bboxes) == len(found.weights) == 0
@@ -61,14 +61,14 @@ def test_people_of_whom_little_is_left_are_ignored():
 
 
 def test_tiny_people_are_ignored():
-    options = MosaicOptions(scale=(0.05, 0.05), stretch=0)
+    options = MosaicOptions(scale=(0.05, 0.05), stretch=0.0)
     tile = np.zeros((80, 120, 3), np.uint8)
     found = mosaic.paste(np.random.default_rng(0), options, white_box(), labels_of(), tile)
     assert len(found.bboxes) == 0
     assert len(found.ignored) == 1
 
 
-@pytest.mark.parametrize(("prob", "count"), [(0, 1), (1, 4)])
+@pytest.mark.parametrize(("prob", "count"), [(0.0, 1), (1.0, 4)])
 def test_tiles_cover_the_canvas_once(prob, count):
     covered = np.zeros((64, 96), int)
     for tile in mosaic.tiles(np.random.default_rng(0), MosaicOptions(mosaic_prob=prob), (64, 96)):
@@ -97,7 +97,7 @@ def source(tmp_path):
     for name in ("a", "b", "c"):
         cv2.imwrite(str(tmp_path / f"{name}.png"), white_box())
     paths = [tmp_path / f"{name}.png" for name in ("a", "b", "c")]
-    return label_pictures([[(path, labels_of()) for path in paths]], (1,))
+    return label_images([[(path, labels_of()) for path in paths]], (1,))
 
 
 def dataset(source, **options):
@@ -136,13 +136,13 @@ def test_processes_share_a_batch(source):
         np.testing.assert_array_equal(value[1::2], parts[1][name])
 
 
-def test_a_picture_that_cannot_be_read_is_counted_or_refused(source, tmp_path):
-    (tmp_path / "a.png").write_bytes(b"no picture")
+def test_an_image_that_cannot_be_read_is_counted_or_refused(source, tmp_path):
+    (tmp_path / "a.png").write_bytes(b"not an image")
     assert sum(dataset(source)[i]["corrupt"].sum() for i in range(3)) > 0
     with pytest.raises(Exception, match=r"a\.png"):
         [dataset(source, strict=True)[i] for i in range(3)]
 
 
 def test_too_few_for_the_processes(source):
-    with pytest.raises(UserError, match="cannot be shared by 3 processes"):
+    with pytest.raises(UserError, match="is not divisible by 3 processes"):
         dataset(source, process_count=3)

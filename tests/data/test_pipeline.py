@@ -9,13 +9,14 @@ import time
 
 import numpy as np
 import pytest
-from fake_source import FakeSource, picture
+from fake_source import FakeSource, random_image
 
 from rmpe_jax.data import augment, pipeline
 from rmpe_jax.data.augment import NO_AUGMENTATION, Augmentation
-from rmpe_jax.data.pictures import PictureError
+from rmpe_jax.data.images import ImageError
 from rmpe_jax.errors import UserError
 from rmpe_jax.ops import geometry
+from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.skeletons import COCO
 
 SIZE = (32, 24)
@@ -26,9 +27,8 @@ def stream(source, batch_size=4, augmentation=AUGMENTATION, seed=7, **options):
     return pipeline.train_dataset(
         source,
         skeleton=COCO,
-        input_size=SIZE,
+        crop=CropSpec(SIZE),
         augmentation=augmentation,
-        padding=1.25,
         batch_size=batch_size,
         seed=seed,
         **options,
@@ -60,7 +60,7 @@ def test_a_batch_holds_what_the_docstring_says():
         "visibility": ((4, 17), np.uint8),
         "weights": ((4, 17), np.float32),
         "image_from_crop": ((4, 2, 3), np.float32),
-        "centred_from_crop": ((4, 2, 3), np.float32),
+        "centered_from_crop": ((4, 2, 3), np.float32),
         "person_id": ((4,), np.int64),
         "corrupt": ((4,), np.bool_),
     }
@@ -75,7 +75,7 @@ def test_without_augmentation_crops_and_keypoints_are_the_sources():
         person = source[person_id - 1000]
         image_from_crop = geometry.image_from_crop(person["bbox"], SIZE, 1.25)
         np.testing.assert_allclose(batch["image_from_crop"][row], image_from_crop, rtol=1e-5)
-        crop = augment.crop(picture(person_id - 1000), image_from_crop, SIZE)
+        crop = augment.crop(random_image(person_id - 1000), image_from_crop, SIZE)
         np.testing.assert_array_equal(batch["image"][row], crop)
         np.testing.assert_array_equal(batch["visibility"][row], person["visibility"])
         back = geometry.transform_points(image_from_crop, batch["keypoints"][row])
@@ -111,16 +111,16 @@ def test_source_smaller_than_a_batch_goes_round():
 @pytest.mark.parametrize("process_count", [2, 4])
 def test_processes_share_the_very_same_batch(process_count):
     source = FakeSource(11, corrupt=(3, 4))
-    whole = stream(source, batch_size=8)
-    shares = [
+    full = stream(source, batch_size=8)
+    streams = [
         stream(source, batch_size=8, process_index=p, process_count=process_count)
         for p in range(process_count)
     ]
     for step in (0, 1, 5):
-        parts = [share[step] for share in shares]
+        parts = [stream[step] for stream in streams]
         joined = {name: np.stack([p[name] for p in parts], 1) for name in parts[0]}
         joined = {name: value.reshape(8, *value.shape[2:]) for name, value in joined.items()}
-        assert_same([joined], [whole[step]])
+        assert_same([joined], [full[step]])
 
 
 @pytest.mark.parametrize(
@@ -144,7 +144,7 @@ def test_resume_continues_exactly():
     assert_same(take(dataset, 2, start=5, num_workers=2, prefetch=1), take(dataset, 7)[5:])
 
 
-def test_corrupt_pictures_are_replaced_by_the_next_person_counted_and_named(caplog):
+def test_corrupt_images_are_replaced_by_the_next_person_counted_and_named(caplog):
     pipeline._warn_once.cache_clear()
     source = FakeSource(6, corrupt=(2, 3, 5))
     with caplog.at_level(logging.WARNING):
@@ -158,18 +158,18 @@ def test_corrupt_pictures_are_replaced_by_the_next_person_counted_and_named(capl
     assert all(sum(name in r.message for r in caplog.records) == 1 for name in ("2.png", "5.png"))
 
 
-def test_strict_fails_on_the_first_corrupt_picture():
+def test_strict_fails_on_the_first_corrupt_image():
     dataset = stream(FakeSource(4, corrupt=(2,)), strict=True)
-    with pytest.raises(PictureError, match=r"2\.png"):
+    with pytest.raises(ImageError, match=r"2\.png"):
         dataset[0]
-    with pytest.raises(PictureError, match=r"2\.png"):
+    with pytest.raises(ImageError, match=r"2\.png"):
         take(dataset, 1)
-    with pytest.raises(PictureError, match=r"2\.png"):
+    with pytest.raises(ImageError, match=r"2\.png"):
         take(dataset, 1, num_workers=1, num_threads=1, prefetch=1)
 
 
-def test_nothing_but_corrupt_pictures_ends_the_run():
-    with pytest.raises(UserError, match="3 people in a row"):
+def test_nothing_but_corrupt_images_ends_the_run():
+    with pytest.raises(UserError, match="3 elements in a row"):
         stream(FakeSource(3, corrupt=(0, 1, 2)))[0]
 
 
@@ -195,11 +195,12 @@ import multiprocessing, sys, time
 sys.path.insert(0, sys.argv[1])
 import fake_source
 from rmpe_jax.data import augment, pipeline
+from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.skeletons import COCO
 
 if __name__ == "__main__":
     dataset = pipeline.train_dataset(
-        fake_source.FakeSource(5), skeleton=COCO, input_size=(32, 24), padding=1.25,
+        fake_source.FakeSource(5), skeleton=COCO, crop=CropSpec((32, 24)),
         augmentation=augment.NO_AUGMENTATION, batch_size=2, seed=0,
     )
     batches = pipeline.iterate(dataset, num_workers=1, num_threads=1, prefetch=2)
@@ -231,7 +232,7 @@ def test_a_killed_run_leaves_no_worker_behind(tmp_path):
 
 
 def _is_running(pid: int) -> bool:
-    """Whether there is such a process, other than a dead one that nobody has collected."""
+    """Whether the process exists and is not a zombie."""
     try:
         return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except FileNotFoundError:
@@ -239,6 +240,6 @@ def _is_running(pid: int) -> bool:
 
 
 def test_works_where_jax_cannot_be_imported():
-    """Worker processes start fast and touch no accelerator: nothing of ours may need JAX."""
+    """The pipeline must not need JAX: workers start fast and must not use an accelerator."""
     code = "import sys; sys.modules['jax'] = None; import rmpe_jax.data.pipeline"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

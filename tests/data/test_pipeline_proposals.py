@@ -7,6 +7,7 @@ from fake_source import FakeSource
 from rmpe_jax.data.augment import NO_AUGMENTATION, Augmentation
 from rmpe_jax.data.pipeline import train_dataset
 from rmpe_jax.ops import geometry
+from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.pgpg import Proposals, open_proposals, save_model
 from rmpe_jax.pgpg.model import global_model
 from rmpe_jax.skeletons import COCO
@@ -18,9 +19,8 @@ def batch(augmentation=NO_AUGMENTATION, step=0, padding=1.25, **options):
     dataset = train_dataset(
         FakeSource(40),
         skeleton=COCO,
-        input_size=SIZE,
+        crop=CropSpec(SIZE, padding),
         augmentation=augmentation,
-        padding=padding,
         batch_size=40,
         seed=7,
         **options,
@@ -29,7 +29,7 @@ def batch(augmentation=NO_AUGMENTATION, step=0, padding=1.25, **options):
 
 
 def placed(batch):
-    """Of each crop: image_from_crop for the person's own box, and where the crop lies in it."""
+    """Each person's box, and the affine from the crop to the crop of that box."""
     source = FakeSource(40)
     boxes = [source[int(i) - 1000]["bbox"] for i in batch["person_id"]]
     own = np.array([geometry.image_from_crop(bbox, SIZE, 1.25) for bbox in boxes])
@@ -51,8 +51,8 @@ def test_crops_are_of_the_proposals(mode, tmp_path):
     boxes, own_from_crop = placed(crops)
     moved = np.abs(own_from_crop - np.eye(2, 3)).max((1, 2))
     assert (moved > 1e-3).mean() > 0.95
-    np.testing.assert_allclose(crops["centred_from_crop"], own_from_crop, atol=1e-3)
-    if mode == "atomic":  # to the right by a fifth of the width, where the picture does not end
+    np.testing.assert_allclose(crops["centered_from_crop"], own_from_crop, atol=1e-3)
+    if mode == "atomic":  # a fifth of the width to the right, unless clipped by the image
         width = np.array([bbox[2] - bbox[0] for bbox in boxes])
         center = geometry.transform_points(
             crops["image_from_crop"], np.tile(np.float32([[11.5, 15.5]]), (40, 1, 1))
@@ -77,7 +77,7 @@ def test_patches_are_well_placed_themselves():
     scale = own_from_crop[:, 0, 0]
     assert (np.abs(scale - 1) > 1e-3).mean() > 0.9
     expected = np.tile(np.eye(2, 3), (40, 1, 1))
-    np.testing.assert_allclose(crops["centred_from_crop"], expected, atol=1e-4)
+    np.testing.assert_allclose(crops["centered_from_crop"], expected, atol=1e-4)
 
 
 def test_proposals_are_drawn_anew_in_each_epoch_and_repeat_with_the_seed():

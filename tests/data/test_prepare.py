@@ -17,7 +17,7 @@ from rmpe_jax.data.sources import open_source
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import UNION
 
-PEOPLE = 60  # of one LSP set
+PEOPLE = 60  # in the LSP dataset
 
 
 @pytest.fixture
@@ -27,11 +27,11 @@ def spec(tmp_path):
 
 
 def spoil(tmp_path: pathlib.Path) -> None:
-    """Make three of the pictures unreadable."""
+    """Make three of the images unreadable."""
     images = tmp_path / "lsp" / "images"
     (images / "im00002.jpg").unlink()
     (images / "im00011.jpg").write_bytes((images / "im00011.jpg").read_bytes()[:-9])
-    (images / "im00012.jpg").write_bytes(b"no picture")
+    (images / "im00012.jpg").write_bytes(b"not an image")
 
 
 def assert_only_the_sources_are_left(tmp_path: pathlib.Path) -> None:
@@ -43,37 +43,37 @@ def test_a_mixture_is_counted(tmp_path, capsys):
     write_mpii(tmp_path / "mpii")
     specs = (f"coco:{tmp_path}/coco:mini", f"mpii:{tmp_path}/mpii:mini")
     coco, mpii = prepare(tmp_path / "deep" / "out", specs)
-    assert (coco.name, coco.pictures, coco.nobody, coco.people) == ("coco/mini", 2, 1, 2)
+    assert (coco.name, coco.images, coco.no_people, coco.people) == ("coco/mini", 2, 1, 2)
     assert coco.joints == 2 * 17
-    assert (mpii.name, mpii.pictures, mpii.nobody, mpii.people) == ("mpii/mini", 2, 0, 3)
+    assert (mpii.name, mpii.images, mpii.no_people, mpii.people) == ("mpii/mini", 2, 0, 3)
     assert mpii.joints == 3 * 16
     assert len(open_source((f"prepared:{tmp_path}/deep/out",), UNION)) == 5
     assert [path.name for path in (tmp_path / "deep").iterdir()] == ["out"]
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err.startswith("4/4 pictures, ")
+    assert output.err.startswith("4/4 images, ")
 
 
-def test_unreadable_pictures_are_left_out_and_named(tmp_path, spec):
+def test_unreadable_images_are_left_out_and_named(tmp_path, spec):
     spoil(tmp_path)
     (count,) = prepare(tmp_path / "out", [spec], max_corrupt=0.05)
-    assert count.pictures == count.people == PEOPLE - 3
+    assert count.images == count.people == PEOPLE - 3
     images = tmp_path / "lsp" / "images"
     missing, truncated, other = count.unreadable
-    assert missing.startswith(f"picture {images / 'im00002.jpg'} is missing")
-    assert truncated.startswith(f"picture {images / 'im00011.jpg'} is truncated")
-    assert other.startswith(f"picture {images / 'im00012.jpg'} is not a picture")
+    assert missing.startswith(f"image {images / 'im00002.jpg'} is missing")
+    assert truncated.startswith(f"image {images / 'im00011.jpg'} is truncated")
+    assert other.startswith(f"{images / 'im00012.jpg'} is not an image")
     assert len(open_prepared(tmp_path / "out")) == PEOPLE - 3
 
 
-def test_too_many_unreadable_pictures_fail(tmp_path, spec):
+def test_too_many_unreadable_images_fail(tmp_path, spec):
     spoil(tmp_path)
     with pytest.raises(UserError) as error:
         prepare(tmp_path / "out", [spec], max_corrupt=0.04)
     assert str(error.value) == (
-        "more than 4.00% of 60 pictures cannot be read: mend them or allow a larger share; the "
-        f"first: picture {tmp_path}/lsp/images/im00002.jpg is missing: put it there or remove it "
-        "from what names it"
+        "more than 4.00% of 60 images are unreadable: fix them or allow a larger fraction; the "
+        f"first: image {tmp_path}/lsp/images/im00002.jpg is missing: add the file or remove its "
+        "entry"
     )
     assert_only_the_sources_are_left(tmp_path)
 
@@ -81,7 +81,7 @@ def test_too_many_unreadable_pictures_fail(tmp_path, spec):
 def test_an_existing_folder_is_not_touched(tmp_path, spec):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("keep")
-    with pytest.raises(UserError, match=r"out exists: remove it or name another folder$"):
+    with pytest.raises(UserError, match=r"out exists: remove it or choose another folder$"):
         prepare(tmp_path / "out", [spec])
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["mine"]
 
@@ -91,12 +91,12 @@ def test_a_place_that_cannot_be_written(tmp_path, spec):
     with pytest.raises(UserError) as error:
         prepare(tmp_path / "file" / "out", [spec])
     assert str(error.value) == (
-        f"cannot write {tmp_path}/file/out (Not a directory: check the place and its permissions); "
-        "nothing is left of it"
+        f"cannot write {tmp_path}/file/out (Not a directory: check the path and its permissions); "
+        "partial output was removed"
     )
 
 
-# What the array_record writer says, and what the system says to Python's own writing.
+# Errors of the array_record writer, and of Python's own writing.
 DISK_FULL = {
     "records": RuntimeError(
         'Failed to finalize writing of split "train": write() failed: No space left on device; '
@@ -116,7 +116,7 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, spec, monkey
         prepare(tmp_path / "out", [spec])
     assert str(error.value) == (
         f"cannot write {tmp_path}/out (No space left on device: free some space); "
-        "nothing is left of it"
+        "partial output was removed"
     )
     assert_only_the_sources_are_left(tmp_path)
 
@@ -147,12 +147,12 @@ def test_the_command_tells_what_is_in_the_folder(tmp_path, capsys):
     assert lsp.startswith("lsp/lsp: 39 pictures, 39 people, ")
     assert lsp.endswith("; left out: 0 without people to train on, 1 unreadable")
     assert unreadable == "unreadable:"
-    assert name == f"  picture {tmp_path}/lsp/images/im00007.jpg is empty (0 bytes): fetch it again"
+    assert name == f"  image {tmp_path}/lsp/images/im00007.jpg is empty (0 bytes): fetch it again"
     assert wrote.startswith(f"wrote {tmp_path}/out in ")
 
 
 def start(tmp_path: pathlib.Path, spec: str, *setup: str) -> subprocess.Popen:
-    """`rmpe prepare tmp_path/out spec` in a process, after some lines of Python."""
+    """Run `rmpe prepare tmp_path/out spec` in a process, after the Python lines of `setup`."""
     lines = (
         "import sys, time, resource",
         "from rmpe_jax import cli",
@@ -172,14 +172,14 @@ def test_a_write_that_really_fails_is_one_clear_line(tmp_path, spec):
     assert process.returncode == 1
     assert out == ""
     assert err.splitlines()[-1] == (
-        f"rmpe: cannot write {tmp_path}/out (File too large: check the place and its permissions); "
-        "nothing is left of it"
+        f"rmpe: cannot write {tmp_path}/out (File too large: check the path and its permissions); "
+        "partial output was removed"
     )
     assert "Traceback" not in err
     assert_only_the_sources_are_left(tmp_path)
 
 
-# Where to stop: after some pictures were read, and after all records were written.
+# Where to stop: after some images were read, and after all records were written.
 MOMENTS = {
     "reading": "prepared.make_record = lambda *_: time.sleep(60)",
     "index": "prepared.write_people = lambda *_: time.sleep(60)",
@@ -207,7 +207,7 @@ def test_stopped_on_the_way_nothing_is_there_to_be_read(tmp_path, spec, moment, 
     assert process.returncode == -signal.SIGKILL
     assert incomplete.exists()
     for folder in (incomplete, *incomplete.rglob("*/")):
-        with pytest.raises(UserError, match="write it with `rmpe prepare`"):
+        with pytest.raises(UserError, match="create it with `rmpe prepare`"):
             open_prepared(folder)
     prepare(tmp_path / "out", [spec])  # the next one cleans up
     assert len(open_prepared(tmp_path / "out")) == PEOPLE

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from tiny_sets import write_coco, write_lsp, write_mpii
 
-from rmpe_jax.data.pictures import PictureError
+from rmpe_jax.data.images import ImageError
 from rmpe_jax.data.prepare import prepare
-from rmpe_jax.data.prepared import PreparedPictures, open_prepared, read_people
+from rmpe_jax.data.prepared import PreparedImages, open_prepared, read_people
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import pick_joints
 from rmpe_jax.errors import UserError
@@ -30,41 +30,41 @@ def folder(specs, tmp_path):
     return tmp_path / "out"
 
 
-def test_records_hold_all_that_the_pictures_do(folder, specs):
-    pictures = open_prepared(folder)
-    stored = {(p["dataset"], p["image_id"]): p for p in (pictures[i] for i in range(len(pictures)))}
-    assert len(stored) == len(pictures) == 2 + 2 + 40  # the third of COCO has nobody in it
+def test_records_hold_all_that_the_images_do(folder, specs):
+    images = open_prepared(folder)
+    stored = {(r["dataset"], r["image_id"]): r for r in (images[i] for i in range(len(images)))}
+    assert len(stored) == len(images) == 2 + 2 + 40  # COCO's third image has no people
     for dataset in map(open_dataset, specs):
         indices = UNION.indices_in(dataset.skeleton)
-        for picture in dataset.pictures:
-            if not len(picture.bboxes):
+        for record in dataset.images:
+            if not len(record.bboxes):
                 continue
-            record = stored.pop((dataset.name, picture.image_id))
-            joints = pick_joints(picture.keypoints, picture.visibility, indices)
-            np.testing.assert_array_equal(record["keypoints"], joints[0])
-            np.testing.assert_array_equal(record["visibility"], joints[1])
-            np.testing.assert_array_equal(record["annotated"], indices >= 0)
+            found = stored.pop((dataset.name, record.image_id))
+            joints = pick_joints(record.keypoints, record.visibility, indices)
+            np.testing.assert_array_equal(found["keypoints"], joints[0])
+            np.testing.assert_array_equal(found["visibility"], joints[1])
+            np.testing.assert_array_equal(found["annotated"], indices >= 0)
             for name in ("bboxes", "area", "iscrowd", "head_sizes", "person_ids"):
-                np.testing.assert_array_equal(record[name], getattr(picture, name), err_msg=name)
-                assert record[name].dtype == getattr(picture, name).dtype
-            assert record["encoded"] == picture.path.read_bytes()
-            assert record["skeleton"] == dataset.skeleton.name
-            assert record["name"] == f"{dataset.name}/{picture.path.name}"
+                np.testing.assert_array_equal(found[name], getattr(record, name), err_msg=name)
+                assert found[name].dtype == getattr(record, name).dtype
+            assert found["encoded"] == record.path.read_bytes()
+            assert found["skeleton"] == dataset.skeleton.name
+            assert found["name"] == f"{dataset.name}/{record.path.name}"
     assert not stored
 
 
 def test_the_index_finds_the_people_to_train_on(folder):
-    pictures, people = open_prepared(folder), read_people(folder)
-    assert len(people.record) == 2 + 3 + 40
+    images, people = open_prepared(folder), read_people(folder)
+    assert len(people.record_index) == 2 + 3 + 40
     found = set()
-    for record, person, labelled in zip(*people, strict=True):
-        picture = pictures[int(record)]
-        assert not picture["iscrowd"][person]
-        np.testing.assert_array_equal(picture["visibility"][person] > 0, labelled)
-        assert labelled.any()
-        found.add((picture["dataset"], int(picture["person_ids"][person])))
+    for record_index, person_index, labeled in zip(*people, strict=True):
+        record = images[int(record_index)]
+        assert not record["iscrowd"][person_index]
+        np.testing.assert_array_equal(record["visibility"][person_index] > 0, labeled)
+        assert labeled.any()
+        found.add((record["dataset"], int(record["person_ids"][person_index])))
     assert {i for name, i in found if name == "coco/mini"} == {100, 101}
-    assert len(found) == len(people.record)
+    assert len(found) == len(people.record_index)
 
 
 def test_people_are_spread_over_the_files_asked_for(folder):
@@ -84,7 +84,7 @@ def test_a_missing_folder(tmp_path):
     with pytest.raises(UserError) as error:
         open_prepared(tmp_path / "none")
     assert str(error.value) == (
-        f"{tmp_path}/none is no complete prepared data: write it with `rmpe prepare`"
+        f"{tmp_path}/none is not a complete prepared folder: create it with `rmpe prepare`"
     )
 
 
@@ -104,18 +104,16 @@ def test_a_damaged_folder_is_one_clear_line(folder, damage):
         open_prepared(folder)
 
 
-def test_a_damaged_record_is_a_picture_that_cannot_be_read(folder):
-    pictures = open_prepared(folder)
+def test_a_damaged_record_is_an_image_that_cannot_be_read(folder):
+    images = open_prepared(folder)
     for shard in folder.glob("*array_record*"):
         content = bytearray(shard.read_bytes())
-        content[100:-70_000] = bytes(len(content) - 70_100)  # all records, not the index behind
+        content[100:-70_000] = bytes(len(content) - 70_100)  # all records, not the final index
         shard.write_bytes(content)
-    fresh = PreparedPictures(folder)
-    with pytest.raises(
-        PictureError, match=r"^record 3 of .*out cannot be read: write the folder a"
-    ):
+    fresh = PreparedImages(folder)
+    with pytest.raises(ImageError, match=r"^record 3 of .*out cannot be read: recreate the f"):
         fresh[3]
-    assert len(pictures) == len(fresh)
+    assert len(images) == len(fresh)
 
 
 def test_neither_tensorflow_nor_jax_is_needed(specs, tmp_path):

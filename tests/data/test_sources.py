@@ -15,7 +15,7 @@ from tiny_sets import (
     write_mpii,
 )
 
-from rmpe_jax.data.pictures import PictureError, decode_picture
+from rmpe_jax.data.images import ImageError, decode_image
 from rmpe_jax.data.prepare import prepare
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.sources import MixedSource, PersonSource, open_source
@@ -41,9 +41,9 @@ def assert_same_person(a: dict, b: dict):
         assert getattr(a[key], "dtype", None) == getattr(b[key], "dtype", None), key
 
 
-def test_a_person_in_the_data_sets_own_skeleton(specs):
+def test_a_person_in_the_datasets_own_skeleton(specs):
     source = PersonSource(open_dataset(specs[0]), COCO)
-    assert len(source) == 2  # of four; one is unlabelled and one a crowd
+    assert len(source) == 2  # of four; one is unlabeled and one a crowd
     person = source[1]
     expected = np.float32(coco_annotation(100, 8)["keypoints"]).reshape(17, 3)
     np.testing.assert_array_equal(person["keypoints"], expected[:, :2])
@@ -52,7 +52,7 @@ def test_a_person_in_the_data_sets_own_skeleton(specs):
     assert person["annotated"].all()
     assert (person["person_id"], person["image_id"]) == (100, 8)
     assert person["name"].endswith(os.path.join("mini", "8.png"))
-    np.testing.assert_array_equal(decode_picture(person["encoded"], ""), raster(1))
+    np.testing.assert_array_equal(decode_image(person["encoded"], ""), raster(1))
 
 
 def test_a_person_in_the_union_skeleton(specs):
@@ -80,15 +80,15 @@ def test_nobody_to_train_on_is_one_clear_line(tmp_path):
     document = coco_document()
     document["annotations"] = document["annotations"][2:]
     folder = write_coco(tmp_path, document=document)
-    with pytest.raises(UserError, match=r"^coco/mini has nobody to train on: .* skeleton 'coco'"):
+    with pytest.raises(UserError, match=r"^coco/mini has no people to train on: .* 'coco'"):
         open_source((f"coco:{folder}:mini",), COCO)
 
 
-def test_a_missing_picture_is_named_when_it_is_read(specs, tmp_path):
+def test_a_missing_image_is_named_when_it_is_read(specs, tmp_path):
     (tmp_path / "coco" / "mini" / "8.png").unlink()
     source = open_source(specs, UNION)
     source[0]
-    with pytest.raises(PictureError, match=r"8\.png is missing"):
+    with pytest.raises(ImageError, match=r"8\.png is missing"):
         source[1]
 
 
@@ -108,7 +108,9 @@ def test_a_mixture_repeats_its_parts(specs):
 
 @given(st.lists(st.tuples(st.integers(1, 6), st.integers(1, 4)), min_size=1, max_size=5))
 def test_mixed_source_is_the_concatenation(parts):
-    sources = tuple([(i, j) for j in range(length)] for i, (length, _) in enumerate(parts))
+    sources = tuple(
+        [{"place": (i, j)} for j in range(length)] for i, (length, _) in enumerate(parts)
+    )
     repeats = tuple(repeat for _, repeat in parts)
     mixed = MixedSource(sources, repeats)
     expected = [x for source, n in zip(sources, repeats, strict=True) for x in source * n]
@@ -117,12 +119,12 @@ def test_mixed_source_is_the_concatenation(parts):
 
 @pytest.mark.parametrize("repeats", [(1,), (1, 1, 1, 1), (1, 0, 1), (1, -2, 1)])
 def test_repeats_that_do_not_fit(specs, repeats):
-    with pytest.raises(UserError, match="do not fit 3 data sets: give a whole number from 1 for"):
+    with pytest.raises(UserError, match="do not fit 3 datasets: give one whole number >= 1 for"):
         open_source(specs, UNION, repeats)
 
 
-def test_no_data_set_at_all():
-    with pytest.raises(UserError, match="no data set to train on"):
+def test_no_dataset_at_all():
+    with pytest.raises(UserError, match="no dataset to train on"):
         open_source((), UNION)
 
 
@@ -149,7 +151,7 @@ def test_sources_can_be_sent_to_worker_processes(specs, tmp_path, form):
 
 
 def test_a_prepared_folder_that_is_none(tmp_path):
-    with pytest.raises(UserError, match="is no complete prepared data: write it with `rmpe prepa"):
+    with pytest.raises(UserError, match="is not a complete prepared folder: create it with `rmpe"):
         open_source((f"prepared:{tmp_path}",), UNION)
 
 
@@ -164,7 +166,7 @@ def test_real_mixture(shared_data):
     for index, joints in ((0, 17), (477, 16), (477 + 1794, 14), (len(source) - 1, 14)):
         person = source[index]
         assert person["annotated"].sum() == joints
-        height, width = decode_picture(person["encoded"], person["name"]).shape[:2]
+        height, width = decode_image(person["encoded"], person["name"]).shape[:2]
         points = person["keypoints"][person["visibility"] > 0]
         assert (points >= -2).all()
         assert (points <= [width + 2, height + 2]).all()

@@ -1,4 +1,4 @@
-"""Synthetic scenes: deterministic, exactly annotated, and not to be guessed without looking."""
+"""Synthetic scenes: deterministic, exactly annotated, and hard to predict without the image."""
 
 import collections
 import contextlib
@@ -25,7 +25,7 @@ RIGHT = skeletons.COCO.index("right_shoulder")
 
 @pytest.fixture(scope="module")
 def scenes() -> list[synthetic.Scene]:
-    return [synthetic.scene(seed) for seed in range(150)]
+    return [synthetic.make_scene(seed) for seed in range(150)]
 
 
 def _digest(scene: synthetic.Scene) -> str:
@@ -56,13 +56,13 @@ def test_shapes_and_types(scenes):
 def test_a_seed_gives_the_same_scene_in_every_process(scenes):
     code = (
         "import hashlib, sys; sys.path.insert(0, 'tests/data'); from test_synthetic import _digest;"
-        "from rmpe_jax.data import synthetic; print(_digest(synthetic.scene(7)))"
+        "from rmpe_jax.data import synthetic; print(_digest(synthetic.make_scene(7)))"
     )
     root = skeletons.__file__.rsplit("/", 3)[0]
-    told = subprocess.run(
+    run = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=root
     )
-    assert told.stdout.strip() == _digest(scenes[7]) == _digest(synthetic.scene(7))
+    assert run.stdout.strip() == _digest(scenes[7]) == _digest(synthetic.make_scene(7))
 
 
 def test_different_seeds_differ(scenes):
@@ -77,7 +77,7 @@ def test_importing_does_not_import_jax():
 @pytest.mark.parametrize("size", [(64, 64), (128, 96), (480, 640)])
 def test_other_sizes(size):
     for seed in range(8):
-        scene = synthetic.scene(seed, size)
+        scene = synthetic.make_scene(seed, size)
         assert scene.image.shape == (*size, 3)
         assert len(scene.keypoints) >= 1
         assert (scene.bboxes[:, 2:] <= (size[1], size[0])).all()
@@ -86,7 +86,7 @@ def test_other_sizes(size):
 @pytest.mark.parametrize(("seed", "size"), [(-1, (256, 320)), (0, (32, 320))])
 def test_bad_arguments_get_one_line(seed, size):
     with pytest.raises(UserError, match=r"^a scene.*use [^\n]*$"):
-        synthetic.scene(seed, size)
+        synthetic.make_scene(seed, size)
 
 
 def test_numbers_of_people(scenes):
@@ -113,12 +113,12 @@ def test_visible_keypoints_lie_on_the_person(scenes):
             assert len(x) >= 4
 
 
-def test_labelled_keypoints_lie_in_the_picture_and_others_are_zero(scenes):
+def test_labeled_keypoints_lie_in_the_image_and_others_are_zero(scenes):
     for scene in scenes:
-        labelled = scene.visibility > 0
-        assert (scene.keypoints[~labelled] == 0).all()
-        assert (scene.keypoints[labelled] >= -0.5).all()
-        assert (scene.keypoints[labelled] <= np.array([319.5, 255.5])).all()
+        labeled = scene.visibility > 0
+        assert (scene.keypoints[~labeled] == 0).all()
+        assert (scene.keypoints[labeled] >= -0.5).all()
+        assert (scene.keypoints[labeled] <= np.array([319.5, 255.5])).all()
 
 
 def test_boxes_hold_the_visible_keypoints(scenes):
@@ -134,8 +134,8 @@ def test_every_visibility_occurs_on_every_joint(scenes):
     flags = np.concatenate([scene.visibility for scene in scenes])
     for flag, least in ((1, 0.01), (2, 0.25)):
         assert ((flags == flag).mean(0) > least).all()
-    face_is_labelled = (flags[:, :3] > 0).all(-1).mean()
-    assert 0.3 < face_is_labelled < 0.8  # the others look away
+    face_is_labeled = (flags[:, :3] > 0).all(-1).mean()
+    assert 0.3 < face_is_labeled < 0.8  # the others look away
     assert 0.6 < (flags == 2).mean() < 0.85
 
 
@@ -147,26 +147,26 @@ def test_left_is_not_always_on_the_same_side(scenes):
 
 
 def test_pupils_are_painted_at_the_eyes():
-    """The picture is darker at a visible eye than around it: keypoints and pixels agree."""
+    """The image is darker at a visible eye than around it: keypoints and pixels agree."""
     differences = []
     for seed in range(20):
-        scene = synthetic.scene(seed, (512, 640))
-        grey = scene.image.mean(-1)
+        scene = synthetic.make_scene(seed, (512, 640))
+        gray = scene.image.mean(-1)
         for points, visible in _people(scene):
             if not (visible[:5] == 2).all():
                 continue
             # Pupils reach to 0.15 head radii, the white around them to 0.24; ears are 2 apart.
-            reach = np.abs(points[3] - points[4]).max() * 0.1
+            radius = np.abs(points[3] - points[4]).max() * 0.1
             for eye in points[1:3]:
-                middle, above = np.rint(eye).astype(int), np.rint(eye - (0, reach)).astype(int)
-                differences.append(grey[above[1], above[0]] - grey[middle[1], middle[0]])
+                middle, above = np.rint(eye).astype(int), np.rint(eye - (0, radius)).astype(int)
+                differences.append(gray[above[1], above[0]] - gray[middle[1], middle[0]])
     assert len(differences) > 10
     assert np.median(differences) > 60
 
 
 def test_the_mean_pose_of_the_box_scores_nearly_nothing():
-    places, labelled = _normalised(synthetic.coco_annotations(range(1000, 1120)))
-    mean = (places * labelled[..., None]).sum(0) / labelled.sum(0)[:, None]
+    places, labeled = _normalized(synthetic.coco_annotations(range(1000, 1120)))
+    mean = (places * labeled[..., None]).sum(0) / labeled.sum(0)[:, None]
     annotations = synthetic.coco_annotations(range(60))
     results = []
     for rank, person in enumerate(annotations["annotations"]):
@@ -194,7 +194,7 @@ def test_pycocotools_reads_the_annotations():
 
 
 def test_annotations_say_what_the_scene_says():
-    scene = synthetic.scene(11)
+    scene = synthetic.make_scene(11)
     annotations = synthetic.coco_annotations([11])
     assert annotations["images"] == [
         {"id": 11, "file_name": "000011.jpg", "height": 256, "width": 320}
@@ -233,7 +233,7 @@ def test_detections_are_imperfect_in_every_way(scenes):
 def test_detections_are_in_cocos_form():
     detections = synthetic.coco_detections([3, 5])
     assert {d["image_id"] for d in detections} == {3, 5}
-    scene = synthetic.scene(3)
+    scene = synthetic.make_scene(3)
     boxes = np.array([d["bbox"] for d in detections if d["image_id"] == 3])
     np.testing.assert_allclose(boxes[:, :2], scene.detections.bboxes[:, :2], atol=0.01)
     np.testing.assert_allclose(
@@ -254,11 +254,11 @@ def test_a_written_folder_is_whole_and_always_the_same(tmp_path):
     ]
     for file in files:
         assert (tmp_path / "a" / file).read_bytes() == (tmp_path / "b" / file).read_bytes()
-    told = json.loads((tmp_path / "a/annotations/person_keypoints.json").read_text())
-    assert told == json.loads(json.dumps(synthetic.coco_annotations(range(4))))
-    picture = cv2.imread(str(tmp_path / "a/images/000002.jpg"))[..., ::-1]
-    difference = np.abs(picture.astype(float) - synthetic.scene(2).image)
-    assert difference.mean() < 6  # JPEG, with its halved colour resolution
+    written = json.loads((tmp_path / "a/annotations/person_keypoints.json").read_text())
+    assert written == json.loads(json.dumps(synthetic.coco_annotations(range(4))))
+    decoded = cv2.imread(str(tmp_path / "a/images/000002.jpg"))[..., ::-1]
+    difference = np.abs(decoded.astype(float) - synthetic.make_scene(2).image)
+    assert difference.mean() < 6  # JPEG, with its halved color resolution
 
 
 def test_a_folder_that_cannot_be_written_gets_one_line(tmp_path):
@@ -271,8 +271,8 @@ def _people(scene: synthetic.Scene) -> list[tuple[np.ndarray, np.ndarray]]:
     return list(zip(scene.keypoints, scene.visibility, strict=True))
 
 
-def _normalised(annotations: dict) -> tuple[np.ndarray, np.ndarray]:
-    """Keypoints in units of their box (n, 17, 2), and which are labelled (n, 17)."""
+def _normalized(annotations: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Keypoints in units of their box (n, 17, 2), and which are labeled (n, 17)."""
     people = annotations["annotations"]
     points = np.array([a["keypoints"] for a in people]).reshape(-1, 17, 3)
     boxes = np.array([a["bbox"] for a in people])

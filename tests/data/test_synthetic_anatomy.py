@@ -9,7 +9,7 @@ import pytest
 from rmpe_jax.data.synthetic import anatomy, painting, sampling
 
 UPRIGHT = anatomy.Pose(
-    yaw=0, tilt=0, roll=0, trunk=np.zeros(3), head=np.zeros(3), hips=np.zeros((2, 2)),
+    yaw=0.0, tilt=0.0, roll=0.0, trunk=np.zeros(3), head=np.zeros(3), hips=np.zeros((2, 2)),
     knees=np.zeros(2), shoulders=np.zeros((2, 2)), elbows=np.zeros((2, 2)),
 )  # fmt: skip
 BUILD = sampling.sample_build(np.random.default_rng(0))
@@ -17,7 +17,8 @@ X, Y, Z = 0, 1, 2
 
 
 def _points(**changes) -> dict[str, np.ndarray]:
-    return anatomy.pose_body(BUILD, dataclasses.replace(UPRIGHT, **changes)).points
+    angles = {k: np.array(v, float) if isinstance(v, tuple) else v for k, v in changes.items()}
+    return anatomy.pose_body(BUILD, dataclasses.replace(UPRIGHT, **angles)).points
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -50,19 +51,19 @@ def test_facing_the_camera_the_left_hand_is_at_the_right():
 
 
 def test_from_behind_left_is_left():
-    at = _points(yaw=180)
+    at = _points(yaw=180.0)
     assert at["left_wrist"][X] < 0 < at["right_wrist"][X]
     assert at["nose"][Z] > at["head"][Z]
 
 
 def test_a_quarter_turn_shows_the_left_side():
-    at = _points(yaw=90)
+    at = _points(yaw=90.0)
     assert at["left_shoulder"][Z] < at["right_shoulder"][Z]
     assert at["nose"][X] < at["head"][X]
 
 
 def test_a_camera_looking_down_sees_near_things_lower():
-    at = _points(tilt=20, shoulders=((90, 0), (90, 0)))
+    at = _points(tilt=20.0, shoulders=((90, 0), (90, 0)))
     assert at["left_wrist"][Z] < at["left_shoulder"][Z]
     assert at["left_wrist"][Y] > at["left_shoulder"][Y]
 
@@ -85,12 +86,12 @@ def test_angles_move_limbs_the_way_they_say(changes, joint, reference, axis, sig
     assert sign * (at[joint] - at[reference])[axis] > 0.02
 
 
-def test_painted_discs_are_centred_to_a_fraction_of_a_pixel():
+def test_painted_discs_are_centered_to_a_fraction_of_a_pixel():
     for center in ((20.0, 20.0), (20.25, 19.6), (19.5, 20.5)):
         image = np.zeros((40, 40, 3), np.uint8)
         canvas = painting.Canvas(image, np.zeros((40, 40), np.uint8), np.array([0.0, -1.0]))
         disc = painting.hull_of_discs(np.array([center]), np.array([6.0]))
-        painting.fill(canvas, disc, (255, 255, 255), 7)
+        painting.fill(canvas, disc, (255.0, 255.0, 255.0), 7)
         moments = cv2.moments(image[..., 0])
         found = moments["m10"] / moments["m00"], moments["m01"] / moments["m00"]
         np.testing.assert_allclose(found, center, atol=0.06)

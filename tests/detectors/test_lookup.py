@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from rmpe_jax.data.readers.coco import read_coco
-from rmpe_jax.detectors.lookup import from_file, ground_truth, whole_picture
+from rmpe_jax.detectors.lookup import from_file, ground_truth
+from rmpe_jax.detectors.whole import whole_image
 from rmpe_jax.errors import UserError
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
@@ -23,8 +24,8 @@ def assert_boxes(found, bboxes, scores):
 
 
 @pytest.mark.parametrize("size", [(48, 64), (1, 1), (3, 5000)])
-def test_the_whole_picture(size):
-    found = whole_picture(np.zeros((*size, 3), np.uint8), "a.jpg")
+def test_the_whole_image(size):
+    found = whole_image(np.zeros((*size, 3), np.uint8), "a.jpg")
     assert_boxes(found, [0, 0, size[1], size[0]], [1])
 
 

@@ -279,7 +279,7 @@ def test_a_real_network_finds_people_as_well_as_it_should(
     content["images"] = content["images"][:num_pictures]
     known = {image["id"] for image in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in known]
-    part = dataclasses.replace(dataset, pictures=dataset.pictures[:num_pictures])
+    part = dataclasses.replace(dataset, images=dataset.images[:num_pictures])
     detect = open_onnx(fastestdet)
     assert detect.config.layout == "fastestdet"
     records = detection_results(detect, part)

@@ -1,5 +1,6 @@
 """The detector as a whole: from known maps to boxes in a picture, and from a file."""
 
+import dataclasses
 import json
 
 import flax.linen as nn
@@ -9,18 +10,18 @@ import numpy as np
 import pytest
 
 from rmpe_jax.codecs.boxes import PRIOR, BoxCodec
-from rmpe_jax.config import default_config
+from rmpe_jax.config import default_config, model_spec, parse_config
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.detectors import open_detector
 from rmpe_jax.detectors.evaluation import detector_ap
-from rmpe_jax.detectors.points import PointDetector, config_to_store
+from rmpe_jax.detectors.points import PointDetector
 from rmpe_jax.errors import UserError
+from rmpe_jax.model_io.detector_model import DetectorModel, save_detector_model
 from rmpe_jax.model_io.model_file import save_model
-from rmpe_jax.models.detector import build_detector
 from rmpe_jax.top_down.detection import detect
 
 STRIDE = 4
-CODEC = BoxCodec((64, 64), STRIDE, 1.0, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+CODEC = BoxCodec((64, 64), STRIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 class Known(nn.Module):
@@ -116,17 +117,16 @@ def config():
 
 @pytest.fixture(scope="module")
 def variables(config):
-    model, _ = build_detector(
-        config.model.name, input_size=(64, 64), mean=config.model.mean, std=config.model.std
-    )
+    model, _ = model_spec(parse_config(config)).build()
     return model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
 def test_a_file_gives_the_same_boxes_as_the_run(config, variables, tmp_path):
     path = tmp_path / "detector.safetensors"
-    save_model(path, variables, {"config": config_to_store(config)})
+    model = DetectorModel(model_spec(parse_config(config)), variables)
+    save_detector_model(path, model)
     image = np.random.default_rng(0).integers(0, 255, (50, 70, 3), np.uint8)
-    ours = PointDetector.from_config(config, variables, 0.005)(image)
+    ours = PointDetector.from_model(model, 0.005)(image)
     assert len(ours.bboxes)
     theirs = open_detector(str(path), 0.005)(image, "a.jpg")
     np.testing.assert_allclose(theirs.bboxes, ours.bboxes, atol=1e-3)
@@ -136,15 +136,13 @@ def test_a_file_gives_the_same_boxes_as_the_run(config, variables, tmp_path):
 def test_a_pose_networks_file_is_no_detector(variables, tmp_path):
     path = tmp_path / "pose.safetensors"
     save_model(path, variables, {"config": {"model": {"name": "tinypose_s"}}})
-    with pytest.raises(UserError, match="finds no boxes: give one of"):
+    with pytest.raises(UserError, match="finds no boxes: name one of"):
         open_detector(str(path))
 
 
 def test_networks_with_stacks_are_refused(config):
     with pytest.raises(UserError, match="hourglass_2 has stacks"):
-        build_detector(
-            "hourglass_2", input_size=(64, 64), mean=config.model.mean, std=config.model.std
-        )
+        dataclasses.replace(model_spec(parse_config(config)), network="hourglass_2").build()
 
 
 def test_average_precision_of_a_data_set(tmp_path):

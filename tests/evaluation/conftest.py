@@ -8,7 +8,7 @@ import pytest
 
 from rmpe_jax import skeletons
 from rmpe_jax.data.readers.coco import read_coco
-from rmpe_jax.data.readers.records import Picture, PoseDataset
+from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
 
 
 @pytest.fixture(scope="session")
@@ -28,7 +28,7 @@ def make_dataset():
             keypoints = np.asarray(keypoints, np.float32).reshape(n, k, 2)
             size = np.full(n, 1e4, np.float32)
             pictures.append(
-                Picture(
+                ImageRecord(
                     image_id=image_id,
                     path=pathlib.Path(folder) / str(image_id),
                     keypoints=keypoints,

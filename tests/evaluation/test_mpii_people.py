@@ -14,7 +14,7 @@ def results_of(dataset, rng, noise):
     """One pose for each person, in shuffled order."""
     people = [
         (p.image_id, p.keypoints[i], p.bboxes[i])
-        for p in dataset.pictures
+        for p in dataset.images
         for i in range(len(p.bboxes))
     ]
     people = [people[i] for i in rng.permutation(len(people))]
@@ -36,8 +36,8 @@ def test_through_data_sets_and_results(make_dataset):
 
 def test_people_without_head_size_get_the_data_sets_share(make_dataset, caplog):
     dataset = make_dataset(MPII, [np.zeros((2, 16, 2)), np.zeros((1, 16, 2))], head_size=12.0)
-    dataset.pictures[0].head_sizes[1] = np.nan
-    dataset.pictures[0].bboxes[1] = 0, 0, 10, 300
+    dataset.images[0].head_sizes[1] = np.nan
+    dataset.images[0].bboxes[1] = 0, 0, 10, 300
     sizes = [p["head_size"] for entry in mpii_ground_truth(dataset) for p in entry["people"]]
     np.testing.assert_allclose(sizes, [12, 36, 12], rtol=1e-6)
     assert "1 people have no head size" in caplog.text

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from rmpe_jax.evaluation.boxes import DatasetBoxes, boxes_of
 from rmpe_jax.evaluation.per_person import score_people
-from rmpe_jax.evaluation.protocol import PersonBoxes, boxes_of
+from rmpe_jax.evaluation.predictions import PosePredictions
 from rmpe_jax.skeletons import COCO
 
 
@@ -17,24 +18,29 @@ def dataset(make_dataset):
 
 
 def poses_of(dataset):
-    return np.concatenate([p.keypoints for p in dataset.pictures]).astype(np.float64)
+    return np.concatenate([p.keypoints for p in dataset.images]).astype(np.float64)
 
 
-def detections(picture_index):
-    n = len(picture_index)
+def best_poses(dataset, boxes, poses):
+    scores = np.ones(poses.shape[:2])
+    return score_people(PosePredictions(dataset, boxes, poses, scores, COCO))
+
+
+def detections(image_index):
+    n = len(image_index)
     nobody = np.full(n, -1)
-    return PersonBoxes(np.array(picture_index), np.zeros((n, 4)), np.ones(n), nobody)
+    return DatasetBoxes(np.array(image_index), np.zeros((n, 4)), np.ones(n), nobody)
 
 
 def test_own_box_counts_with_ground_truth_boxes(dataset):
     boxes = boxes_of(dataset, "gt")
     poses = poses_of(dataset)
-    people = score_people(dataset, boxes, poses, COCO)
+    people = best_poses(dataset, boxes, poses)
     np.testing.assert_allclose(people.oks, 1)
     np.testing.assert_array_equal(people.box_index, [0, 1, 2])
-    np.testing.assert_array_equal(people.picture_index, [0, 0, 2])
+    np.testing.assert_array_equal(people.image_index, [0, 0, 2])
     np.testing.assert_array_equal(people.person_index, [0, 1, 0])
-    swapped = score_people(dataset, boxes, poses[[1, 0, 2]], COCO)
+    swapped = best_poses(dataset, boxes, poses[[1, 0, 2]])
     assert (swapped.oks[:2] < 0.5).all()
     np.testing.assert_array_equal(swapped.box_index, [0, 1, 2])
 
@@ -42,7 +48,7 @@ def test_own_box_counts_with_ground_truth_boxes(dataset):
 def test_most_similar_pose_counts_with_a_detector(dataset):
     poses = poses_of(dataset)
     offered = np.stack([poses[2], poses[1], poses[0] + 3, poses[0] + 1])
-    people = score_people(dataset, detections([0, 0, 0, 0]), offered, COCO)
+    people = best_poses(dataset, detections([0, 0, 0, 0]), offered)
     np.testing.assert_array_equal(people.box_index, [3, 1, -1])
     assert people.oks[0] < people.oks[1] == pytest.approx(1)
     assert people.oks[2] == 0
@@ -51,5 +57,5 @@ def test_most_similar_pose_counts_with_a_detector(dataset):
 def test_nan_is_no_match(dataset):
     poses = poses_of(dataset)
     poses[1] = np.nan
-    people = score_people(dataset, boxes_of(dataset, "gt"), poses, COCO)
+    people = best_poses(dataset, boxes_of(dataset, "gt"), poses)
     np.testing.assert_allclose(people.oks, [1, 0, 1])

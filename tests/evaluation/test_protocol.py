@@ -8,18 +8,24 @@ import pytest
 from rmpe_jax.data.readers.mpii import read_mpii
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap, pckh
+from rmpe_jax.evaluation.boxes import boxes_of
 from rmpe_jax.evaluation.coco import METRICS
 from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.pckh import COLUMNS
-from rmpe_jax.evaluation.protocol import boxes_of, evaluate, person_scores
+from rmpe_jax.evaluation.predictions import PosePredictions
+from rmpe_jax.evaluation.protocol import evaluate, person_scores
 from rmpe_jax.skeletons import COCO, CROWDPOSE, LSP, MPII, UNION
+
+
+def scored(dataset, boxes, keypoints, keypoint_scores, skeleton, nms=None):
+    return evaluate(PosePredictions(dataset, boxes, keypoints, keypoint_scores, skeleton), nms)
 
 
 def annotated_poses(dataset, boxes):
     return np.array(
         [
-            dataset.pictures[i].keypoints[person]
-            for i, person in zip(boxes.picture_index, boxes.person_index, strict=True)
+            dataset.images[i].keypoints[person]
+            for i, person in zip(boxes.image_index, boxes.person_index, strict=True)
         ],
         np.float64,
     )
@@ -34,8 +40,8 @@ def test_ground_truth_boxes_are_of_people_with_joints_and_no_crowds(coco_val):
     boxes = boxes_of(coco_val, "gt")
     assert len(boxes) == 400
     assert (boxes.scores == 1).all()
-    for i, person, bbox in zip(boxes.picture_index, boxes.person_index, boxes.bboxes, strict=True):
-        picture = coco_val.pictures[i]
+    for i, person, bbox in zip(boxes.image_index, boxes.person_index, boxes.bboxes, strict=True):
+        picture = coco_val.images[i]
         assert not picture.iscrowd[person]
         assert picture.visibility[person].any()
         np.testing.assert_array_equal(bbox, picture.bboxes[person])
@@ -51,7 +57,9 @@ def test_detector_boxes_belong_to_nobody(shared_data, coco_val):
 def test_perfect_poses_on_coco(coco_val, union_pose):
     boxes = boxes_of(coco_val, "gt")
     poses = union_pose(COCO, annotated_poses(coco_val, boxes))
-    metrics, results = evaluate(coco_val, boxes, poses, np.ones(poses.shape[:2]), UNION)
+    metrics, results = evaluate(
+        PosePredictions(coco_val, boxes, poses, np.ones(poses.shape[:2]), UNION)
+    )
     assert metrics == dict.fromkeys(METRICS, 1.0)
     assert len(results) == 400
     assert all(result["score"] == 1 for result in results)
@@ -62,7 +70,7 @@ def test_noisy_poses_on_coco_are_what_coco_ap_says_of_the_file(coco_val):
     boxes = boxes_of(coco_val, "gt")
     poses = annotated_poses(coco_val, boxes) + rng.normal(0, 5, (400, 17, 2))
     scores = rng.uniform(size=(400, 17))
-    metrics, results = evaluate(coco_val, boxes, poses, scores, COCO)
+    metrics, results = scored(coco_val, boxes, poses, scores, COCO)
     assert 0.1 < metrics["AP"] < 0.9
     assert metrics == coco_ap(coco_val.annotations, results)
     expected = [s[s > 0.2].mean() for s in scores]
@@ -70,10 +78,10 @@ def test_noisy_poses_on_coco_are_what_coco_ap_says_of_the_file(coco_val):
 
 
 def test_a_part_of_a_data_set(coco_val):
-    part = dataclasses.replace(coco_val, pictures=coco_val.pictures[:20])
+    part = dataclasses.replace(coco_val, images=coco_val.images[:20])
     boxes = boxes_of(part, "gt")
     metrics, _ = evaluate(
-        part, boxes, annotated_poses(part, boxes), np.ones((len(boxes), 17)), COCO
+        PosePredictions(part, boxes, annotated_poses(part, boxes), np.ones((len(boxes), 17)), COCO)
     )
     assert metrics["AP"] == metrics["AR"] == 1
 
@@ -82,18 +90,20 @@ def test_a_pose_that_is_all_nan_is_a_miss(coco_val, caplog):
     boxes = boxes_of(coco_val, "gt")
     poses = annotated_poses(coco_val, boxes)
     poses[:100] = np.nan
-    metrics, results = evaluate(coco_val, boxes, poses, np.ones((400, 17)), COCO)
+    metrics, results = scored(coco_val, boxes, poses, np.ones((400, 17)), COCO)
     assert len(results) == 300
     assert metrics["AR"] == pytest.approx(0.75)
     assert "100 boxes have no pose" in caplog.text
     poses[200, 3] = np.nan
     with pytest.raises(UserError, match="not a finite number"):
-        evaluate(coco_val, boxes, poses, np.ones((400, 17)), COCO)
+        scored(coco_val, boxes, poses, np.ones((400, 17)), COCO)
 
 
 def test_nothing_found_is_zero(coco_val, write):
     boxes = boxes_of(coco_val, write([]))
-    metrics, results = evaluate(coco_val, boxes, np.zeros((0, 17, 2)), np.zeros((0, 17)), COCO)
+    metrics, results = evaluate(
+        PosePredictions(coco_val, boxes, np.zeros((0, 17, 2)), np.zeros((0, 17)), COCO)
+    )
     assert metrics == dict.fromkeys(METRICS, 0.0)
     assert results == []
 
@@ -105,15 +115,15 @@ def test_mpii_is_scored_by_pckh(shared_data, union_pose):
     gt = annotated_poses(dataset, boxes)
     poses = gt + rng.normal(0, 10, gt.shape)
     metrics, results = evaluate(
-        dataset, boxes, union_pose(MPII, poses), np.ones((len(boxes), 21)), UNION
+        PosePredictions(dataset, boxes, union_pose(MPII, poses), np.ones((len(boxes), 21)), UNION)
     )
-    visibility = np.concatenate([p.visibility for p in dataset.pictures])
-    head_sizes = np.concatenate([p.head_sizes for p in dataset.pictures])
+    visibility = np.concatenate([p.visibility for p in dataset.images])
+    head_sizes = np.concatenate([p.head_sizes for p in dataset.images])
     labelled = visibility.any(-1)
     expected = pckh(poses, gt, visibility[labelled] > 0, head_sizes[labelled])
     assert metrics == expected
     assert 5 < metrics["PCKh"] < 95
-    assert results[0]["image_id"] == dataset.pictures[0].image_id
+    assert results[0]["image_id"] == dataset.images[0].image_id
     assert len(results[0]["keypoints"]) == 48
 
 
@@ -123,8 +133,8 @@ def test_lsp_measures_heads_itself(make_dataset):
     dataset = make_dataset(LSP, [people])
     boxes = boxes_of(dataset, "gt")
     poses = people + np.array([19.9, 0])
-    assert evaluate(dataset, boxes, poses, np.ones((1, 14)), LSP)[0]["PCKh"] == 100
-    assert evaluate(dataset, boxes, poses + 1, np.ones((1, 14)), LSP)[0]["PCKh"] == 0
+    assert scored(dataset, boxes, poses, np.ones((1, 14)), LSP)[0]["PCKh"] == 100
+    assert scored(dataset, boxes, poses + 1, np.ones((1, 14)), LSP)[0]["PCKh"] == 0
 
 
 def test_mpii_on_a_detectors_boxes_is_scored_by_map(make_dataset, write):
@@ -135,14 +145,16 @@ def test_mpii_on_a_detectors_boxes_is_scored_by_map(make_dataset, write):
     box = {"image_id": "p0.jpg", "category_id": 1, "bbox": [0, 0, 100, 100]}
     boxes = boxes_of(dataset, write([box | {"score": s} for s in (0.9, 0.8)]))
     poses, scores = np.repeat(people[:1], 2, 0), np.repeat([[0.9], [0.8]], 16, 1)
-    before, both = evaluate(dataset, boxes, poses, scores, MPII)
-    after, one = evaluate(dataset, boxes, poses, scores, MPII, open_nms("oks", MPII))
+    before, both = scored(dataset, boxes, poses, scores, MPII)
+    after, one = evaluate(
+        PosePredictions(dataset, boxes, poses, scores, MPII), open_nms("oks", MPII)
+    )
     assert list(before) == ["mAP", *COLUMNS]
     assert before["mAP"] == after["mAP"] == 50  # a double behind the right one costs nothing
     assert (len(both), len(one)) == (2, 1)
     scores[1] = 0.95
     poses[1] += 1000
-    assert evaluate(dataset, boxes, poses, scores, MPII)[0]["mAP"] == 25
+    assert scored(dataset, boxes, poses, scores, MPII)[0]["mAP"] == 25
 
 
 def test_pckh_needs_to_know_whose_box_it_is(make_dataset, write):
@@ -150,18 +162,24 @@ def test_pckh_needs_to_know_whose_box_it_is(make_dataset, write):
     box = {"image_id": "p0.jpg", "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}
     boxes = boxes_of(dataset, write([box]))
     with pytest.raises(UserError, match=r"^test/set: PCKh needs .* ground truth's boxes"):
-        evaluate(dataset, boxes, np.zeros((1, 14, 2)), np.ones((1, 14)), LSP)
+        scored(dataset, boxes, np.zeros((1, 14, 2)), np.ones((1, 14)), LSP)
 
 
 def test_a_network_without_the_joints(make_dataset):
     dataset = make_dataset(LSP, [np.zeros((1, 14, 2))])
     with pytest.raises(UserError, match=r"^a network with coco joints has no upper_neck, head_top"):
-        evaluate(dataset, boxes_of(dataset, "gt"), np.zeros((1, 17, 2)), np.ones((1, 17)), COCO)
+        evaluate(
+            PosePredictions(
+                dataset, boxes_of(dataset, "gt"), np.zeros((1, 17, 2)), np.ones((1, 17)), COCO
+            )
+        )
 
 
 def test_a_joint_set_without_protocol(make_dataset):
     dataset = make_dataset(CROWDPOSE, [np.zeros((1, 14, 2))])
     with pytest.raises(UserError, match="no metric for crowdpose joints"):
         evaluate(
-            dataset, boxes_of(dataset, "gt"), np.zeros((1, 14, 2)), np.ones((1, 14)), CROWDPOSE
+            PosePredictions(
+                dataset, boxes_of(dataset, "gt"), np.zeros((1, 14, 2)), np.ones((1, 14)), CROWDPOSE
+            )
         )

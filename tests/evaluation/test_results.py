@@ -7,7 +7,8 @@ import pytest
 
 from rmpe_jax.data.readers.mpii import read_mpii
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import coco_results, load_detections
+from rmpe_jax.evaluation.boxes import load_detections
+from rmpe_jax.evaluation.results import coco_results
 from rmpe_jax.files import write_json
 from rmpe_jax.skeletons import COCO, MPII
 
@@ -21,7 +22,7 @@ def dataset(make_dataset):
     """Three pictures with COCO's ids and file names."""
     people = [np.zeros((1, 17, 2))] * 3
     data = make_dataset(COCO, people, image_ids=[7, 8, 9])
-    for picture, number in zip(data.pictures, (7, 8, 9), strict=True):
+    for picture, number in zip(data.images, (7, 8, 9), strict=True):
         object.__setattr__(picture, "path", picture.path.with_name(f"{number:012d}.jpg"))
     return data
 
@@ -29,7 +30,7 @@ def dataset(make_dataset):
 def test_coco_form(dataset, write):
     path = write([box(9, x=5, score=0.25), box(7), box(9, x=6)])
     found = load_detections(path, dataset)
-    np.testing.assert_array_equal(found.picture_index, [0, 2, 2])
+    np.testing.assert_array_equal(found.image_index, [0, 2, 2])
     np.testing.assert_array_equal(found.bboxes, [[1, 2, 31, 42], [5, 2, 35, 42], [6, 2, 36, 42]])
     np.testing.assert_array_equal(found.scores, np.float32([0.5, 0.25, 0.5]))
     assert found.bboxes.dtype == found.scores.dtype == np.float32
@@ -42,13 +43,13 @@ def test_coco_form(dataset, write):
 )
 def test_alphapose_form(dataset, write, image_id):
     found = load_detections(write([box(image_id, idx=3)]), dataset)
-    np.testing.assert_array_equal(found.picture_index, [1])
+    np.testing.assert_array_equal(found.image_index, [1])
 
 
 def test_other_categories_are_dropped_and_none_means_person(dataset, write):
     records = [box(7), {**box(7), "category_id": 18}, box(8)]
     del records[2]["category_id"]
-    assert load_detections(write(records), dataset).picture_index.tolist() == [0, 1]
+    assert load_detections(write(records), dataset).image_index.tolist() == [0, 1]
 
 
 def test_unusable_boxes_are_skipped_and_counted(dataset, write, caplog):
@@ -56,7 +57,7 @@ def test_unusable_boxes_are_skipped_and_counted(dataset, write, caplog):
     records = [{**box(7), "bbox": b} for b in flat]
     records += [box(8, score=float("nan")), box(9)]
     found = load_detections(write(records), dataset)
-    assert found.picture_index.tolist() == [2]
+    assert found.image_index.tolist() == [2]
     assert found.num_skipped == 5
     assert "5 boxes" in caplog.text
 
@@ -64,7 +65,7 @@ def test_unusable_boxes_are_skipped_and_counted(dataset, write, caplog):
 def test_empty_file(dataset, write):
     found = load_detections(write([]), dataset)
     assert found.bboxes.shape == (0, 4)
-    assert found.picture_index.shape == found.scores.shape == (0,)
+    assert found.image_index.shape == found.scores.shape == (0,)
 
 
 def test_unknown_pictures(dataset, write):
@@ -74,12 +75,12 @@ def test_unknown_pictures(dataset, write):
     line = str(error.value)
     assert "\n" not in line
     assert "4 of its pictures are not in test/set (100, 101, 102, ...): give" in line
-    assert load_detections(path, dataset, skip_unknown=True).picture_index.tolist() == [0]
+    assert load_detections(path, dataset, skip_unknown=True).image_index.tolist() == [0]
 
 
 def test_one_stem_in_two_folders_is_no_name(make_dataset, write):
     data = make_dataset(COCO, [np.zeros((1, 17, 2))] * 3, ["a/1.jpg", "b/1.jpg", "b/2.jpg"])
-    assert load_detections(write([box("b/1.jpg"), box("2")]), data).picture_index.tolist() == [1, 2]
+    assert load_detections(write([box("b/1.jpg"), box("2")]), data).image_index.tolist() == [1, 2]
     with pytest.raises(UserError, match="1 of its pictures"):
         load_detections(write([box("1.jpg")]), data)
 
@@ -117,9 +118,9 @@ def test_real_coco_detections(shared_data, coco_val, detector, count):
     path = shared_data / f"coco/detections/person_detections_val2017_{detector}.json"
     found = load_detections(path, coco_val)
     assert (len(found.bboxes), found.num_skipped) == (count, 0)
-    assert (np.diff(found.picture_index) >= 0).all()
+    assert (np.diff(found.image_index) >= 0).all()
     first = json.loads(path.read_text())[0]
-    assert coco_val.pictures[found.picture_index[0]].image_id == first["image_id"]
+    assert coco_val.images[found.image_index[0]].image_id == first["image_id"]
 
 
 @pytest.mark.parametrize(("detector", "count"), [("fastestdet", 8121), ("centernet", 4051)])

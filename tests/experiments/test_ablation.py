@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rmpe_jax import cli
-from rmpe_jax.config import validate
+from rmpe_jax.config import parse_config
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap
@@ -19,7 +19,7 @@ from rmpe_jax.experiments.ablation.rows import FULL, ROWS, rows_of, trainings_of
 from rmpe_jax.experiments.ablation.run import load_ablation, row_path, run_seed
 from rmpe_jax.experiments.ablation.trainings import Training, stages
 from rmpe_jax.experiments.ablation.views import misplaced, view_corners, views_sheet
-from rmpe_jax.training.checkpoints import load_variables
+from rmpe_jax.model_io.pose_model import load_pose_model
 
 REPO = pathlib.Path(__file__).parents[2]
 
@@ -57,8 +57,8 @@ def test_second_stages_differ_in_what_is_ablated_alone(tmp_path):
     configs = {}
     for training in trainings_of(ROWS):
         (first, first_dir), (second, _) = stages(config, training, 3, tmp_path)
-        validate(first)
-        validate(second)
+        parse_config(first)
+        parse_config(second)
         assert first.data.proposals == "none"
         assert second.model.init_from == str(first_dir)
         assert first.seed == second.seed == 3
@@ -154,9 +154,9 @@ def test_all_of_it_and_again(tmp_path, capsys):
     assert "step" not in capsys.readouterr().err
     assert written == {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
 
-    (_, (second, workdir)) = stages(config, FULL, 0, out)
-    variables, _ = load_variables(workdir / "checkpoints")
+    (_, (_, workdir)) = stages(config, FULL, 0, out)
+    model = load_pose_model(workdir)
     val = open_dataset(config.ablation.sets.scenes.data)
     items, people = misplaced(val, config.ablation.sets.scenes.boxes, 2)
     assert len(items) == len(people) > 0
-    assert views_sheet(second, variables, items).ndim == 3
+    assert views_sheet(model, items).ndim == 3

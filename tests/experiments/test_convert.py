@@ -79,7 +79,7 @@ def test_whole_bodies_have_an_nms_of_their_own(checkpoint, tmp_path):
     assert cli.main(["convert", "alphapose", checkpoint(133)[0], "--out", str(out)]) == 0
     model = load_pose_model(out)
     assert model.nms == PoseNmsParams.preset("alphapose_whole_body")
-    assert model.config.codec.decode == "integral"
+    assert model.spec.decode == "integral"
     assert model.skeleton.name == "coco_wholebody"
 
 

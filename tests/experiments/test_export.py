@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import pathlib
 import re
@@ -11,11 +12,10 @@ import numpy as np
 import pytest
 
 from rmpe_jax import cli, models
-from rmpe_jax.config import default_config
+from rmpe_jax.config import default_config, model_spec, parse_config
 from rmpe_jax.errors import UserError
 from rmpe_jax.experiments.export import export_model
 from rmpe_jax.model_io.pose_model import PoseModel, save_pose_model
-from rmpe_jax.training.state import build_network
 
 SIZE = (32, 32)
 CROPS = np.random.default_rng(0).integers(0, 256, (5, *SIZE, 3), np.uint8)
@@ -49,7 +49,8 @@ def make_model(loss="cross_entropy", **options):
     config.codec.loss = loss
     config.codec.decode = "argmax"
     config.update_from_flattened_dict(options)
-    module, _ = build_network(config)
+    spec = model_spec(parse_config(config))
+    module, _ = spec.build()
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, *SIZE, 3)))
     rng = np.random.default_rng(1)
 
@@ -63,12 +64,12 @@ def make_model(loss="cross_entropy", **options):
             return noise / np.sqrt(np.prod(leaf.shape[:-1]), dtype=np.float32)
         return 1 + 0.2 * abs(noise) if names[-1] in ("scale", "var") else 0.2 * noise
 
-    return PoseModel(config, jax.tree.map_with_path(draw, shapes))
+    return PoseModel(spec, jax.tree.map_with_path(draw, shapes))
 
 
 def expected(model):
     """Normalised crops, heatmaps, keypoints and scores, by the network as it was trained."""
-    module, codec = build_network(model.config)
+    module, codec = model.spec.build()
     inputs = codec.inputs(jnp.asarray(CROPS))
     maps = codec.heatmaps(jax.jit(module.apply)(model.variables, inputs))
     return [np.asarray(array) for array in (inputs, maps, *jax.jit(codec.keypoints)(maps))]
@@ -140,9 +141,8 @@ def test_onnx_of_both_functions(tmp_path, plain, options):
 def test_onnx_computes_in_float32(tmp_path, plain):
     pytest.importorskip("onnx")
     model, (inputs, maps, *_) = plain
-    config = model.config.copy_and_resolve_references()
-    config.model.dtype = "bfloat16"
-    export_model(model._replace(config=config), tmp_path / "half.onnx", "onnx")
+    spec = dataclasses.replace(model.spec, dtype="bfloat16")
+    export_model(model._replace(spec=spec), tmp_path / "half.onnx", "onnx")
     assert_close(run_onnx(tmp_path / "half.onnx", inputs), [maps])
 
 

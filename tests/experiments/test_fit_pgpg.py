@@ -9,7 +9,7 @@ from boxed_people import people
 from rmpe_jax import cli
 from rmpe_jax.experiments import fit_pgpg
 from rmpe_jax.pgpg import load_model
-from rmpe_jax.pgpg.model import rows_of
+from rmpe_jax.pgpg.model import mixture_rows
 from rmpe_jax.skeletons import LSP, MPII
 
 
@@ -61,7 +61,7 @@ def test_from_files_to_files(mpii, tmp_path, capsys):
     assert model.joints == LSP.joints
     assert len(model.atoms) == 3
     poses, _, _, kinds = people(np.random.default_rng(1), 50, missing=0)
-    assert len(set(zip(rows_of(model, poses), kinds, strict=True))) == 3
+    assert len(set(zip(mixture_rows(model, poses), kinds, strict=True))) == 3
     pytest.importorskip("matplotlib")
     assert {file.name for file in out.iterdir()} == {
         "pgpg.npz",
@@ -108,7 +108,7 @@ def test_what_it_refuses(mpii, tmp_path, capsys):
     for arguments, message in (
         (("--data", spec), "has no detections"),
         (("--data", spec, tmp_path / "none.json"), "no detections file"),
-        (("--data", "mpii:x", boxes), "names no data set"),
+        (("--data", "mpii:x", boxes), "is not a dataset"),
         (("--data", spec, boxes, "--poses", tmp_path / "none.npz"), "cannot be read"),
         (("--data", spec, boxes, "--poses", tmp_path / "wrong.npz"), "of shape (n, 16, 2)"),
         (("--data", spec, boxes, "--min-score", 0.9), "too few"),

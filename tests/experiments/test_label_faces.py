@@ -79,7 +79,7 @@ def scenes(tmp_path_factory):
 
 def test_faces_come_from_the_teacher_and_the_rest_from_people(scenes, tmp_path):
     dataset, _ = scenes
-    truth = [keypoints for picture in dataset.pictures for keypoints in picture.keypoints]
+    truth = [keypoints for picture in dataset.images for keypoints in picture.keypoints]
     seen = []
 
     def teacher(image, image_from_crop):
@@ -95,11 +95,9 @@ def test_faces_come_from_the_teacher_and_the_rest_from_people(scenes, tmp_path):
     assert seen
     write_json(tmp_path / "annotations/person_keypoints_new.json", document)
     again = open_dataset(f"coco:{tmp_path}:new")
-    assert [p.path.resolve() for p in again.pictures] == [
-        p.path.resolve() for p in dataset.pictures
-    ]
+    assert [p.path.resolve() for p in again.images] == [p.path.resolve() for p in dataset.images]
     taught = 0
-    for ours, theirs in zip(again.pictures, dataset.pictures, strict=True):
+    for ours, theirs in zip(again.images, dataset.images, strict=True):
         of = [list(theirs.bboxes[:, 0].round(2)).index(b) for b in ours.bboxes[:, 0].round(2)]
         body = theirs.visibility[of, 5:] > 0
         assert np.array_equal(ours.visibility[:, 5:] > 0, body)
@@ -113,7 +111,7 @@ def test_faces_come_from_the_teacher_and_the_rest_from_people(scenes, tmp_path):
 
 def test_a_detectors_box_where_one_fits(scenes, tmp_path):
     dataset, _ = scenes
-    bbox = dataset.pictures[0].bboxes[0]
+    bbox = dataset.images[0].bboxes[0]
     near, far = bbox + np.float32(2), bbox + np.float32(1000)
     blind = lambda image, image_from_crop: Pose(np.full((17, 2), -1e3), np.zeros(17))  # noqa: E731
     document = label(dataset, blind, {0: np.stack([far, near])}, tmp_path)

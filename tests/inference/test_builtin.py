@@ -8,11 +8,11 @@ import pytest
 import safetensors
 
 import rmpe_jax
-from rmpe_jax.data.pictures import read_picture
+from rmpe_jax.data.images import read_image
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.detectors import open_detector
 from rmpe_jax.detectors.evaluation import detector_ap
-from rmpe_jax.experiments.evaluate import evaluate_run
+from rmpe_jax.experiments.evaluate import evaluate_pose_model
 from rmpe_jax.model_io.pose_model import load_pose_model
 from rmpe_jax.skeletons import COCO
 
@@ -30,7 +30,7 @@ def test_weights_are_small_and_say_what_they_are():
 
 @pytest.fixture(scope="module")
 def portrait() -> np.ndarray:
-    return read_picture(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+    return read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
 
 
 def test_a_portrait(portrait):
@@ -51,7 +51,7 @@ def test_a_portrait(portrait):
 def test_what_the_model_card_says_of_the_pose_network(shared_data, tmp_path):
     model = load_pose_model("builtin")
     spec = f"coco:{shared_data}/coco:val2017"
-    metrics = evaluate_run(model.config, model.variables, spec, "gt", tmp_path, flip_test=True)
+    metrics = evaluate_pose_model(model, spec, "gt", tmp_path, flip_test=True)
     assert metrics["AP"] == pytest.approx(0.201, abs=0.005)
 
 

@@ -17,7 +17,7 @@ from rmpe_jax.inference import estimator as estimator_module
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.model_io.pose_model import save_pose_model
 from rmpe_jax.ops import geometry
-from rmpe_jax.pose_nms import PoseNmsParams, Poses
+from rmpe_jax.pose_nms import NmsResult, PoseNmsParams
 from rmpe_jax.skeletons import COCO
 from rmpe_jax.top_down.prediction import make_predict
 
@@ -215,7 +215,7 @@ def test_one_more_for_four_times_the_pixels_or_people(bright_network, monkeypatc
         def program(variables, pictures, sizes, people, nms):
             n = len(people.bboxes)
             joints = jnp.zeros((n, 17, 2)), jnp.zeros((n, 17))
-            return Poses(*joints, jnp.zeros(n), jnp.zeros(n, bool), jnp.zeros(n, int))
+            return NmsResult(*joints, jnp.zeros(n), jnp.zeros(n, bool), jnp.zeros(n, int))
 
         return program
 

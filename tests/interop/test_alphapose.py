@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from torch_files import random_variables, save_state, torch_state, zeros
 
+from rmpe_jax.config import spec_to_dict
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.alphapose import _network, load_alphapose
 from rmpe_jax.models import build_sppe, resnet
@@ -31,8 +32,8 @@ def test_a_file_is_the_network_it_was_made_of(tiny_depth, tmp_path, name):
     variables = random_variables(module)
     save_state(tmp_path / "net.pth", torch_state(variables))
     checkpoint = load_alphapose(tmp_path / "net.pth")
-    assert checkpoint.config.model.name == name
-    assert checkpoint.module == module
+    assert checkpoint.spec.network == name
+    assert build_sppe(checkpoint.spec.network, 17) == module
     jax.tree.map(np.testing.assert_array_equal, checkpoint.variables, dict(variables))
 
 
@@ -83,19 +84,19 @@ def refusal(tmp_path, state, **options):
 
 
 def test_config_is_alphaposes(tiny_depth, tmp_path):
-    config = load(tmp_path, small_state()).config
-    assert config.model.mean == (0.406, 0.457, 0.480)
-    assert config.model.std == (1.0, 1.0, 1.0)
-    assert config.model.skeleton == "coco"
-    assert config.model.input_size == (256, 192)
-    assert config.codec.to_dict() == {
+    content = spec_to_dict(load(tmp_path, small_state()).spec)
+    assert content["model"]["mean"] == (0.406, 0.457, 0.480)
+    assert content["model"]["std"] == (1.0, 1.0, 1.0)
+    assert content["model"]["skeleton"] == "coco"
+    assert content["model"]["input_size"] == (256, 192)
+    assert content["codec"] == {
         "loss": "mse",
         "sigma": 2.0,
-        "integer_centre": True,
+        "integer_center": True,
         "decode": "quarter",
         "alignment": "first_pixel",
     }
-    assert config.data.padding == 1.25
+    assert content["data"]["padding"] == 1.25
 
 
 @pytest.mark.parametrize(
@@ -114,10 +115,10 @@ def test_any_number_of_joints(tiny_depth, tmp_path, joints, asked, skeleton, lef
     numbers = np.arange(joints, dtype=np.float32)[:, None, None, None]
     weight = np.broadcast_to(numbers, (joints, 128, 3, 3))
     state = small_state(joints, **{"conv_out.weight": weight})
-    module, variables, config = load(tmp_path, state, skeleton=asked, input_size=(320, 256))
-    assert config.model.skeleton == skeleton
-    assert config.model.input_size == (320, 256)
-    assert module.num_keypoints == left
+    spec, variables = load(tmp_path, state, skeleton=asked, input_size=(320, 256))
+    assert spec.skeleton.name == skeleton
+    assert spec.input_size == (320, 256)
+    assert spec.skeleton.num_keypoints == left
     kernel = variables["params"]["conv_out"]["kernel"]
     assert kernel.shape == (3, 3, 128, left)
     np.testing.assert_array_equal(kernel[1, 1, 5], np.arange(left))
@@ -125,11 +126,11 @@ def test_any_number_of_joints(tiny_depth, tmp_path, joints, asked, skeleton, lef
 
 @pytest.mark.parametrize("joints", [133, 136])
 def test_whole_bodies_are_read_by_the_integral(tiny_depth, tmp_path, joints):
-    config = load(tmp_path, small_state(joints)).config
-    assert config.codec.loss == "symmetric_integral"
-    assert config.codec.decode == "integral"
-    config = load(tmp_path, small_state(joints), loss="mse").config
-    assert (config.codec.loss, config.codec.decode) == ("mse", "quarter")
+    spec = load(tmp_path, small_state(joints)).spec
+    assert spec.loss == "symmetric_integral"
+    assert spec.decode == "integral"
+    spec = load(tmp_path, small_state(joints), loss="mse").spec
+    assert (spec.loss, spec.decode) == ("mse", "quarter")
 
 
 def test_the_prefix_of_data_parallel_and_half_precision(tiny_depth, tmp_path):

@@ -37,7 +37,7 @@ def assert_same_heatmaps(network, path, size=(64, 32)):
     x = np.random.default_rng(0).standard_normal((2, *size, 3)).astype(np.float32)
     with torch.no_grad():
         expected = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).numpy()
-    actual = jax.jit(checkpoint.module.apply)(checkpoint.variables, x)
+    actual = jax.jit(checkpoint.spec.build()[0].apply)(checkpoint.variables, x)
     expected = expected.transpose(0, 2, 3, 1)
     assert expected.std() > 0.01
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
@@ -59,7 +59,7 @@ def assert_same_heatmaps(network, path, size=(64, 32)):
 def test_every_family(tiny_depth, tmp_path, make, name):
     network = twins.randomised(make())
     checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
-    assert checkpoint.config.model.name == name
+    assert checkpoint.spec.network == name
 
 
 @pytest.fixture
@@ -68,13 +68,13 @@ def narrow_hrnet(monkeypatch):
     narrow = functools.partial(hrnet.HRNet, width=4)
     monkeypatch.setitem(models._MODELS, "hrnet_w32", narrow)
     monkeypatch.setattr(hrnet, "_STAGES", SHORT)
-    monkeypatch.setattr(hrnet, "_BLOCKS", 1)
+    monkeypatch.setattr(hrnet, "_BLOCKS_PER_BRANCH", 1)
 
 
 def test_hrnet(narrow_hrnet, tmp_path):
     network = twins.randomised(twins.HRNet(4, 17, SHORT, blocks=1))
     checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
-    assert checkpoint.config.model.name == "hrnet_w32"
+    assert checkpoint.spec.network == "hrnet_w32"
 
 
 @pytest.mark.slow
@@ -103,7 +103,7 @@ def test_hrnet(narrow_hrnet, tmp_path):
 def test_networks_at_full_size(tmp_path, make, name):
     network = twins.randomised(make())
     checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
-    assert checkpoint.config.model.name == name
+    assert checkpoint.spec.network == name
 
 
 SHAPES = {

@@ -185,7 +185,7 @@ def test_layers_in_a_row_move_nothing():
 
 def test_a_1x1_convolution_is_a_convolution():
     """On CPUs JAX has a product in its place; the model is for any machine."""
-    network = layers.conv(5, 1, name=None)
+    network = layers.conv(5, 1, name="layer")
     variables = network.init(jax.random.key(0), jnp.zeros((1, *SIZE)))
     nodes = kinds(export(lambda x: network.apply(variables, x), channels_first=True))
     assert nodes["Conv"] == 1

@@ -196,7 +196,7 @@ def run(module, size, channels):
     """Input, variables and output of a module, once for both kinds of reference."""
     x = np.random.default_rng(1).standard_normal((2, *size, channels)).astype(np.float32)
     variables = random_variables(module, x)
-    return x, variables, module.apply(variables, x)
+    return x, variables, module.apply(variables, jnp.asarray(x))
 
 
 @pytest.fixture

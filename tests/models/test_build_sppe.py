@@ -111,7 +111,7 @@ def small_fastpose(dtype=jnp.float32):
     ],
 )
 def test_eager_jitted_and_bfloat16_agree(random_variables, net, shape):
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
     variables = random_variables(net, x)
     eager = np.asarray(net.apply(variables, x))
     jitted = jax.jit(net.apply)(variables, x)
@@ -133,7 +133,7 @@ def test_eager_jitted_and_bfloat16_agree(random_variables, net, shape):
     ],
 )
 def test_gradient_reaches_every_kernel_and_statistics_move(random_variables, net, shape):
-    x = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    x = jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
     variables = random_variables(net, x)
 
     def loss(params):

@@ -23,13 +23,13 @@ def nchw(x):
 @pytest.mark.parametrize("name", ["pixel_shuffle", "pixel_unshuffle"])
 def test_shuffles(ops, jit, name):
     x = draw(2, 4, 6, 8)
-    actual = jit(getattr(layers, name))(x)
+    actual = jit(getattr(layers, name))(jnp.asarray(x))
     np.testing.assert_array_equal(nchw(actual), getattr(ops, name)(nchw(x)))
 
 
 def test_pixel_shuffle_from_its_formula():
     x = draw(3, 2, 8)
-    y = layers.pixel_shuffle(x)
+    y = layers.pixel_shuffle(jnp.asarray(x))
     for row, column, c, i, j in np.ndindex(3, 2, 2, 2, 2):
         assert y[2 * row + i, 2 * column + j, c] == x[row, column, 4 * c + 2 * i + j]
 
@@ -38,7 +38,7 @@ def test_pixel_shuffle_from_its_formula():
 @given(st.lists(st.integers(1, 3), min_size=0, max_size=2), *[st.integers(1, 4)] * 3)
 def test_shuffles_undo_each_other(batch, height, width, channels):
     x = draw(*batch, 2 * height, 2 * width, channels)
-    y = layers.pixel_unshuffle(x)
+    y = layers.pixel_unshuffle(jnp.asarray(x))
     assert y.shape == (*batch, height, width, 4 * channels)
     np.testing.assert_array_equal(layers.pixel_shuffle(y), x)
 
@@ -47,14 +47,14 @@ def test_shuffles_undo_each_other(batch, height, width, channels):
 @pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 1)])
 def test_max_pool(ops, jit, size):
     x = draw(2, *size, 3) - 5  # below zero: zero padding would show
-    actual = jit(layers.max_pool_3x3)(x)
+    actual = jit(layers.max_pool_3x3)(jnp.asarray(x))
     np.testing.assert_array_equal(nchw(actual), ops.max_pool2d(nchw(x), 3, 2, 1))
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
 def test_upsample_nearest(ops, factor):
     x = draw(2, 3, 4, 5)
-    actual = layers.upsample_nearest(x, factor)
+    actual = layers.upsample_nearest(jnp.asarray(x), factor)
     np.testing.assert_array_equal(nchw(actual), ops.upsample(nchw(x), factor))
 
 
@@ -63,7 +63,7 @@ def test_upsample_nearest(ops, factor):
 @pytest.mark.parametrize("size", [(8, 6), (7, 9)])
 def test_conv_pads_both_sides(ops, kernel, stride, size):
     x = draw(2, *size, 3)
-    net = layers.conv(4, kernel, stride=stride, bias=True, name=None)
+    net = layers.conv(4, kernel, stride=stride, bias=True, name="layer")
     weight, bias = draw(kernel, kernel, 3, 4, seed=1), draw(4, seed=2)
     actual = net.apply({"params": {"kernel": weight, "bias": bias}}, x)
     expected = ops.conv2d(nchw(x), weight.transpose(3, 2, 0, 1), bias, stride, kernel // 2)
@@ -73,7 +73,7 @@ def test_conv_pads_both_sides(ops, kernel, stride, size):
 @pytest.mark.parametrize("stride", [1, 2])
 def test_a_1x1_convolution_is_one_on_every_platform(stride):
     x, ct = draw(2, 7, 5, 3), draw(2, -(-7 // stride), -(-5 // stride), 4, seed=1)
-    net = layers.conv(4, 1, stride=stride, name=None)
+    net = layers.conv(4, 1, stride=stride, name="layer")
     variables = {"params": {"kernel": draw(1, 1, 3, 4, seed=2)}}
 
     def convolution(variables, x):
@@ -98,14 +98,14 @@ def test_a_1x1_convolution_is_one_on_every_platform(stride):
 def test_deconv(ops):
     x, weight = draw(2, 3, 5, 4), draw(4, 6, 4, 4, seed=1)
     kernel = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
-    actual = layers.deconv_4x4(6, name=None).apply({"params": {"kernel": kernel}}, x)
+    actual = layers.deconv_4x4(6, name="layer").apply({"params": {"kernel": kernel}}, x)
     assert actual.shape == (2, 6, 10, 6)
     expected = ops.conv_transpose2d(nchw(x), weight, None, 2, 1)
     np.testing.assert_allclose(nchw(actual), expected, atol=1e-4)
 
 
 def train_batch_norm(x, dtype=jnp.float32):
-    net = layers.batch_norm(train=True, dtype=dtype, name=None)
+    net = layers.batch_norm(train=True, dtype=dtype, name="layer")
     variables = net.init(jax.random.key(0), x)
     y, updates = net.apply(variables, x, mutable=["batch_stats"])
     return y, updates["batch_stats"]
@@ -144,7 +144,7 @@ def test_batch_norm_statistics_stay_float32():
 
 def test_heatmap_conv_starts_near_zero_and_is_float32():
     x = draw(1, 4, 4, 512).astype(jnp.bfloat16)
-    net = layers.heatmap_conv(17, 3, name=None)
+    net = layers.heatmap_conv(17, 3, name="layer")
     y, variables = net.init_with_output(jax.random.key(0), x)
     kernel = variables["params"]["kernel"]
     np.testing.assert_allclose(kernel.std(), 0.001, rtol=0.02)
@@ -154,11 +154,11 @@ def test_heatmap_conv_starts_near_zero_and_is_float32():
 
 
 def test_conv_starts_he_normal():
-    variables = layers.conv(64, 3, name=None).init(jax.random.key(0), draw(1, 4, 4, 32))
+    variables = layers.conv(64, 3, name="layer").init(jax.random.key(0), draw(1, 4, 4, 32))
     np.testing.assert_allclose(variables["params"]["kernel"].var(), 2 / (32 * 9), rtol=0.05)
 
 
 def test_check_size():
-    layers.check_size(np.zeros((2, 64, 96, 3)), 32, "net")
+    layers.check_size(jnp.zeros((2, 64, 96, 3)), 32, "net")
     with pytest.raises(UserError, match=r"net: input of 64x80 pixels.*multiples of 32"):
-        layers.check_size(np.zeros((2, 64, 80, 3)), 32, "net")
+        layers.check_size(jnp.zeros((2, 64, 80, 3)), 32, "net")

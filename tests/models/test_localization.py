@@ -1,4 +1,4 @@
-"""The localisation networks: the paper's layer by layer, and what both promise."""
+"""The localization networks: the paper's network layer by layer, and properties of both."""
 
 import jax
 import jax.numpy as jnp
@@ -67,7 +67,7 @@ def test_the_papers_parameters():
 
 @pytest.mark.parametrize("net", [TINY, ResNet18Localization()], ids=["small", "resnet18"])
 def test_starts_as_the_identity(net):
-    x = noise(2, 32, 24, 3)
+    x = jnp.asarray(noise(2, 32, 24, 3))
     variables = jax.jit(net.init)(jax.random.key(0), x)
     for train in (False, True):
         theta, _ = net.apply(variables, x, train=train, mutable=["batch_stats"])
@@ -76,7 +76,7 @@ def test_starts_as_the_identity(net):
 
 
 def test_the_first_gradient_reaches_only_the_last_layer():
-    x = noise(2, 32, 24, 3)
+    x = jnp.asarray(noise(2, 32, 24, 3))
     variables = TINY.init(jax.random.key(0), x)
 
     def loss(params):
@@ -92,10 +92,11 @@ def test_the_first_gradient_reaches_only_the_last_layer():
 
 
 def test_small_network_can_tell_where_something_is():
-    """Shifting a spot shifts a weighted sum of the features, unlike after an average pool."""
+    """Shifting a spot changes a weighted sum of the features, unlike after average pooling."""
     net = SmallLocalization(widths=(4, 8, 8))
     x = np.zeros((2, 32, 32, 3), np.float32)
-    x[0, 8, 8], x[1, 8, 24] = 1, 1  # by 16 pixels, the stride of the last map
+    x[0, 8, 8], x[1, 8, 24] = 1, 1  # by 16 pixels, the stride of the last feature map
+    x = jnp.asarray(x)
     variables = net.init(jax.random.key(0), x)
     variables["params"]["theta"]["kernel"] = jnp.asarray(noise(2 * 2 * 8, 6))
     theta = net.apply(variables, x)

@@ -1,4 +1,4 @@
-"""The composed network: frames, stacks, and what the frozen branch may and may not do."""
+"""The composed network: frames, stacks, and gradients and updates of the frozen branch."""
 
 import functools
 
@@ -32,7 +32,7 @@ class TinySppe(nn.Module):
 
 
 class Pooling(nn.Module):
-    """An estimator that is right: pictures of joints in, at a quarter of the size out."""
+    """A perfect estimator: its input are heatmaps, its output the same at a quarter of the size."""
 
     def __call__(self, x, train=False):
         return nn.avg_pool(x, (4, 4), strides=(4, 4))
@@ -45,7 +45,7 @@ class FixedTheta(nn.Module):
 
 
 def noise(*shape):
-    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -71,7 +71,7 @@ def part(variables, name):
 
 
 def with_head(variables, scale=0.1):
-    """Variables whose localisation network has begun to move."""
+    """Variables whose localization network no longer gives the identity."""
     kernel = variables["params"]["localization"]["theta"]["kernel"]
     variables["params"]["localization"]["theta"]["kernel"] = scale * noise(*kernel.shape)
     return variables
@@ -98,7 +98,7 @@ def test_stn_sppe_sdtn_one_after_the_other():
 
 @pytest.mark.parametrize("logits", [False, True])
 def test_heatmaps_are_in_the_crops_frame(logits):
-    """Whatever theta is, an estimator that is right in the view is right in the crop."""
+    """For any theta, a pose that is correct in the view is correct in the crop."""
     points = np.array([[[40.0, 60.0], [70.0, 50.0], [50.0, 90.0]]], np.float32)
     x, _ = heatmaps.encode(points, np.ones((1, 3)), (128, 96), 8.0)
     net = RMPE(Pooling(), FixedTheta(), logits=logits)
@@ -109,10 +109,9 @@ def test_heatmaps_are_in_the_crops_frame(logits):
 
 
 def test_what_the_view_does_not_show_is_unlikely():
-    """Zoomed in, the crop's border gets no heatmap: 0, or as little as the lowest logit."""
-    theta = np.array([[[0.5, 0, 0], [0, 0.5, 0]]], np.float32)
-    maps = np.full((1, 16, 12, 1), -3.0, np.float32)
-    maps[0, 8, 6] = 5
+    """After zooming in, the border of the crop is filled with 0, or with the lowest logit."""
+    theta = jnp.array([[[0.5, 0, 0], [0, 0.5, 0]]], jnp.float32)
+    maps = jnp.full((1, 16, 12, 1), -3.0).at[0, 8, 6].set(5)
     plain, logits = (np.asarray(sdtn(maps, theta, (64, 48), kind)) for kind in (False, True))
     np.testing.assert_array_equal(plain[0, 0], 0)
     np.testing.assert_allclose(logits[0, 0], -3)
@@ -176,7 +175,7 @@ def test_parallel_gradient_reaches_the_stn_alone():
 
 
 def test_parallel_branch_never_moves():
-    """Parameters and statistics, over steps of both losses, with an optimiser that would."""
+    """Parameters and statistics stay the same over steps of an optimizer on both losses."""
     net, variables, x = parallel_network()
     optimizer = optax.adam(0.1)
 

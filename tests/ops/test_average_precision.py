@@ -1,4 +1,4 @@
-"""OKS average precision on arrays against pycocotools, rule by rule and on real pictures."""
+"""OKS average precision on arrays against pycocotools, rule by rule and on real images."""
 
 import contextlib
 import io
@@ -20,11 +20,11 @@ SIZES = (*COCO_SIZES, (0.0, 32.0**2), (5000.0, 40000.0))
 K = 17
 
 
-def random_set(seed, num_pictures=25):
-    """Pictures with crowds, people to ignore, twins, ties of score, and too many poses."""
+def random_set(seed, num_images=25):
+    """Images with crowds, people to ignore, twins, ties of score, and too many poses."""
     rng = np.random.default_rng(seed)
     people, results = [], []
-    for image_id in range(num_pictures):
+    for image_id in range(num_images):
         # The first has most of both, so that all seeds have one shape.
         num_people = 12 if image_id == 0 else rng.integers(0, 7)
         first = len(people)
@@ -36,7 +36,7 @@ def random_set(seed, num_pictures=25):
         for _ in range(num_poses if num_people else rng.integers(0, 3)):
             near = people[rng.integers(first, len(people))] if num_people else _person(rng, 0, 0)
             results.append(_result(rng, image_id, near))
-    images = [{"id": i} for i in range(num_pictures)]
+    images = [{"id": i} for i in range(num_images)]
     return {"images": images, "annotations": people, "categories": [{"id": 1}]}, results
 
 
@@ -109,14 +109,14 @@ def test_equals_pycocotools_and_maps_over_sets():
 
 
 @pytest.mark.parametrize("detector", ["centernet", "fastestdet"])
-def test_equals_pycocotools_on_real_pictures(shared_data, detector):
+def test_equals_pycocotools_on_real_images(shared_data, detector):
     folder = shared_data / "coco"
     path = folder / "annotations/person_keypoints_val2017.json"
     ground_truth = json.loads(path.read_text())
     path = folder / f"detections/person_detections_val2017_{detector}.json"
     results = noisy_results(ground_truth, json.loads(path.read_text()), seed=0)
     for result in results:
-        result["score"] = round(result["score"], 2)  # many ties, also across pictures
+        result["score"] = round(result["score"], 2)  # many ties, also across images
     found = jitted(*arrays(ground_truth, results))
     precision, recall = pycocotools(ground_truth, results, SIZES)
     assert 0.2 < precision[0].mean() < 0.9
@@ -152,8 +152,8 @@ def test_nothing_found_is_zero_and_nobody_to_find_is_minus_one():
 
 def test_recalls_are_reached_as_in_float64():
     counts = np.arange(1, 1500)
-    needed = np.asarray(_people_for_recall(jnp.asarray(counts)))
+    required = np.asarray(_people_for_recall(jnp.asarray(counts)))
     recalls = np.linspace(0.0, 1.00, int(np.round((1.00 - 0.0) / 0.01)) + 1, endpoint=True)
-    for count, row in zip(counts, needed, strict=True):
+    for count, row in zip(counts, required, strict=True):
         reached = np.searchsorted(np.arange(count + 1) / count, recalls, side="left")
         np.testing.assert_array_equal(row, reached)

@@ -11,45 +11,45 @@ from rmpe_jax.ops import box_losses
 from rmpe_jax.ops.box_maps import BoxTargets
 
 
-def targets_of(heat, centres, bboxes=None, weights=None) -> BoxTargets:
+def targets_of(heat, centers, bboxes=None, weights=None) -> BoxTargets:
     shape = heat.shape
     bboxes = np.zeros((*shape, 4)) if bboxes is None else bboxes
     weights = np.zeros(shape) if weights is None else weights
-    return BoxTargets(*(jnp.asarray(v, jnp.float32) for v in (heat, centres, bboxes, weights)))
+    return BoxTargets(*(jnp.asarray(v, jnp.float32) for v in (heat, centers, bboxes, weights)))
 
 
 def random_case(seed=0):
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(2, 5, 6)).astype(np.float32)
     heat = rng.uniform(0, 0.9, logits.shape)
-    centres = np.zeros_like(heat)
+    centers = np.zeros_like(heat)
     for place, weight in (((0, 1, 2), 1.0), ((0, 3, 3), 0.5), ((1, 0, 0), 0.7)):
-        heat[place], centres[place] = 1, weight
+        heat[place], centers[place] = 1, weight
     counts = (rng.random(heat.shape) < 0.8).astype(np.float32)
-    return logits, heat, centres, counts
+    return logits, heat, centers, counts
 
 
 def test_focal_loss_is_the_formula():
-    logits, heat, centres, counts = random_case()
+    logits, heat, centers, counts = random_case()
     p = 1 / (1 + np.exp(-logits.astype(np.float64)))
     total = 0.0
     for at in np.ndindex(p.shape):
-        if centres[at]:
-            total -= centres[at] * (1 - p[at]) ** 2 * np.log(p[at])
+        if centers[at]:
+            total -= centers[at] * (1 - p[at]) ** 2 * np.log(p[at])
         else:
             total -= counts[at] * (1 - heat[at]) ** 4 * p[at] ** 2 * np.log(1 - p[at])
-    found = jax.jit(box_losses.focal)(logits, targets_of(heat, centres), counts)
-    assert float(found) == pytest.approx(total / centres.sum(), rel=1e-5)
+    found = jax.jit(box_losses.focal)(logits, targets_of(heat, centers), counts)
+    assert float(found) == pytest.approx(total / centers.sum(), rel=1e-5)
 
 
 def test_ignored_cells_have_no_gradient_unless_a_person_is_there():
-    logits, heat, centres, _ = random_case()
-    counts = np.zeros_like(logits)
-    grad = jax.grad(box_losses.focal)(logits, targets_of(heat, centres), counts)
-    np.testing.assert_array_equal(np.asarray(grad) != 0, centres > 0)
+    logits, heat, centers, _ = random_case()
+    counts = jnp.zeros_like(logits)
+    grad = jax.grad(box_losses.focal)(logits, targets_of(heat, centers), counts)
+    np.testing.assert_array_equal(np.asarray(grad) != 0, centers > 0)
 
 
-def test_pictures_without_people_teach_background_and_stay_finite():
+def test_images_without_people_teach_background_and_stay_finite():
     logits = jnp.full((1, 4, 4), -2.0)
     nobody = targets_of(np.zeros((1, 4, 4)), np.zeros((1, 4, 4)))
     value, grad = jax.value_and_grad(box_losses.focal)(logits, nobody, jnp.ones_like(logits))

@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rmpe_jax.ops import box_maps, geometry
-from rmpe_jax.ops.box_maps import REACH
+from rmpe_jax.ops.box_maps import GAUSSIAN_FRACTION
 
 SIZE, STRIDE = (12, 16), 4
 
 
 def encode(bboxes, weights):
-    """Of one picture; the first axis of the result is dropped."""
+    """Of one image; the first axis of the result is dropped."""
     bboxes = jnp.asarray(bboxes, jnp.float32).reshape(1, -1, 4)
     targets = jax.jit(box_maps.encode, static_argnums=(2, 3))(
         bboxes, jnp.asarray(weights, jnp.float32)[None], SIZE, STRIDE
@@ -27,7 +27,7 @@ def encode(bboxes, weights):
 def reference(bboxes, weights):
     """TTFNet's targets, cell by cell."""
     height, width = SIZE
-    heat, centres = np.zeros(SIZE), np.zeros(SIZE)
+    heat, centers = np.zeros(SIZE), np.zeros(SIZE)
     owner, values = np.full(SIZE, -1), np.zeros(SIZE)
     smallest = np.full(SIZE, np.inf)
     areas = [(x2 - x1) * (y2 - y1) for x1, y1, x2, y2 in bboxes]
@@ -37,14 +37,17 @@ def reference(bboxes, weights):
         w, h = (x2 - x1) / STRIDE, (y2 - y1) / STRIDE
         cx = min(int((x1 + x2) / 2 / STRIDE), width - 1)
         cy = min(int((y1 + y2) / 2 / STRIDE), height - 1)
-        centres[cy, cx] = max(centres[cy, cx], weight)
+        centers[cy, cx] = max(centers[cy, cx], weight)
         for i in range(height):
             for j in range(width):
                 dx, dy = j - cx, i - cy
-                if (abs(dx) > REACH * w / 2 and dx) or (abs(dy) > REACH * h / 2 and dy):
+                if (abs(dx) > GAUSSIAN_FRACTION * w / 2 and dx) or (
+                    abs(dy) > GAUSSIAN_FRACTION * h / 2 and dy
+                ):
                     continue
                 value = math.exp(
-                    -(dx**2) / (2 * (REACH * w / 6) ** 2) - dy**2 / (2 * (REACH * h / 6) ** 2)
+                    -(dx**2) / (2 * (GAUSSIAN_FRACTION * w / 6) ** 2)
+                    - dy**2 / (2 * (GAUSSIAN_FRACTION * h / 6) ** 2)
                 )
                 heat[i, j] = max(heat[i, j], value)
                 if value > 0 and areas[person] < smallest[i, j]:
@@ -53,9 +56,9 @@ def reference(bboxes, weights):
     for person, weight in enumerate(weights):
         mine = owner == person
         if mine.any():
-            share = weight * max(math.log(areas[person]), 1) / values[mine].sum()
-            bbox_weights[mine] = values[mine] * share
-    return heat, centres, owner, bbox_weights
+            scale = weight * max(math.log(areas[person]), 1) / values[mine].sum()
+            bbox_weights[mine] = values[mine] * scale
+    return heat, centers, owner, bbox_weights
 
 
 def random_people(seed: int, count: int):
@@ -69,10 +72,10 @@ def random_people(seed: int, count: int):
 def test_targets_are_those_of_the_formula(seed):
     bboxes, weights = random_people(seed, 5)
     weights[2] = 0
-    heat, centres, owner, bbox_weights = reference(bboxes, weights)
+    heat, centers, owner, bbox_weights = reference(bboxes, weights)
     targets = encode(bboxes, weights)
     np.testing.assert_allclose(targets.heat, heat, atol=1e-5)
-    np.testing.assert_allclose(targets.centres, centres, atol=1e-6)
+    np.testing.assert_allclose(targets.centers, centers, atol=1e-6)
     np.testing.assert_allclose(targets.bbox_weights, bbox_weights, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(targets.bboxes[owner >= 0], bboxes[owner[owner >= 0]])
 
@@ -80,7 +83,7 @@ def test_targets_are_those_of_the_formula(seed):
 def test_nobody_gives_empty_targets():
     targets = encode(np.zeros((3, 4)), np.zeros(3))
     assert not targets.heat.any()
-    assert not targets.centres.any()
+    assert not targets.centers.any()
     assert not targets.bbox_weights.any()
 
 
@@ -91,9 +94,9 @@ def test_padding_changes_nothing():
         np.testing.assert_allclose(found, alone, rtol=1e-5)
 
 
-def test_a_box_about_the_last_pixel_has_its_centre_inside():
+def test_a_box_about_the_last_pixel_has_its_center_inside():
     targets = encode([[60, 40, 68, 56]], [1])
-    assert targets.centres[11, 15] == 1
+    assert targets.centers[11, 15] == 1
 
 
 def test_cells_inside():
@@ -115,16 +118,16 @@ def test_boxes_come_back_from_the_maps_that_tell_them(x, y, width, height):
     """Round trip: targets to the outputs of a perfect network, and those to boxes."""
     bbox = np.clip(np.array([x, y, x + width, y + height], np.float32), 0, (64, 48, 64, 48))
     targets = encode(bbox, [1])
-    i, j = np.argwhere(targets.centres == 1)[0]
+    i, j = np.argwhere(targets.centers == 1)[0]
     point = np.array([j + 0.5, i + 0.5]) * STRIDE
-    # Boxes narrower than a cell may lie beside its centre; distances have a positive logarithm.
+    # Boxes narrower than a cell may lie beside its center; distances have a positive logarithm.
     reach = np.concatenate([point - bbox[:2], bbox[2:] - point])
     if reach.min() < 0.2:
         return
     outputs = np.zeros((*SIZE, 4), np.float32)
     outputs[i, j] = np.log(reach / (4 * STRIDE))
-    told = box_maps.to_bboxes(jnp.asarray(outputs), STRIDE)
-    np.testing.assert_allclose(told[i, j], bbox, atol=1e-3)
+    predicted = box_maps.to_bboxes(jnp.asarray(outputs), STRIDE)
+    np.testing.assert_allclose(predicted[i, j], bbox, atol=1e-3)
 
 
 def test_peaks_are_local_maxima_best_first():
@@ -144,7 +147,7 @@ def test_a_box_is_averaged_with_like_ones_around_it():
     heat = rng.uniform(0.1, 1, (height, width)).astype(np.float32)
     cells = [(3, 4), (0, 0), (6, 8), (2, 3)]
     index = jnp.array([i * width + j for i, j in cells])
-    found = jax.jit(box_maps.voted)(bboxes, heat, index)
+    found = jax.jit(box_maps.vote_boxes)(bboxes, heat, index)
     for (i, j), box in zip(cells, found, strict=True):
         rows, columns = slice(max(i - 2, 0), i + 3), slice(max(j - 2, 0), j + 3)
         around, votes = bboxes[rows, columns].reshape(-1, 4), heat[rows, columns].ravel()
@@ -156,5 +159,5 @@ def test_a_box_is_averaged_with_like_ones_around_it():
 
 def test_a_vote_among_boxes_without_area_or_heat_is_the_cells_own():
     bboxes = jnp.zeros((3, 3, 4)).at[1, 1].set(jnp.array([4.0, 4.0, 4.0, 4.0]))
-    found = box_maps.voted(bboxes, jnp.zeros((3, 3)), jnp.array([4]))
+    found = box_maps.vote_boxes(bboxes, jnp.zeros((3, 3)), jnp.array([4]))
     np.testing.assert_allclose(found, [[4, 4, 4, 4]])

@@ -62,10 +62,10 @@ def test_xywh_and_xyxy_are_inverse():
 
 @hypothesis.given(integer_boxes)
 @few
-def test_clipped_boxes_cover_what_lies_in_the_picture(bboxes):
-    picture = np.array([0, 0, 5, 6], np.float32)
+def test_clipped_boxes_cover_what_lies_in_the_image(bboxes):
+    image = np.array([0, 0, 5, 6], np.float32)
     shifted = bboxes - 2
-    inside = [len(covered_pixels(b) & covered_pixels(picture)) for b in shifted]
+    inside = [len(covered_pixels(b) & covered_pixels(image)) for b in shifted]
     np.testing.assert_array_equal(geometry.box_area(geometry.clip_boxes(shifted, (6, 5))), inside)
 
 

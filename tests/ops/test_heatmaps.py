@@ -2,12 +2,10 @@
 
 import functools
 
-import beartype
 import hypothesis
 import hypothesis.strategies as st
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import pytest
 import scipy.ndimage
@@ -21,9 +19,8 @@ from rmpe_jax.skeletons import COCO
 
 SIZE = (20, 14)
 METHODS = ("argmax", "quarter", "dark", "integral")
-typed = jaxtyping.jaxtyped(typechecker=beartype.beartype)
-encode = jax.jit(typed(hm.encode), static_argnums=(2, 3, 4))
-decode = jax.jit(typed(hm.decode), static_argnums=(1, 2))
+encode = jax.jit(hm.encode, static_argnums=(2, 3, 4))
+decode = jax.jit(hm.decode, static_argnums=(1, 2))
 few = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 
 
@@ -41,14 +38,14 @@ def keypoint_arrays(low, high, k=4):
     return st.tuples(*columns).map(lambda xy: np.concatenate(xy, -1))
 
 
-def reference_encode(keypoints, visible, size, sigma, integer_centre):
+def reference_encode(keypoints, visible, size, sigma, integer_center):
     """One joint and one pixel at a time; the integer form pastes a patch, as AlphaPose does."""
     maps, weights = np.zeros((*size, len(keypoints))), np.zeros(len(keypoints))
     radius = int(3 * sigma)
     for j, (x, y) in enumerate(keypoints.astype(float)):
         if not visible[j]:
             continue
-        if integer_centre:
+        if integer_center:
             x, y = np.floor(x + 0.5), np.floor(y + 0.5)
             pixels = [
                 (u, v)
@@ -66,23 +63,23 @@ def reference_encode(keypoints, visible, size, sigma, integer_centre):
     return maps, weights
 
 
-@pytest.mark.parametrize("integer_centre", [False, True])
+@pytest.mark.parametrize("integer_center", [False, True])
 @pytest.mark.parametrize("sigma", [1.0, 2.0])
 @hypothesis.given(
     keypoint_arrays((-9, -9), (23, 29)), hnp.arrays(np.int32, 4, elements=st.integers(0, 2))
 )
 @few
-def test_encode_is_the_formula(sigma, integer_centre, keypoints, visible):
-    maps, weights = encode(keypoints, visible, SIZE, sigma, integer_centre)
+def test_encode_is_the_formula(sigma, integer_center, keypoints, visible):
+    maps, weights = encode(keypoints, visible, SIZE, sigma, integer_center)
     expected_maps, expected_weights = reference_encode(
-        keypoints, visible, SIZE, sigma, integer_centre
+        keypoints, visible, SIZE, sigma, integer_center
     )
     assert maps.dtype == weights.dtype == jnp.float32
     np.testing.assert_array_equal(weights, expected_weights)
     np.testing.assert_allclose(maps, expected_maps, atol=2e-6)
 
 
-def test_integer_centre_rounds_half_up_and_cuts_at_three_sigma():
+def test_integer_center_rounds_half_up_and_cuts_at_three_sigma():
     keypoints = np.array([[6.5, 9.49], [7.49, 8.5]], np.float32)
     maps, _ = encode(keypoints, np.ones(2), SIZE, 1.0, True)
     np.testing.assert_array_equal(maps[..., 0], maps[..., 1])
@@ -93,13 +90,13 @@ def test_integer_centre_rounds_half_up_and_cuts_at_three_sigma():
     assert len(drawn) == 7 * 7
 
 
-@pytest.mark.parametrize("integer_centre", [False, True])
-def test_joints_outside_keep_weight_while_their_patch_touches_the_map(integer_centre):
+@pytest.mark.parametrize("integer_center", [False, True])
+def test_joints_outside_keep_weight_while_their_patch_touches_the_map(integer_center):
     height, width = SIZE
     touching = [(-6, 5), (width + 5, 5), (5, -6), (5, height + 5)]
     missing = [(-7, 5), (width + 6, 5), (5, -7), (5, height + 6)]
     keypoints = np.array(touching + missing, np.float32)
-    maps, weights = encode(keypoints, np.ones(8), SIZE, 2.0, integer_centre)
+    maps, weights = encode(keypoints, np.ones(8), SIZE, 2.0, integer_center)
     np.testing.assert_array_equal(weights, [1] * 4 + [0] * 4)
     np.testing.assert_allclose(maps.max((0, 1))[:4], np.exp(-36 / 8), rtol=1e-5)
     assert not maps[..., 4:].any()
@@ -160,7 +157,7 @@ def test_decode_inverts_encode(method, inside, anywhere, fractions):
 
 
 @pytest.mark.parametrize("sigma", [1.0, 1.75, 3.0])
-def test_dark_is_exact_for_the_sigma_it_is_told(rng, sigma):
+def test_dark_is_exact_for_the_sigma_it_is_given(rng, sigma):
     keypoints = rng.uniform(12, 28, (50, 2)).astype(np.float32)
     maps, _ = encode(keypoints, np.ones(50), (40, 40), sigma)
     np.testing.assert_allclose(decode(maps, "dark", sigma)[0], keypoints, atol=2e-3)
@@ -257,7 +254,7 @@ def test_of_equal_peaks_the_first_row_by_row_wins():
     maps = np.zeros((*SIZE, 1), np.float32)
     maps[[12, 5, 5], [2, 11, 4]] = 1
     np.testing.assert_array_equal(decode(maps, "argmax")[0], [[4, 5]])
-    # Two equal neighbours: the quarter offset goes from the first towards the second.
+    # Two equal neighbors: the quarter offset goes from the first towards the second.
     maps[5, 5] = 1
     np.testing.assert_array_equal(decode(maps, "quarter")[0], [[4.25, 5]])
 
@@ -288,7 +285,7 @@ def test_dark_steps_by_a_pixel_at_most():
     np.testing.assert_array_equal(decode(maps, "dark")[0], [[5, 8]])
 
 
-def test_integral_after_a_sigmoid_is_the_two_step_normalisation(rng):
+def test_integral_after_a_sigmoid_is_the_two_step_normalization(rng):
     logits = rng.normal(size=(*SIZE, 3)).astype(np.float32)
     c = scipy.special.expit(logits.astype(float))
     p = c / c.sum((0, 1))

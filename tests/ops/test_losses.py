@@ -2,10 +2,8 @@
 
 import functools
 
-import beartype
 import jax
 import jax.numpy as jnp
-import jaxtyping
 import numpy as np
 import optax
 import pytest
@@ -15,7 +13,6 @@ from jax.test_util import check_grads
 from rmpe_jax.ops import heatmaps, losses
 
 SIZE = HEIGHT, WIDTH = (9, 7)
-typed = jaxtyping.jaxtyped(typechecker=beartype.beartype)
 
 
 @pytest.fixture
@@ -65,7 +62,7 @@ def test_mse_is_the_formula(batch):
     masks = weights[:, None, None, :]
     expected = 0.5 * np.mean((logits.astype(float) * masks - targets * masks) ** 2)
     arguments = [jnp.asarray(x) for x in (logits, targets, weights)]
-    for loss in (typed(losses.mse), jax.jit(losses.mse)):
+    for loss in (losses.mse, jax.jit(losses.mse)):
         np.testing.assert_allclose(loss(*arguments), expected, 1e-5)
 
 
@@ -76,7 +73,7 @@ def test_cross_entropy_is_the_formula(batch):
         probs = targets[i, :, :, j].astype(float) / targets[i, :, :, j].sum()
         total -= weights[i, j] * (probs * scipy.special.log_softmax(logits[i, :, :, j])).sum()
     x, y, w = (jnp.asarray(x) for x in (logits, targets, weights))
-    for loss in (typed(losses.cross_entropy), jax.jit(losses.cross_entropy)):
+    for loss in (losses.cross_entropy, jax.jit(losses.cross_entropy)):
         np.testing.assert_allclose(loss(x, y, w), total / weights.sum(), 1e-5)
         np.testing.assert_allclose(loss(x, 7 * y, w), total / weights.sum(), 1e-5)
 
@@ -106,7 +103,7 @@ def test_mse_and_cross_entropy_are_torchs(batch):
 def test_symmetric_integral_and_its_gradient_are_the_formula(batch, amplitude, amplitudes):
     logits, _, keypoints, weights = batch
     expected, expected_grad = reference_integral(logits, keypoints, weights, amplitudes)
-    loss = functools.partial(typed(losses.symmetric_integral), amplitude=amplitude)
+    loss = functools.partial(losses.symmetric_integral, amplitude=amplitude)
     for function in (jax.value_and_grad(loss), jax.jit(jax.value_and_grad(loss))):
         value, grad = function(*(jnp.asarray(x) for x in (logits, keypoints, weights)))
         np.testing.assert_allclose(value, expected, rtol=1e-5)
@@ -223,7 +220,7 @@ def test_losses_are_float32_of_bfloat16_outputs(batch, name):
 
 
 @pytest.mark.parametrize(
-    ("name", "method", "normalise"),
+    ("name", "method", "normalize"),
     [
         ("mse", "dark", lambda x: x),
         ("cross_entropy", "dark", heatmaps.spatial_softmax),
@@ -231,7 +228,7 @@ def test_losses_are_float32_of_bfloat16_outputs(batch, name):
     ],
     ids=NAMES,
 )
-def test_descending_a_loss_finds_the_keypoints(name, method, normalise):
+def test_descending_a_loss_finds_the_keypoints(name, method, normalize):
     rng = np.random.default_rng(1)
     keypoints = rng.uniform(5, 12, (2, 3, 2)).astype(np.float32)
     weights = np.ones((2, 3), np.float32)
@@ -248,7 +245,7 @@ def test_descending_a_loss_finds_the_keypoints(name, method, normalise):
     (logits, _), _ = jax.jit(
         lambda x: jax.lax.scan(step, (x, optimizer.init(x)), None, length=200)
     )(start)
-    decoded, _ = jax.jit(heatmaps.decode, static_argnums=1)(normalise(logits), method, 1.5)
+    decoded, _ = jax.jit(heatmaps.decode, static_argnums=1)(normalize(logits), method, 1.5)
     assert np.abs(decoded - keypoints).max() < 0.1
 
 
@@ -260,9 +257,9 @@ def test_heatmap_accuracy_counts_joints_within_half_a_tenth():
         [(1.5, 2.5), (1.2, 1.8), (0, 0), (np.nan, 0)],
     ]
     predicted = (truth + np.array(offsets)).astype(np.float32)
-    accuracy = jax.jit(typed(losses.heatmap_accuracy), static_argnums=3)
-    right, count = accuracy(predicted, truth, np.ones((2, 4), np.float32), (60, 40))
-    assert (right, count) == (4, 8)
+    accuracy = jax.jit(losses.heatmap_accuracy, static_argnums=3)
+    correct, count = accuracy(predicted, truth, np.ones((2, 4), np.float32), (60, 40))
+    assert (correct, count) == (4, 8)
     weights = np.array([[1, 1, 0, 0], [0.5, 0, 2, 0]], np.float32)
     truth[weights == 0] = np.nan
     assert accuracy(predicted, truth, weights, (60, 40)) == (2, 4)

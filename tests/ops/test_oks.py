@@ -74,12 +74,12 @@ def test_one_joint_by_hand():
     np.testing.assert_allclose(value, [[np.exp(-0.5)]])
 
 
-def test_nobody_labelled_without_box_is_zero():
+def test_nobody_labeled_without_box_is_zero():
     keypoints, gt, visibility, area, _ = random_people(1, n=2, m=3)
     assert not oks(keypoints, gt, 0 * visibility, area, COCO.sigmas).any()
 
 
-def test_unlabelled_joints_may_be_anything():
+def test_unlabeled_joints_may_be_anything():
     keypoints, gt, visibility, area, _ = random_people(2, n=3, m=5)
     dirty = np.where(visibility[..., None] > 0, gt, np.nan)
     args = (visibility, area, COCO.sigmas)

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from rmpe_jax.errors import UserError
 from rmpe_jax.pgpg.atoms import (
     ATOMS,
-    SHORTEST_TORSO,
+    MIN_TORSO_FRACTION,
     align,
     fit_atoms,
-    in_atom_joints,
+    mask_with_nan,
     nearest_atoms,
-    with_nan,
+    to_atom_joints,
 )
 from rmpe_jax.skeletons import COCO, MPII, UNION
 
@@ -60,7 +60,7 @@ def test_the_torso_is_in_the_middle_and_of_length_one(seed):
         np.testing.assert_allclose((shoulders + hips) / 2, 0, atol=1e-9)
         farthest = np.nanmax(np.linalg.norm(aligned, axis=-1))
         length = np.linalg.norm(shoulders - hips)
-        assert length == pytest.approx(1) or SHORTEST_TORSO * farthest == pytest.approx(1)
+        assert length == pytest.approx(1) or MIN_TORSO_FRACTION * farthest == pytest.approx(1)
         assert length <= 1 + 1e-9
 
 
@@ -77,7 +77,9 @@ def test_a_torso_seen_from_its_end_is_not_blown_up():
     pose = np.zeros((1, K, 2))
     pose[0, J["left_ankle"]] = 30, 40
     aligned = align(pose, ATOMS.joints)
-    np.testing.assert_allclose(aligned[0, J["left_ankle"]], np.array([0.6, 0.8]) / SHORTEST_TORSO)
+    np.testing.assert_allclose(
+        aligned[0, J["left_ankle"]], np.array([0.6, 0.8]) / MIN_TORSO_FRACTION
+    )
 
 
 def test_poses_without_any_extent_have_no_frame():
@@ -91,7 +93,7 @@ def test_joints_go_by_name(skeleton):
     rng = np.random.default_rng(0)
     keypoints = rng.uniform(0, 9, (2, skeleton.num_keypoints, 2))
     visibility = rng.integers(0, 3, (2, skeleton.num_keypoints))
-    poses = in_atom_joints(with_nan(keypoints, visibility), skeleton)
+    poses = to_atom_joints(mask_with_nan(keypoints, visibility), skeleton)
     for joint, index in J.items():
         for person in range(2):
             known = joint in skeleton.joints and visibility[person, skeleton.index(joint)] > 0
@@ -114,7 +116,7 @@ def test_nearest_atom_by_loops(seed, n, a):
 
 
 def planted(seed=0, counts=(200, 100, 50), noise=0.05, missing=0.2):
-    """Aligned poses about three centres, with joints missing; and the centres."""
+    """Aligned poses about three centers, with joints missing; and the centers."""
     rng = np.random.default_rng(seed)
     centers = rng.uniform(-2, 2, (3, K, 2))
     poses = np.concatenate(

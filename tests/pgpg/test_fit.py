@@ -7,7 +7,7 @@ from boxed_people import people
 from rmpe_jax.errors import UserError
 from rmpe_jax.pgpg import fit_pgpg, sample_boxes
 from rmpe_jax.pgpg.fit import (
-    SHARED,
+    GLOBAL_WEIGHT,
     Samples,
     Selection,
     atomic_poses,
@@ -17,13 +17,13 @@ from rmpe_jax.pgpg.fit import (
     select,
     split,
 )
-from rmpe_jax.pgpg.model import global_model, log_likelihood, offsets_of, rows_of
+from rmpe_jax.pgpg.model import global_model, log_likelihood, mixture_rows, offsets_from_boxes
 from rmpe_jax.skeletons import COCO, LSP
 
 
 def samples_of(rng, n):
     poses, gt, det, _ = people(rng, n)
-    return Samples(poses, offsets_of(det, gt), np.arange(n))
+    return Samples(poses, offsets_from_boxes(det, gt), np.arange(n))
 
 
 def test_each_box_goes_to_the_person_it_overlaps_most():
@@ -36,7 +36,7 @@ def test_each_box_goes_to_the_person_it_overlaps_most():
     assert list(zip(person, box, strict=True)) == [(0, 0), (1, 1), (2, 2), (2, 4)]
 
 
-def test_without_pictures_all_lie_in_one():
+def test_without_images_all_lie_in_one():
     gt = np.array([[0, 0, 10, 10], [30, 0, 40, 10]], np.float32)
     person, box = match_detections(gt, gt[::-1])
     assert list(zip(person, box, strict=True)) == [(1, 0), (0, 1)]
@@ -51,8 +51,8 @@ def test_mirrored_offsets_are_those_of_mirrored_boxes():
     gt = np.array([[10.0, 20, 60, 140]])
     box = gt + rng.uniform(-9, 9, (5, 4))
     mirror = [-1, 1, -1, 1]
-    mirrored = offsets_of((box * mirror)[:, [2, 1, 0, 3]], (gt * mirror)[:, [2, 1, 0, 3]])
-    np.testing.assert_allclose(mirrored_offsets(offsets_of(box, gt)), mirrored)
+    mirrored = offsets_from_boxes((box * mirror)[:, [2, 1, 0, 3]], (gt * mirror)[:, [2, 1, 0, 3]])
+    np.testing.assert_allclose(mirrored_offsets(offsets_from_boxes(box, gt)), mirrored)
 
 
 def test_learns_what_the_detector_does_with_each_pose():
@@ -62,10 +62,10 @@ def test_learns_what_the_detector_does_with_each_pose():
     assert len(model.atoms) >= 3
     assert model.joints == LSP.joints
     new, boxes, _, kinds = people(np.random.default_rng(1), 200)
-    offsets = offsets_of(sample_boxes(model, rng, new, boxes, 300), boxes[:, None])
+    offsets = offsets_from_boxes(sample_boxes(model, rng, new, boxes, 300), boxes[:, None])
     # Medians, for a fifth is drawn from everybody's mixture.
     expected = np.array([[-0.1, 0, 0.1, 0], [0, 0, -0.2, 0], [0.2, 0, 0, 0]])
-    torso_known = rows_of(model, new) < len(model.atoms)
+    torso_known = mixture_rows(model, new) < len(model.atoms)
     for kind in range(3):
         drawn = offsets[(kinds == kind) & torso_known].reshape(-1, 4)
         np.testing.assert_allclose(np.median(drawn, 0), expected[kind], atol=0.04)
@@ -85,7 +85,7 @@ def test_beats_one_mixture_for_all_poses_where_poses_matter():
 def test_does_not_choose_atoms_where_poses_do_not_matter():
     rng = np.random.default_rng(0)
     samples = samples_of(rng, 400)
-    noise = Samples(samples.poses, rng.normal(0, 0.1, (400, 4)), samples.pictures)
+    noise = Samples(samples.poses, rng.normal(0, 0.1, (400, 4)), samples.image_ids)
     selection = select(noise, atomic_poses(noise.poses, (0, 3, 6)), (1, 6))
     assert selection.best == (0, 1)
     assert selection.log_likelihood.shape == (3, 2)
@@ -111,7 +111,7 @@ def test_everybodys_mixture_has_its_share_and_all_of_an_atom_with_few_boxes():
     far = np.concatenate([atoms, atoms[:1] + 50])  # nobody is near
     model = fit_mixtures(samples, far, 2)
     everybody = fit_mixtures(samples, atoms[:0], 2)
-    np.testing.assert_allclose(model.weights[:, :2], SHARED * everybody.weights.repeat(5, 0))
+    np.testing.assert_allclose(model.weights[:, :2], GLOBAL_WEIGHT * everybody.weights.repeat(5, 0))
     np.testing.assert_allclose(model.weights.sum(-1), 1)
     np.testing.assert_allclose(model.means[3], np.tile(everybody.means[0], (2, 1)))
 
@@ -123,13 +123,13 @@ def test_few_boxes_make_few_gaussians():
     assert np.isfinite(log_likelihood(model, samples.poses, samples.offsets)).all()
 
 
-def test_pictures_are_not_split():
+def test_images_are_not_split():
     samples = samples_of(np.random.default_rng(0), 200)
     samples = Samples(samples.poses, samples.offsets, np.arange(200) // 4)
     train, test = split(samples, 0.3, seed=1)
     assert len(train) + len(test) == 200
     assert len(test) == 60
-    assert not set(train.pictures) & set(test.pictures)
+    assert not set(train.image_ids) & set(test.image_ids)
 
 
 def test_keypoints_of_coco_with_visibility():
@@ -140,7 +140,7 @@ def test_keypoints_of_coco_with_visibility():
     keypoints[:, shared] = poses[:, [LSP.index(COCO.joints[i]) for i in shared]]
     visibility = np.tile(np.isin(np.arange(17), shared), (900, 1)).astype(np.uint8)
     model = fit_pgpg(keypoints, gt, det, visibility=visibility, num_atoms=(3,), num_components=(1,))
-    rows = rows_of(model, keypoints, visibility)
+    rows = mixture_rows(model, keypoints, visibility)
     assert len({(row, kind) for row, kind in zip(rows, kinds, strict=True)}) == 3
     assert model.joints == COCO.joints
 

@@ -21,9 +21,9 @@ from rmpe_jax.pgpg import (
 from rmpe_jax.pgpg.model import (
     AUTHORS_DEVIATIONS,
     AUTHORS_MEANS,
-    SMALLEST_SIDE,
+    MIN_SIDE,
     global_model,
-    offsets_of,
+    offsets_from_boxes,
 )
 from rmpe_jax.skeletons import COCO, LSP
 
@@ -59,7 +59,7 @@ def test_boxes_are_distributed_as_the_model_says(model):
     boxes = sample_boxes(model, np.random.default_rng(0), poses, np.tile(BOX, (2, 1)), 40_000)
     assert boxes.shape == (2, 40_000, 4)
     assert boxes.dtype == np.float32
-    offsets = offsets_of(boxes, BOX[None])
+    offsets = offsets_from_boxes(boxes, BOX[None])
     for row, edge in ((0, 0), (1, 2)):
         often = np.abs(offsets[row, :, edge]) > 0.2
         assert often.mean() == pytest.approx(0.75, abs=0.01)
@@ -74,7 +74,7 @@ def test_global_model_is_the_authors(model):
     boxes = sample_boxes(
         global_model(), np.random.default_rng(0), np.full((1, 17, 2), np.nan), BOX, 40_000
     )
-    offsets = offsets_of(boxes[0], BOX)
+    offsets = offsets_from_boxes(boxes[0], BOX)
     np.testing.assert_allclose(offsets.mean(0), AUTHORS_MEANS, atol=3e-3)
     np.testing.assert_allclose(offsets.std(0), AUTHORS_DEVIATIONS, rtol=0.02)
 
@@ -91,11 +91,11 @@ def test_everybody_gets_boxes_of_their_own(model):
 
 
 def test_no_box_is_too_small_or_inside_out():
-    wild = global_model((0, 0, 0, 0), (3, 3, 3, 3))
+    wild = global_model((0.0,) * 4, (3.0,) * 4)
     boxes = sample_boxes(wild, np.random.default_rng(0), np.zeros((1, 17, 2)), BOX, 500)
     size = boxes[..., 2:] - boxes[..., :2]
-    assert (size >= SMALLEST_SIDE - 1e-3).all()
-    assert (np.isclose(size, SMALLEST_SIDE, atol=1e-3).any(-1)).mean() > 0.5
+    assert (size >= MIN_SIDE - 1e-3).all()
+    assert (np.isclose(size, MIN_SIDE, atol=1e-3).any(-1)).mean() > 0.5
 
 
 boxes_of_people = st.tuples(
@@ -117,7 +117,7 @@ def test_jittered_boxes_reach_all_the_way_to_the_limit():
     assert iou.min() < 0.52
     assert iou.max() > 0.9
     assert (iou == 1).mean() < 0.002  # hardly ever is none of the tries good enough
-    left, top, right, bottom = offsets_of(boxes, BOX).mean(0)
+    left, top, right, bottom = offsets_from_boxes(boxes, BOX).mean(0)
     np.testing.assert_allclose([left + right, top + bottom], 0, atol=0.02)
 
 
@@ -126,10 +126,10 @@ def test_jittered_boxes_reach_all_the_way_to_the_limit():
 def test_patches_lie_inside_and_keep_the_aspect(bbox, seed):
     patches = patch_boxes(np.random.default_rng(seed), bbox, 30)[0]
     size, whole = patches[:, 2:] - patches[:, :2], bbox[0, 2:] - bbox[0, :2]
-    share = size / whole
-    np.testing.assert_allclose(share[:, 0], share[:, 1], atol=2e-3)
-    assert (share > 0.699).all()
-    assert (share < 1.001).all()
+    fraction = size / whole
+    np.testing.assert_allclose(fraction[:, 0], fraction[:, 1], atol=2e-3)
+    assert (fraction > 0.699).all()
+    assert (fraction < 1.001).all()
     assert (patches[:, :2] >= bbox[:, :2] - 1e-2).all()
     assert (patches[:, 2:] <= bbox[:, 2:] + 1e-2).all()
 
@@ -168,12 +168,12 @@ def test_atomic_proposals_look_at_the_pose(model, tmp_path):
         visibility = np.isin(np.arange(17), shared).astype(np.uint8)
         for _ in range(20):
             _, box = proposals.draw(rng, BOX[0], keypoints, visibility, (400, 400))
-            left, _, right, _ = offsets_of(box, BOX[0])
+            left, _, right, _ = offsets_from_boxes(box, BOX[0])
             assert left > 0.03 if up else right < 0, (left, right)
     blind = [
         proposals.draw(rng, BOX[0], keypoints, np.zeros(17), (400, 400))[1] for _ in range(200)
     ]
-    np.testing.assert_allclose(offsets_of(np.mean(blind, 0), BOX[0]), 0, atol=0.01)
+    np.testing.assert_allclose(offsets_from_boxes(np.mean(blind, 0), BOX[0]), 0, atol=0.01)
 
 
 @pytest.mark.parametrize("mode", ["none", "jitter"])
@@ -188,11 +188,11 @@ def test_patches_come_as_often_as_asked_and_are_well_placed_themselves(mode):
 
 
 @pytest.mark.parametrize("mode", ["jitter", "global"])
-def test_boxes_end_with_the_picture(mode):
+def test_boxes_end_with_the_image(mode):
     proposals = open_proposals(mode, "", 0.5, LSP)
     rng = np.random.default_rng(0)
     boxes = np.array([draw(proposals, rng, size=(280, 170))[1] for _ in range(100)])
-    assert (boxes[:, 2] <= 170 + SMALLEST_SIDE).all()
+    assert (boxes[:, 2] <= 170 + MIN_SIDE).all()
     assert (boxes[:, 3] == 280).any()
     assert (boxes[:, 2] == 170).any()
 

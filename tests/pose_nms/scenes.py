@@ -1,4 +1,4 @@
-"""Random pictures with proposals on the same few people, all kinds of degenerate ones among them.
+"""Random images with candidates on the same few people, all kinds of degenerate ones among them.
 
 Coordinates are whole eighths of pixels and scores whole 1/1024ths: sums of scores and distances at
 the edge of a region come out the same in float32 and float64.
@@ -6,16 +6,16 @@ the edge of a region come out the same in float32 and float64.
 
 import numpy as np
 
-from rmpe_jax.pose_nms import Proposals
+from rmpe_jax.pose_nms import PoseCandidates
 
 K = 17
 
 
 def random_scenes(seed, num_scenes, n=10, k=K):
-    """Proposals (num_scenes, n, ...) with NaN in the padding, which lies anywhere."""
+    """Candidates (num_scenes, n, ...) with NaN in the padding, which lies anywhere."""
     rng = np.random.default_rng(seed)
     scenes = [_scene(rng, n, k) for _ in range(num_scenes)]
-    return Proposals(*(np.stack(values) for values in zip(*scenes, strict=True)))
+    return PoseCandidates(*(np.stack(values) for values in zip(*scenes, strict=True)))
 
 
 def _scene(rng, n, k):
@@ -23,7 +23,7 @@ def _scene(rng, n, k):
     offset = rng.choice([0, 1, 4, 12, 40], n)
     owner = rng.integers(0, rng.integers(1, 4), n)
     keypoints = people[owner] + rng.normal(0, 1, (n, k, 2)) * offset[:, None, None]
-    # Some share a part of their joints exactly, or are another proposal moved as a whole.
+    # Some share a part of their joints exactly, or are another candidate moved as a whole.
     shared = rng.uniform(size=(n, k, 1)) < rng.choice([0, 0.3, 0.6], (n, 1, 1))
     keypoints = np.where(shared, people[owner] + rng.integers(0, 2, (n, 1, 1)), keypoints)
     scores = rng.uniform(0, 1, (n, k)) * rng.choice([0.02, 0.3, 1, 1], (n, 1))

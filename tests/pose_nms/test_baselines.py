@@ -49,8 +49,8 @@ def scenes():
     return random_scenes(3, 200)
 
 
-def pictures(scenes, found):
-    """For each picture the valid proposals in float64, their indices and the result."""
+def images(scenes, found):
+    """For each image the valid candidates in float64, their indices and the result."""
     for i in range(len(scenes.valid)):
         index = np.flatnonzero(scenes.valid[i])
         values = [np.asarray(column[i], np.float64)[index] for column in scenes[:4]]
@@ -61,7 +61,7 @@ def pictures(scenes, found):
 def test_box_nms(scenes, threshold):
     nms = jax.jit(jax.vmap(box_nms, (0, None)))
     found = jax.device_get(nms(scenes, threshold))
-    for index, (keypoints, scores, bboxes, bbox_scores), one in pictures(scenes, found):
+    for index, (keypoints, scores, bboxes, bbox_scores), one in images(scenes, found):
         kept = index[greedy(bbox_scores, geometry.box_iou(bboxes, bboxes), threshold)]
         np.testing.assert_array_equal(np.flatnonzero(one.keep), kept)
         inside = np.isin(index, kept)
@@ -74,7 +74,7 @@ def test_box_nms(scenes, threshold):
 def test_oks_nms(scenes):
     nms = jax.jit(jax.vmap(functools.partial(oks_nms, sigmas=COCO.sigmas, threshold=0.7)))
     found = jax.device_get(nms(scenes))
-    for index, (keypoints, scores, bboxes, bbox_scores), one in pictures(scenes, found):
+    for index, (keypoints, scores, bboxes, bbox_scores), one in images(scenes, found):
         overlap = pairwise_oks(keypoints, bboxes)
         kept = index[greedy(bbox_scores * scores.mean(-1), overlap, 0.7)]
         np.testing.assert_array_equal(np.flatnonzero(one.keep), kept)
@@ -85,7 +85,7 @@ def test_soft_oks_nms(scenes):
     nms = jax.jit(jax.vmap(functools.partial(soft_oks_nms, sigmas=COCO.sigmas, threshold=0.5)))
     found = jax.device_get(nms(scenes))
     np.testing.assert_array_equal(found.keep, scenes.valid)
-    for index, (keypoints, scores, bboxes, bbox_scores), one in pictures(scenes, found):
+    for index, (keypoints, scores, bboxes, bbox_scores), one in images(scenes, found):
         before = bbox_scores * scores.mean(-1)
         expected = soften(before, pairwise_oks(keypoints, bboxes), 0.5)
         np.testing.assert_allclose(one.scores[index], expected, atol=1e-6)

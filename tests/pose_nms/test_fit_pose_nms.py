@@ -10,7 +10,7 @@ from rmpe_jax.evaluation import coco_ap
 from rmpe_jax.evaluation.arrays import ground_truth_arrays
 from rmpe_jax.evaluation.nms import proposal_groups
 from rmpe_jax.evaluation.results import coco_results
-from rmpe_jax.pose_nms import PoseNmsParams, Poses
+from rmpe_jax.pose_nms import NmsResult, PoseNmsParams
 from rmpe_jax.pose_nms.fit import (
     RANGES,
     _best_cell,
@@ -27,12 +27,12 @@ SIGMAS = COCO.sigmas[5:10]
 OBJECTIVE = oks_ap(SIGMAS)
 
 
-def crowded_set(seed, num_pictures=24, most_boxes=6):
+def crowded_set(seed, num_images=24, most_boxes=6):
     """People who stand close together, each found by some boxes."""
     rng = np.random.default_rng(seed)
     annotations, results = [], []
     shape = rng.uniform(0, 1, (K, 2))
-    for image_id in range(num_pictures):
+    for image_id in range(num_images):
         for person in range(rng.integers(1, 3)):
             size = rng.uniform(80, 160)
             corner = np.array([100 + person * rng.uniform(10, 60), 100])
@@ -57,7 +57,7 @@ def crowded_set(seed, num_pictures=24, most_boxes=6):
             results += coco_results(
                 [image_id] * n, found, scores, scores.mean(-1), box, rng.uniform(0.5, 1, n)
             )
-    images = [{"id": i} for i in range(num_pictures)]
+    images = [{"id": i} for i in range(num_images)]
     return {"images": images, "annotations": annotations}, results
 
 
@@ -77,11 +77,11 @@ def numpy_ap(ground_truth, results, **params):
     """AP by pycocotools of what the NumPy rule leaves."""
     left = []
     for image in ground_truth["images"]:
-        of_picture = [r for r in results if r["image_id"] == image["id"]]
-        joints = np.array([r["keypoints"] for r in of_picture]).reshape(-1, K, 3)
-        bboxes = np.array([r["bbox"] for r in of_picture])
+        of_image = [r for r in results if r["image_id"] == image["id"]]
+        joints = np.array([r["keypoints"] for r in of_image]).reshape(-1, K, 3)
+        bboxes = np.array([r["bbox"] for r in of_image])
         bboxes[:, 2:] += bboxes[:, :2]
-        box_scores = np.array([r["bbox_score"] for r in of_picture])
+        box_scores = np.array([r["bbox_score"] for r in of_image])
         kept, _, _ = nms_reference.rmpe(
             joints[..., :2], joints[..., 2], bboxes, box_scores, **params
         )
@@ -93,14 +93,14 @@ def numpy_ap(ground_truth, results, **params):
 
 def test_objective_equals_numpy_and_pycocotools():
     data = crowded_set(1)
-    proposals, ground_truth = arrays(*data)
-    assert [group.valid.shape[1] for group in proposals] == [8, 16]
+    candidates, ground_truth = arrays(*data)
+    assert [group.valid.shape[1] for group in candidates] == [8, 16]
     sets = [(0.01, 2.08, 2.08, 7.0), (0.3, 10.0, 3.0, 1.0), (0.05, 4.0, 0.3, 5.5)]
     start = PoseNmsParams.preset("rmpe")
     columns = [jnp.asarray(column, jnp.float32) for column in zip(*sets, strict=True)]
-    params = PoseNmsParams(*columns, form=start.form)
+    params = PoseNmsParams(*columns, variant=start.variant)
     found = evaluate_params(
-        params, proposals, ground_truth, objective=OBJECTIVE, max_people=20, batch_size=3
+        params, candidates, ground_truth, objective=OBJECTIVE, max_people=20, batch_size=3
     )
     names = ("delta1", "delta2", "mu", "gamma")
     expected = [numpy_ap(*data, **dict(zip(names, s, strict=True))) for s in sets]
@@ -109,11 +109,11 @@ def test_objective_equals_numpy_and_pycocotools():
 
 
 def test_fit_finds_better_parameters_and_says_how(data):
-    proposals, ground_truth = arrays(*data)
+    candidates, ground_truth = arrays(*data)
     bad = PoseNmsParams.preset("rmpe").replace(eta=15.0)
     reported = []
     fit = fit_pose_nms(
-        proposals, ground_truth, OBJECTIVE, bad, steps=5, max_sweeps=2, report=reported.append
+        candidates, ground_truth, OBJECTIVE, bad, steps=5, max_sweeps=2, report=reported.append
     )
     before, after = (
         numpy_ap(*data, delta1=p.sigma1, delta2=p.sigma2, mu=p.lam, gamma=p.eta)
@@ -121,25 +121,25 @@ def test_fit_finds_better_parameters_and_says_how(data):
     )
     np.testing.assert_allclose([fit.start_score, fit.score], [before, after], atol=1e-5)
     assert after > before + 0.05
-    assert fit.params.form == bad.form
+    assert fit.params.variant == bad.variant
     assert list(fit.searches) == reported
     scores = [fit.start_score, *(search.score for search in fit.searches)]
     assert scores == sorted(scores)
     for search in fit.searches:
         assert search.scores.shape == (5, 5)
-        assert search.before <= search.score == search.scores.max()
+        assert search.previous_score <= search.score == search.scores.max()
         assert search.best[0] in search.values[0]
 
 
 def test_any_objective_of_arrays(data):
-    proposals, ground_truth = arrays(*data)
+    candidates, ground_truth = arrays(*data)
 
     def right_number_of_people(poses, people):
         return -jnp.abs(poses.keep.sum(-1) - people.valid.sum(-1)).mean()
 
     start = PoseNmsParams.preset("rmpe").replace(eta=15.0)
     fit = fit_pose_nms(
-        proposals, ground_truth, right_number_of_people, start, steps=5, max_sweeps=1
+        candidates, ground_truth, right_number_of_people, start, steps=5, max_sweeps=1
     )
     assert fit.start_score < -0.1 < fit.score <= 0
     assert {search.sweep for search in fit.searches} == {1}
@@ -179,7 +179,7 @@ def test_best_people():
     scores = jnp.array([[0.3, 0.9, 0.0, 0.5]])
     keep = jnp.array([[True, True, True, False]])
     keypoints = jnp.arange(8.0).reshape(1, 4, 1, 2)
-    poses = Poses(keypoints, keypoints[..., 0], scores, keep, jnp.arange(4)[None])
+    poses = NmsResult(keypoints, keypoints[..., 0], scores, keep, jnp.arange(4)[None])
     two, six = (jax.jit(best_people, static_argnums=1)(poses, number) for number in (2, 6))
     np.testing.assert_allclose(two.scores, [[0.9, 0.3]])
     np.testing.assert_array_equal(two.keypoints[0, :, 0], [[2, 3], [0, 1]])

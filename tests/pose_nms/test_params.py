@@ -17,11 +17,22 @@ def test_file_round_trip(preset, tmp_path):
     assert load_params(preset) == params
 
 
-def test_numbers_are_leaves_and_the_form_is_static():
+def test_numbers_are_leaves_and_the_variant_is_static():
     params = PoseNmsParams.preset("alphapose")
     assert jax.tree.leaves(params) == [1.0, 2.65, 1.7, 22.48]
     doubled = jax.tree.map(lambda v: 2 * v, params)
-    assert (doubled.eta, doubled.form) == (44.96, params.form)
+    assert (doubled.eta, doubled.variant) == (44.96, params.variant)
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_older_files_call_the_variant_form(preset, tmp_path):
+    params = PoseNmsParams.preset(preset)
+    content = params_to_dict(params)
+    assert list(content) == ["sigma1", "sigma2", "lam", "eta", "variant"]
+    content["form"] = content.pop("variant")
+    assert params_from_dict(content) == params
+    (tmp_path / "params.json").write_text(json.dumps(content))
+    assert load_params(tmp_path / "params.json") == params
 
 
 def test_unknown_preset():
@@ -47,7 +58,8 @@ def test_bad_files(tmp_path):
         ({"eta": None}, "need sigma1"),
         ({"sigma2": 0}, "must be positive"),
         ({"lam": float("nan")}, "must be positive"),
-        ({"form": {"region": "disc"}}, "need sigma1"),
+        ({"variant": {"region": "disc"}}, "need sigma1"),
+        ({"variant": None}, "need sigma1"),
     ],
 )
 def test_bad_content(change, message):
@@ -55,17 +67,17 @@ def test_bad_content(change, message):
         params_from_dict(params_to_dict(PoseNmsParams.preset("rmpe")) | change)
 
 
-def test_unknown_choice_in_the_form():
+def test_unknown_choice_in_the_variant():
     content = params_to_dict(PoseNmsParams.preset("rmpe"))
-    content["form"]["merge"] = "mean"
+    content["variant"]["merge"] = "mean"
     with pytest.raises(UserError, match="merge is not one of none, max, soft"):
         params_from_dict(content)
 
 
 def test_files_from_before_there_were_whole_bodies():
     content = params_to_dict(PoseNmsParams.preset("rmpe"))
-    del content["form"]["joints"], content["form"]["reference"]
+    del content["variant"]["joints"], content["variant"]["reference"]
     assert params_from_dict(content) == PoseNmsParams.preset("rmpe")
-    content["form"]["joints"] = "feet"
+    content["variant"]["joints"] = "feet"
     with pytest.raises(UserError, match="joints is not one of all, body, parts"):
         params_from_dict(content)

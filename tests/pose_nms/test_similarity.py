@@ -9,8 +9,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rmpe_jax.errors import UserError
 from rmpe_jax.pose_nms import PoseNmsParams
-from rmpe_jax.pose_nms.similarity import num_matches, similarity
+from rmpe_jax.pose_nms.similarity import (
+    body_size,
+    joint_weights,
+    num_matches,
+    part_sizes,
+    similarity,
+)
+from rmpe_jax.skeletons import SKELETONS, get_skeleton
 
 BOX = np.float32([[0, 0, 60, 100], [0, 0, 60, 100]])  # a reference distance is 10 pixels
 
@@ -61,10 +69,29 @@ def test_unsure_joints_do_not_match():
 
 
 def test_matches_within_the_smaller_of_a_reference_and_seven_pixels():
-    count = jax.jit(functools.partial(num_matches, form=PoseNmsParams.preset("alphapose").form))
+    variant = PoseNmsParams.preset("alphapose").variant
+    weights = joint_weights(17, variant).matches
+    count = jax.jit(functools.partial(num_matches, variant=variant, weights=weights))
     assert count(moved(7.0, k=17, joints=4)[0], BOX).tolist() == [[17, 17], [17, 17]]
     assert count(moved(7.01, k=17, joints=4)[0], BOX)[0, 1] == 13
     assert count(moved(6.0, k=17, joints=4)[0], BOX / 2)[0, 1] == 13
+
+
+@pytest.mark.parametrize("name", [*SKELETONS, "unnamed_60", "unnamed_150"])
+def test_sizes_of_body_parts(name):
+    """The numbers of joints that presets of AlphaPose and of the release are meant for."""
+    skeleton = get_skeleton(name)
+    k = skeleton.num_keypoints
+    assert body_size(skeleton) == min(17, k)
+    default = PoseNmsParams.default(skeleton).variant
+    assert default.joints == ("all" if k <= 21 else "body")
+    counted = np.count_nonzero(joint_weights(k, default, skeleton).matches)
+    assert counted == (k if k <= 21 else 17)
+    if k > 68 + 42:
+        assert part_sizes(skeleton) == (k - 68 - 42, 68, 42)
+    else:
+        with pytest.raises(UserError, match=f"skeleton '{name}' does not have"):
+            part_sizes(skeleton)
 
 
 @settings(max_examples=25, deadline=None)
@@ -89,7 +116,7 @@ def test_gradients_are_finite_where_joints_coincide(preset):
     keypoints, scores = moved(0.0, k=3)
 
     def total(keypoints, params):
-        return similarity(keypoints, scores, BOX, params).sum()
+        return similarity(keypoints, jnp.asarray(scores), jnp.asarray(BOX), params).sum()
 
     gradient = jax.jit(jax.grad(total, (0, 1)))
     gradients = gradient(jnp.asarray(keypoints), PoseNmsParams.preset(preset))

@@ -1,5 +1,7 @@
 """Pose NMS against NumPy written from the sources' rules, golden values, and its invariances."""
 
+import functools
+
 import jax
 import nms_reference
 import numpy as np
@@ -7,15 +9,16 @@ import pytest
 from scenes import random_scenes
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.pose_nms import PoseNmsParams, pose_nms
+from rmpe_jax.pose_nms import PoseCandidates, PoseNmsParams, pose_nms, pose_nms_batch
+from rmpe_jax.skeletons import COCO, COCO_WHOLEBODY, HALPE26, HALPE136
 
 PRESETS = ("paper", "rmpe", "alphapose")
-jitted = jax.jit(pose_nms)
-over_pictures = jax.jit(jax.vmap(pose_nms, (0, 0, 0, 0, 0, None)))
+jitted = jax.jit(pose_nms, static_argnames="skeleton")
+over_images = jax.jit(jax.vmap(pose_nms, (0, 0, 0, 0, 0, None)))
 
 
 def compare(found, scene, reference):
-    """Asserts that one picture's result is the reference's; False if that one is undecided."""
+    """Assert that one image's result is the reference's; False if the reference is undecided."""
     index = np.flatnonzero(scene.valid)
     values = [np.asarray(column, np.float64)[index] for column in scene[:4]]
     kept, clusters, margin = reference(*values)
@@ -35,7 +38,7 @@ def compare(found, scene, reference):
 @pytest.mark.parametrize("preset", PRESETS)
 def test_equals_numpy_on_random_and_degenerate_scenes(preset):
     scenes = random_scenes(0, 1200)
-    found = jax.device_get(over_pictures(*scenes, PoseNmsParams.preset(preset)))
+    found = jax.device_get(over_images(*scenes, PoseNmsParams.preset(preset)))
     reference = getattr(nms_reference, preset)
     decided = [
         compare(*(jax.tree.map(lambda v, i=i: v[i], tree) for tree in (found, scenes)), reference)
@@ -47,8 +50,8 @@ def test_equals_numpy_on_random_and_degenerate_scenes(preset):
     assert not scenes.valid.any(-1).all()
 
 
-def proposals(keypoints, keypoint_scores, side=100.0):
-    """Proposals in boxes of one size, with box scores .5."""
+def candidates(keypoints, keypoint_scores, side=100.0):
+    """Candidates in boxes of one size, with box scores .5."""
     n = len(keypoints)
     keypoints = np.asarray(keypoints, np.float32)
     scores = np.broadcast_to(np.asarray(keypoint_scores, np.float32), keypoints.shape[:2])
@@ -61,11 +64,11 @@ def two_poses(offset, k, num_moved=None, first=0.9, second=0.8, side=100.0):
     pose = np.stack([np.arange(k) * 50.0, np.zeros(k)], -1)
     moved = pose.copy()
     moved[:num_moved, 0] += offset
-    return proposals([pose, moved], [[first] * k, [second] * k], side)
+    return candidates([pose, moved], [[first] * k, [second] * k], side)
 
 
-def run(arguments, preset):
-    return jax.device_get(jitted(*arguments, PoseNmsParams.preset(preset)))
+def run(arguments, preset, skeleton=None):
+    return jax.device_get(jitted(*arguments, PoseNmsParams.preset(preset), skeleton))
 
 
 def test_the_release_cuts_at_one_reference():
@@ -143,8 +146,8 @@ def test_order_of_proposals_does_not_matter(preset):
     permutation = np.random.default_rng(0).permutation(scenes.valid.shape[1])
     permuted = type(scenes)(*(column[:, permutation] for column in scenes))
     params = PoseNmsParams.preset(preset)
-    found, again = (jax.device_get(over_pictures(*s, params)) for s in (scenes, permuted))
-    # Equal confidence is decided by order, so leave out pictures that have it.
+    found, again = (jax.device_get(over_images(*s, params)) for s in (scenes, permuted))
+    # Equal confidence is decided by order, so leave out images that have it.
     totals = np.where(scenes.valid, scenes.keypoint_scores.sum(-1), -1 - np.arange(10))
     distinct = np.array([len(np.unique(row)) == len(row) for row in totals])
     assert distinct.mean() > 0.3
@@ -164,14 +167,16 @@ def test_gradients_reach_the_merged_joints_and_are_finite():
 
 
 @pytest.mark.parametrize(
-    ("preset", "k"),
+    ("preset", "skeleton"),
     [
-        *(("rmpe_body", k) for k in (17, 26, 133)),
-        *(("alphapose_whole_body", k) for k in (133, 136)),
+        *(("rmpe_body", skeleton) for skeleton in (COCO, HALPE26, COCO_WHOLEBODY)),
+        *(("alphapose_whole_body", skeleton) for skeleton in (COCO_WHOLEBODY, HALPE136)),
     ],
+    ids=lambda value: getattr(value, "name", value),
 )
-def test_whole_bodies_are_eliminated_as_in_numpy(preset, k):
+def test_whole_bodies_are_eliminated_as_in_numpy(preset, skeleton):
     """Poses, some of them others moved by a little, or with other faces, hands or bodies."""
+    k = skeleton.num_keypoints
     rng = np.random.default_rng(k)
     decided = kept = 0
     for _ in range(12):
@@ -186,7 +191,7 @@ def test_whole_bodies_are_eliminated_as_in_numpy(preset, k):
         corner = rng.uniform(0, 50, (8, 2))
         bboxes = np.concatenate([corner, corner + rng.uniform(40, 300, (8, 2))], 1)
         columns = [np.float32(v) for v in (poses, scores, bboxes, rng.random(8))]
-        found = jax.device_get(jitted(*columns, np.ones(8, bool), PoseNmsParams.preset(preset)))
+        found = run((*columns, np.ones(8, bool)), preset, skeleton)
         clusters, margin = getattr(nms_reference, preset)(*(v.astype(np.float64) for v in columns))
         if margin > 1e-4:
             np.testing.assert_array_equal(found.cluster, clusters)
@@ -201,26 +206,48 @@ def test_the_body_decides_and_all_joints_are_merged():
     (pose, moved), *rest = two_poses(4.0, 133, first=0.9, second=0.8)
     moved = moved.copy()
     moved[91:] += 1000
-    found = run((np.stack([pose, moved]), *rest), "rmpe_body")
+    found = run((np.stack([pose, moved]), *rest), "rmpe_body", COCO_WHOLEBODY)
     assert found.keep.tolist() == [True, False]
     np.testing.assert_allclose(found.keypoints[0, :91, 0] - pose[:91, 0], 4 * 0.8 / 1.7, atol=1e-3)
     np.testing.assert_allclose(found.keypoints[0, 91:], pose[91:])
-    # So many joints are too many for the release's own numbers: neighbours would go as well.
-    apart = two_poses(30.0, 60)
+    # With so many joints the release's threshold is too low: neighbors are eliminated too.
+    apart = two_poses(30.0, 133)
     assert run(apart, "rmpe").keep.tolist() == [True, False]
-    assert run(apart, "rmpe_body").keep.tolist() == [True, True]
+    assert run(apart, "rmpe_body", COCO_WHOLEBODY).keep.tolist() == [True, True]
 
 
 def test_parts_need_a_whole_body():
-    with pytest.raises(UserError, match="needs the joints of a whole body, not 17"):
-        run(two_poses(1.0, 17), "alphapose_whole_body")
+    with pytest.raises(UserError, match="a whole body, which skeleton 'coco' does not have"):
+        run(two_poses(1.0, 17), "alphapose_whole_body", COCO)
 
 
-def test_default_counts_joints_of_the_body():
-    """Five joints of 17 within 7 pixels, though all of 60 hands' are."""
-    assert PoseNmsParams.default(17) == PoseNmsParams.preset("alphapose")
-    params = PoseNmsParams.default(60)
+@pytest.mark.parametrize("preset", ["rmpe_body", "alphapose_whole_body"])
+def test_body_and_parts_need_a_skeleton(preset):
+    with pytest.raises(UserError, match="needs to know the body parts: give the skeleton"):
+        run(two_poses(1.0, 133), preset)
+
+
+def test_the_skeleton_must_fit_the_poses():
+    with pytest.raises(UserError, match="poses have 17 joints, skeleton 'halpe26' has 26"):
+        run(two_poses(1.0, 17), "rmpe", HALPE26)
+
+
+def test_batches_with_a_skeleton_are_each_image_alone():
+    scenes = random_scenes(4, 3, k=133)
+    params = PoseNmsParams.preset("alphapose_whole_body")
+    found = pose_nms_batch(scenes, params, COCO_WHOLEBODY)
+    one = jax.vmap(functools.partial(pose_nms, params=params, skeleton=COCO_WHOLEBODY))
+    for i in range(3):
+        alone = one(*(column[i : i + 1] for column in PoseCandidates(*scenes)))
+        for value, expected in zip(found, alone, strict=True):
+            np.testing.assert_allclose(value[i], expected[0], atol=1e-4)
+
+
+def test_by_default_the_body_decides_for_whole_bodies():
+    """Five joints of the body within 7 pixels eliminate, whatever hands and face do."""
+    assert PoseNmsParams.default(COCO) == PoseNmsParams.preset("alphapose")
+    params = PoseNmsParams.default(COCO_WHOLEBODY)
     for num_moved, kept in ((13, 2), (12, 1)):
-        scene = two_poses(500, 60, num_moved=num_moved)
-        assert jax.device_get(jitted(*scene, params)).keep.sum() == kept
+        scene = two_poses(500, 133, num_moved=num_moved)
+        assert jax.device_get(jitted(*scene, params, COCO_WHOLEBODY)).keep.sum() == kept
         assert run(scene, "alphapose").keep.sum() == 1

@@ -80,7 +80,7 @@ def test_a_damaged_picture_is_a_frame_without_image(folder):
     assert a.image is not None
     assert c.image is not None
     assert b.image is None
-    assert "is not a picture or is damaged" in b.error
+    assert "is not an image or is damaged" in b.error
 
 
 def test_a_video(tmp_path):

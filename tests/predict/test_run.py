@@ -58,7 +58,7 @@ def out(tmp_path) -> pathlib.Path:
 
 def predict(estimator, inputs, out, settings=SETTINGS, **options) -> Summary:
     found = find_inputs([str(inputs)])
-    run.claim(out, settings, options.get("resume", False))
+    run.prepare_output_folder(out, settings, options.get("resume", False))
     return predict_files(found, out, estimator, **options)
 
 
@@ -74,7 +74,7 @@ def test_pictures_one_of_them_damaged(estimator, pictures, out, caplog):
         summary = predict(estimator, pictures, out, formats=formats, draw=True, report=True)
     assert summary == Summary(pictures=7, people=7, unreadable=1)
     assert [record.message for record in caplog.records] == [
-        f"left out: picture {pictures / '3.png'} is not a picture or is damaged: fetch it again"
+        f"left out: {pictures / '3.png'} is not an image or is damaged: fetch it again"
     ]
     found = journal(out)
     assert sorted(found) == [f"{i}.png" for i in (0, 1, 2, 4, 5, 6, 7)]
@@ -172,7 +172,7 @@ def test_no_picture_can_be_read(estimator, tmp_path, out):
 
 def test_boxes_on_request(estimator, pictures, out, tmp_path):
     predict(estimator, pictures / "1.png", out, draw=True)
-    predict(estimator, pictures / "1.png", tmp_path / "boxes", draw=True, boxes=True)
+    predict(estimator, pictures / "1.png", tmp_path / "boxes", draw=True, draw_boxes=True)
     without, boxes = (cv2.imread(str(f / "drawn/1.png")) for f in (out, tmp_path / "boxes"))
     x, y, right, bottom = journal(out)["1.png"].poses.bboxes[0].round().astype(int)
     different = np.argwhere((without != boxes).any(-1))

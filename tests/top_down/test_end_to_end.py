@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rmpe_jax.codecs.boxes import PRIOR, BoxCodec
-from rmpe_jax.codecs.poses import Codec
+from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.detectors.letterbox import fit_picture
 from rmpe_jax.detectors.points import PointDetector
 from rmpe_jax.ops.padding import GRAY
@@ -17,8 +17,8 @@ from rmpe_jax.top_down.end_to_end import make_end_to_end
 from rmpe_jax.top_down.program import People, make_program
 
 NORMAL = {"mean": (0.0, 0.0, 0.0), "std": (1.0, 1.0, 1.0)}
-BOXES = BoxCodec((64, 64), 4, 1.0, **NORMAL)
-POSES = Codec("mse", (32, 24), (8, 6), 1.0, False, "argmax", **NORMAL)
+BOXES = BoxCodec((64, 64), 4, **NORMAL)
+POSES = HeatmapCodec("mse", (32, 24), (8, 6), 1.0, False, "argmax", **NORMAL)
 SIZES = ((96, 128), (64, 40))
 
 

@@ -10,15 +10,13 @@ import sys
 
 import jax
 import numpy as np
+import run_parts
 import toy
 from jax.sharding import AxisType, Mesh
 
 from rmpe_jax.config import default_config
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
-from rmpe_jax.training.optimizers import build_optimizer
-from rmpe_jax.training.state import build_network, init_state
-from rmpe_jax.training.step import make_train_step
 
 
 def batch(seed: int) -> dict[str, np.ndarray]:
@@ -33,11 +31,8 @@ def batch(seed: int) -> dict[str, np.ndarray]:
 
 def train(config, mesh: Mesh):
     """The state after three steps on `mesh`, its losses, and the programs it took."""
-    model, codec = build_network(config)
-    optimizer = build_optimizer(config)
-    replicated = meshes.replicated(mesh)
-    state = jax.device_put(init_state(config, model, optimizer), replicated)
-    step = jax.jit(make_train_step(config, model, codec, optimizer), donate_argnums=0)
+    state = jax.device_put(run_parts.start(config), meshes.replicated(mesh))
+    step = jax.jit(run_parts.parts(config).step, donate_argnums=0)
     losses = []
     for seed in range(3):
         rows = meshes.put_batch(batch(seed), meshes.batch_sharded(mesh))

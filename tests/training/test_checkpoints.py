@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 from toy import same
 
+from rmpe_jax.config import model_spec, parse_config, require_same_network, spec_from_dict
 from rmpe_jax.errors import UserError
-from rmpe_jax.training.checkpoints import Checkpoints, check_same_model, load_variables
+from rmpe_jax.model_io.checkpoints import load_variables
+from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.state import TrainState
 
 
@@ -36,7 +38,7 @@ def save(folder, meta, *steps: int, **options) -> None:
 
 def restore(folder, config, template=None):
     with Checkpoints(folder) as checkpoints:
-        return checkpoints.restore(template or state_of(0), config)
+        return checkpoints.restore(template or state_of(0), model_spec(parse_config(config)))
 
 
 def damage(folder, step: int, item: str) -> None:
@@ -88,7 +90,7 @@ def test_a_damaged_step_is_saved_again(tmp_path, config, meta):
     save(tmp_path, meta, 1, 2)
     damage(tmp_path, 2, "model")
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.restore(state_of(0), config)
+        checkpoints.restore(state_of(0), model_spec(parse_config(config)))
         checkpoints.save(state_of(2), meta)
     assert same(restore(tmp_path, config)[0], state_of(2))
 
@@ -121,7 +123,11 @@ def test_a_checkpoint_of_another_kind_is_one_line(tmp_path, config, meta, key, v
     config.update_from_flattened_dict({key: value})
     for attempt in (
         lambda: restore(tmp_path, config),
-        lambda: check_same_model(tmp_path, load_variables(tmp_path)[1], config),
+        lambda: require_same_network(
+            tmp_path,
+            spec_from_dict(load_variables(tmp_path)[1]["config"]),
+            model_spec(parse_config(config)),
+        ),
     ):
         with pytest.raises(UserError) as error:
             attempt()

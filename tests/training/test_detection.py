@@ -5,20 +5,18 @@ import jax.numpy as jnp
 import ml_collections
 import numpy as np
 import pytest
+import run_parts
 from toy import metrics_of, same
 
 from rmpe_jax.codecs.boxes import NUM_MAPS, BoxCodec
-from rmpe_jax.config import validate
+from rmpe_jax.config import parse_config
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.protocol import boxes_of
+from rmpe_jax.evaluation.boxes import boxes_of
 from rmpe_jax.files import write_json
-from rmpe_jax.training.checkpoints import load_variables
+from rmpe_jax.model_io.checkpoints import load_variables
+from rmpe_jax.training.detection_task import detection_task, open_labeled_images
 from rmpe_jax.training.loop import train
-from rmpe_jax.training.optimizers import build_optimizer
-from rmpe_jax.training.state import build_network, init_state
-from rmpe_jax.training.step import make_train_step
-from rmpe_jax.training.tasks import open_labelled_pictures, open_task
 
 
 @pytest.fixture
@@ -29,8 +27,15 @@ def detection(config) -> ml_collections.ConfigDict:
     return config
 
 
+def first_batch(config) -> dict:
+    """What a step uses of the first batch."""
+    task = detection_task(parse_config(config))
+    keys = (*task.objective.batch_keys, "corrupt")
+    return {name: jnp.asarray(task.dataset[0][name]) for name in keys}
+
+
 def test_the_network_has_the_maps_of_boxes(detection):
-    model, codec = build_network(detection)
+    model, codec = run_parts.network(detection)
     assert isinstance(codec, BoxCodec)
     assert codec.stride == 4
     variables = model.init(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
@@ -42,7 +47,7 @@ def test_a_run_learns_boxes_and_goes_on_as_if_never_stopped(detection, demo, tmp
     detection.data.evaluate = (f"coco:{demo}",)
     scores = train(detection, tmp_path / "whole")
     assert list(scores) == [f"eval/coco/{demo.name}/AP50", f"eval/coco/{demo.name}/AP"]
-    assert "4 pictures, steps 0 to 4 of 4" in capsys.readouterr().err
+    assert "4 images, steps 0 to 4 of 4" in capsys.readouterr().err
     first = metrics_of(tmp_path / "whole")[0]
     assert first["train/loss"] == pytest.approx(
         first["train/heat_loss"] + first["train/bbox_loss"], rel=1e-4
@@ -58,13 +63,9 @@ def test_a_run_learns_boxes_and_goes_on_as_if_never_stopped(detection, demo, tmp
 
 
 def test_steps_on_one_batch_lower_its_loss(detection):
-    model, codec = build_network(detection)
-    optimizer = build_optimizer(detection)
-    state = init_state(detection, model, optimizer)
-    task = open_task(detection, model, codec)
-    batch = {name: jnp.asarray(task.dataset[0][name]) for name in task.needed}
+    state, batch = run_parts.start(detection), first_batch(detection)
     assert float(batch["weights"].sum()) > 0
-    step = jax.jit(make_train_step(detection, model, codec, optimizer))
+    step = jax.jit(run_parts.parts(detection).step)
     losses = []
     for _ in range(30):
         state, metrics = step(state, batch)
@@ -74,14 +75,9 @@ def test_steps_on_one_batch_lower_its_loss(detection):
 
 def test_parts_of_a_batch_give_finite_losses(detection):
     detection.grad_accumulation = 2
-    model, codec = build_network(detection)
-    optimizer = build_optimizer(detection)
-    task = open_task(detection, model, codec)
-    batch = {name: jnp.asarray(task.dataset[0][name]) for name in task.needed}
+    batch = first_batch(detection)
     batch["weights"] = jnp.zeros_like(batch["weights"])  # nobody in any picture
-    _, metrics = jax.jit(make_train_step(detection, model, codec, optimizer))(
-        init_state(detection, model, optimizer), batch
-    )
+    _, metrics = jax.jit(run_parts.parts(detection).step)(run_parts.start(detection), batch)
     assert np.isfinite(metrics["loss"])
     assert float(metrics["bbox_loss"]) == 0
 
@@ -90,22 +86,22 @@ def test_soft_labels_by_data_set(detection, demo, tmp_path):
     """The detections are the people themselves, moved by nothing, and one more somewhere else."""
     dataset = open_dataset(f"coco:{demo}")
     boxes = boxes_of(dataset, "gt")
-    first = dataset.pictures[0].image_id
+    first = dataset.images[0].image_id
     records = [
         {
-            "image_id": dataset.pictures[index].image_id,
+            "image_id": dataset.images[index].image_id,
             "category_id": 1,
             "bbox": [float(v) for v in (*box[:2], *(box[2:] - box[:2]))],
             "score": 0.3,
         }
-        for index, box in zip(boxes.picture_index, boxes.bboxes, strict=True)
+        for index, box in zip(boxes.image_index, boxes.bboxes, strict=True)
     ]
     bystander = {"image_id": first, "category_id": 1, "bbox": [0, 0, 8, 8], "score": 0.45}
     write_json(tmp_path / "found.json", [*records, bystander])
     detection.data.train = (f"coco:{demo}", f"coco:{demo}")
     detection.data.detections = ("", str(tmp_path / "found.json"))
     detection.data.repeats = (1, 2)
-    pictures = open_labelled_pictures(detection.data)
+    pictures = open_labeled_images(parse_config(detection).data)
     assert len(pictures) == 4 + 2 * 4
     people = [len(labels.bboxes) for labels in pictures.labels]
     assert people[4:] == [people[0] + 1, *people[1:4]]
@@ -129,14 +125,14 @@ def test_soft_labels_by_data_set(detection, demo, tmp_path):
 def test_what_a_config_cannot_say(detection, changes, line):
     detection.update_from_flattened_dict(changes)
     with pytest.raises(UserError) as error:
-        validate(detection)
+        parse_config(detection)
     assert line in str(error.value)
 
 
 def test_nothing_to_train_on(detection):
     detection.data.train = ()
     with pytest.raises(UserError, match="no data set to train on"):
-        open_labelled_pictures(detection.data)
+        open_labeled_images(parse_config(detection).data)
 
 
 def test_a_run_of_poses_does_not_go_on_with_boxes(config, tmp_path):

@@ -12,8 +12,8 @@ import pytest
 from toy import metrics_of, same
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.model_io.checkpoints import load_variables
 from rmpe_jax.training import loop
-from rmpe_jax.training.checkpoints import load_variables
 from rmpe_jax.training.loop import train
 
 
@@ -110,8 +110,8 @@ def test_one_compiled_program_for_all_steps_of_a_run(config, tmp_path, monkeypat
     """Resumed states included: they must look to the compiler as those that a step puts out."""
     made, make = [], loop.make_train_step
 
-    def counting(*arguments):
-        step = make(*arguments)
+    def counting(*arguments, **options):
+        step = make(*arguments, **options)
 
         def traced(state, batch):
             made.append(None)
@@ -286,8 +286,8 @@ def test_parameters_that_are_not_finite_are_not_saved(config, tmp_path, monkeypa
     """The gradient may go first: the loss it came with was still finite."""
     make = loop.make_train_step
 
-    def breaking(*arguments):
-        step = make(*arguments)
+    def breaking(*arguments, **options):
+        step = make(*arguments, **options)
 
         def broken(state, batch):
             state, metrics = step(state, batch)
@@ -351,9 +351,9 @@ def test_a_checkpoint_of_another_model(config, tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("data.train", (), "no data set to train on"),
+        ("data.train", (), "no dataset to train on"),
         ("data.train", ("coco:nowhere",), "nowhere"),
-        ("data.evaluate", ("nothing",), "'nothing' names no data set"),
+        ("data.evaluate", ("nothing",), "'nothing' is not a dataset"),
         ("model.name", "toyy", "did you mean 'toy'"),
     ],
 )

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.training.checkpoints import load_variables
+from rmpe_jax.model_io.checkpoints import load_variables
 from rmpe_jax.training.mesh import join_processes
 
 HERE = pathlib.Path(__file__).parent

@@ -3,12 +3,11 @@ import math
 import jax
 import numpy as np
 import pytest
+from run_parts import parts, rate
 
 from rmpe_jax.config import default_config
 from rmpe_jax.training.optimizers import (
-    build_optimizer,
     join_frozen,
-    learning_rate,
     split_frozen,
 )
 
@@ -22,7 +21,7 @@ def config():
 
 
 def rates(config) -> np.ndarray:
-    schedule = learning_rate(config)
+    schedule = rate(config)
     return np.array([float(schedule(step)) for step in range(config.total_steps)])
 
 
@@ -36,7 +35,7 @@ def test_cosine_falls_to_one_percent(config):
     steps = np.arange(100)
     expected = 0.2 * (0.01 + 0.99 * (1 + np.cos(math.pi * steps / 100)) / 2)
     np.testing.assert_allclose(rates(config), expected, rtol=1e-5)
-    assert float(learning_rate(config)(100)) == pytest.approx(0.002)
+    assert float(rate(config)(100)) == pytest.approx(0.002)
 
 
 def test_cosine_after_a_warm_up(config):
@@ -72,7 +71,7 @@ GRADS = [
 
 def run(config) -> dict[str, np.ndarray]:
     """The parameters after four steps with the gradients `GRADS`."""
-    optimizer = build_optimizer(config)
+    optimizer = parts(config).optimizer
     params, state = PARAMS, optimizer.init(PARAMS)
     for grads in GRADS:
         updates, state = optimizer.update(grads, state, params)

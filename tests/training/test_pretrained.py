@@ -6,7 +6,7 @@ import pytest
 from flax import traverse_util
 from torch_files import save_state
 
-from rmpe_jax.config import default_config, validate
+from rmpe_jax.config import default_config, parse_config
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.torch_names import torch_key
 from rmpe_jax.models.localization import ResNet18Localization
@@ -50,11 +50,11 @@ def test_squeeze_and_excitation_keeps_its_start(tmp_path):
         {"preact": tree, "conv_out": {"bias": np.ones(3)}}
         for tree in trees(ResNet(18, se=True), 0.5)
     )
-    load_backbone(config, params, batch_stats)
+    load_backbone(config.model.backbone_weights, config.model.name, params, batch_stats)
     assert values_of(params["preact"]) == {"rest": {0.25}, "se": {0.5}}
     assert values_of(batch_stats["preact"]) == {"rest": {0.25}}
     assert (params["conv_out"]["bias"] == 1).all()
-    validate(config)
+    parse_config(config)
 
 
 def test_another_depth_is_one_line(tmp_path):
@@ -64,11 +64,11 @@ def test_another_depth_is_one_line(tmp_path):
     config.model.backbone_weights = path
     params, batch_stats = ({"preact": tree} for tree in trees(ResNet(50), 0.5))
     with pytest.raises(UserError, match=r"backbone_weights=.*resnet18.pth, for simplepose_res50: "):
-        load_backbone(config, params, batch_stats)
+        load_backbone(config.model.backbone_weights, config.model.name, params, batch_stats)
     assert values_of(params["preact"]) == {"rest": {0.5}}
     config.model.name = "hrnet_w32"
     with pytest.raises(UserError, match="no reader for the backbone of hrnet_w32"):
-        load_backbone(config, {"conv1": {}}, {})
+        load_backbone(path, config.model.name, {"conv1": {}}, {})
 
 
 def test_localization_keeps_its_last_layer(tmp_path):
@@ -76,9 +76,9 @@ def test_localization_keeps_its_last_layer(tmp_path):
     config.sstn.update({"enabled": True, "localization": "resnet18"})
     path = torch_file(tmp_path / "resnet18.pth", *trees(ResNet(18), 0.0), 0.25)
     config.sstn.localization_weights = path
-    validate(config)
+    parse_config(config)
     params, batch_stats = ({"localization": tree} for tree in trees(ResNet18Localization(), 0.5))
-    load_localization(config, params, batch_stats)
+    load_localization(path, params, batch_stats)
     assert (params["localization"]["theta"]["kernel"] == 0.5).all()
     assert (params["localization"]["conv1"]["bias"] == 0).all()
     assert (params["localization"]["layer1_0_conv1"]["kernel"] == 0.25).all()
@@ -92,4 +92,4 @@ def test_only_the_papers_localization_has_such_files():
     config = default_config()
     config.sstn.localization_weights = "resnet18.pth"
     with pytest.raises(UserError, match=r"sstn\.localization_weights=.resnet18\.pth. cannot be"):
-        validate(config)
+        parse_config(config)

@@ -7,18 +7,15 @@ import runpy
 import jax
 import numpy as np
 import pytest
+import run_parts
 from toy import metrics_of, same
 
-from rmpe_jax.config import validate
+from rmpe_jax.config import parse_config
 from rmpe_jax.errors import UserError
+from rmpe_jax.model_io.checkpoints import load_variables
 from rmpe_jax.models.rmpe import RMPE
 from rmpe_jax.skeletons import COCO, UNION
-from rmpe_jax.training.checkpoints import load_variables
 from rmpe_jax.training.loop import train
-from rmpe_jax.training.optimizers import build_optimizer
-from rmpe_jax.training.stages import start_from
-from rmpe_jax.training.state import build_network, init_state
-from rmpe_jax.training.step import make_train_step
 
 SIZE = (32, 32)
 
@@ -41,27 +38,25 @@ def batch() -> dict[str, np.ndarray]:
         "keypoints": rng.uniform(8, 24, (8, 17, 2)).astype(np.float32),
         "weights": (rng.uniform(size=(8, 17)) < 0.8).astype(np.float32),
         "corrupt": np.zeros(8, bool),
-        "centred_from_crop": np.concatenate([np.tile(np.eye(2), (8, 1, 1)), shift], -1).astype(
+        "centered_from_crop": np.concatenate([np.tile(np.eye(2), (8, 1, 1)), shift], -1).astype(
             np.float32
         ),
     }
 
 
 def build(config):
-    model, codec = build_network(config)
-    optimizer = build_optimizer(config)
-    state = init_state(config, model, optimizer)
-    return model, codec, state, jax.jit(make_train_step(config, model, codec, optimizer))
+    built = run_parts.parts(config)
+    return built.model, built.codec, run_parts.start(config), jax.jit(built.step)
 
 
 def test_the_network_is_composed(config):
     config.codec.loss = "cross_entropy"
-    model, codec = build_network(config)
+    model, codec = run_parts.network(config)
     assert isinstance(model, RMPE)
     assert model.logits
     assert codec.heatmap_size == (8, 8)
     config.sstn.enabled, config.sstn.parallel = False, ""
-    assert not isinstance(build_network(config)[0], RMPE)
+    assert not isinstance(run_parts.network(config)[0], RMPE)
 
 
 @pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
@@ -72,9 +67,9 @@ def test_the_loss_is_the_sum_of_both(config, batch, loss):
     (outputs, _) = jax.jit(lambda *a: model.apply(*a, train=True, mutable=["batch_stats"]))(
         {"params": state.params, "batch_stats": state.batch_stats}, codec.inputs(batch["image"])
     )
-    shift = batch["centred_from_crop"][:, None, :, 2]
-    main = codec.loss_of(outputs.heatmaps, batch["keypoints"], batch["weights"])
-    parallel = codec.loss_of(
+    shift = batch["centered_from_crop"][:, None, :, 2]
+    main = codec.compute_loss(outputs.heatmaps, batch["keypoints"], batch["weights"])
+    parallel = codec.compute_loss(
         outputs.parallel_heatmaps, batch["keypoints"] + shift, batch["weights"]
     )
     _, metrics = step(state, batch)
@@ -140,7 +135,7 @@ def test_the_parallel_branch_teaches_where_to_look(config, batch):
         "keypoints": keypoints,
         "weights": weights,
         "image": (255 * np.exp(-squares / (2 * 8.0**2))).astype(np.uint8),
-        "centred_from_crop": np.tile([[1, 0, 3], [0, 1, -2]], (8, 1, 1)).astype(np.float32),
+        "centered_from_crop": np.tile([[1, 0, 3], [0, 1, -2]], (8, 1, 1)).astype(np.float32),
     }
     config.model.mean, config.model.std = (0.0,) * 3, (1.0,) * 3
     config.optim.learning_rate, config.sstn.parallel_weight = 0.003, 10.0
@@ -163,8 +158,8 @@ def test_the_parallel_branch_teaches_where_to_look(config, batch):
 def test_the_stn_can_be_told_where_to_look(config, batch):
     """Without a parallel branch; also where a crop is well placed already."""
     config.sstn.parallel, config.sstn.placement_weight = "", 10.0
-    batch = batch | {"centred_from_crop": np.tile(np.eye(2, 3, dtype=np.float32), (8, 1, 1))}
-    batch["centred_from_crop"][:4] = [[1, 0, 3], [0, 1, -2]]
+    batch = batch | {"centered_from_crop": np.tile(np.eye(2, 3, dtype=np.float32), (8, 1, 1))}
+    batch["centered_from_crop"][:4] = [[1, 0, 3], [0, 1, -2]]
     config.optim.learning_rate = 0.003
     _, _, state, step = build(config)
     errors, losses = [], []
@@ -207,12 +202,10 @@ def test_two_stages(config, demo, tmp_path):
 
     config.model.init_from, config.data.evaluate = str(second), ()
     both, _ = load_variables(second / "checkpoints")
-    model, _ = build_network(config)
-    state = start_from(config, init_state(config, model, build_optimizer(config)))
+    state = run_parts.resumed(config, run_parts.start(config))
     assert same(state.variables, both)
     stage.model.init_from = str(second)
-    plain, _ = build_network(stage)
-    state = start_from(stage, init_state(stage, plain, build_optimizer(stage)))
+    state = run_parts.resumed(stage, run_parts.start(stage))
     assert same(state.params, both["params"]["sppe"])
     assert int(state.step) == 0
 
@@ -228,9 +221,8 @@ def test_each_branch_from_its_own_run(config, tmp_path):
         runs[name], _ = load_variables(tmp_path / name / "checkpoints")
     config.sstn.parallel, config.sstn.parallel_from = "toy_plain", str(tmp_path / "toy_plain")
     config.model.init_from = str(tmp_path / "toy")
-    model, _ = build_network(config)
-    fresh = init_state(config, model, build_optimizer(config))
-    state = start_from(config, fresh)
+    fresh = run_parts.start(config)
+    state = run_parts.resumed(config, fresh)
     assert same(state.params["sppe"], runs["toy"]["params"])
     assert same(state.params["parallel_sppe"], runs["toy_plain"]["params"])
     assert same(state.params["localization"], fresh.params["localization"])
@@ -240,7 +232,7 @@ def test_each_branch_from_its_own_run(config, tmp_path):
 
     config.sstn.parallel = "toy"
     with pytest.raises(UserError, match=r"model\.name='toy_plain' cannot start one of 'toy'"):
-        start_from(config, fresh)
+        run_parts.resumed(config, fresh)
 
 
 def test_a_run_with_more_joints_gives_those_of_ours(config, tmp_path):
@@ -253,8 +245,8 @@ def test_a_run_with_more_joints_gives_those_of_ours(config, tmp_path):
     config.sstn.enabled, config.sstn.parallel = False, ""
     config.model.init_from = str(tmp_path)
     ours = UNION.indices_in(UNION)[UNION.indices_in(COCO) >= 0]
-    network, _ = build_network(config)
-    state = start_from(config, init_state(config, network, build_optimizer(config)))
+
+    state = run_parts.resumed(config, run_parts.start(config))
     assert same(state.params["backbone"], union["params"]["backbone"])
     assert same(state.params["conv"], union["params"]["conv"])
     expected = jax.tree.map(lambda leaf: leaf[..., ours], union["params"]["conv_out"])
@@ -264,9 +256,9 @@ def test_a_run_with_more_joints_gives_those_of_ours(config, tmp_path):
     stage.model.skeleton, stage.model.init_from = "mpii", str(tmp_path)
     config.model.skeleton, config.model.init_from = "union", str(tmp_path / "mpii")
     train(stage, tmp_path / "mpii")
-    fresh = init_state(config, build_network(config)[0], build_optimizer(config))
+    fresh = run_parts.start(config)
     with pytest.raises(UserError, match="a run for mpii joints lacks nose, left_eye"):
-        start_from(config, fresh)
+        run_parts.resumed(config, fresh)
 
 
 def test_a_run_goes_on_only_as_what_it_was(config, tmp_path):
@@ -291,7 +283,7 @@ def test_the_papers_stages(stage):
     path = pathlib.Path(__file__).parents[2] / "configs/mpii_rmpe.py"
     get_config = runpy.run_path(str(path))["get_config"]
     config = get_config(f"{stage},data,here")
-    validate(config)
+    parse_config(config)
     before = {"1a": "hourglass", "1b": "rmpe_1a", "2a": "rmpe_1b", "2b": "rmpe_2a"}[stage]
     assert config.model.init_from == f"here/{before}"
     assert config.sstn.enabled == stage.startswith("2")
@@ -312,9 +304,9 @@ def test_the_papers_stages(stage):
     ],
 )
 def test_a_config_that_cannot_be(config, changes, says):
-    validate(config)
+    parse_config(config)
     config.update_from_flattened_dict(changes)
     with pytest.raises(UserError) as error:
-        validate(config)
+        parse_config(config)
     assert says in str(error.value)
     assert "\n" not in str(error.value)

@@ -2,16 +2,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from run_parts import network, start
 from toy import same
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.training.optimizers import build_optimizer
-from rmpe_jax.training.state import build_network, init_state
-
-
-def start(config):
-    model, _ = build_network(config)
-    return init_state(config, model, build_optimizer(config))
 
 
 def test_the_start_follows_from_the_seed(config):
@@ -50,7 +44,7 @@ def test_the_optimiser_holds_trainable_parameters_only(config):
 
 def test_the_codec_fits_the_networks_output(config):
     config.model.input_size = (64, 32)
-    _, codec = build_network(config)
+    _, codec = network(config)
     assert codec.input_size == (64, 32)
     assert codec.heatmap_size == (16, 8)
 
@@ -72,15 +66,13 @@ def test_a_backbone_factor_needs_a_backbone(config):
     config.update_from_flattened_dict(
         {"model.name": "hourglass_2", "model.input_size": (64, 64), "optim.backbone_factor": 0.1}
     )
-    model, _ = build_network(config)
     small = {"params": {"stem": {"kernel": jnp.zeros((1, 1))}}}
     fake = type("Fake", (), {"init": staticmethod(lambda key, x: small)})
-    with pytest.raises(UserError, match="hourglass_2 has no part called backbone"):
-        init_state(config, fake, build_optimizer(config))
-    assert model is not None
+    with pytest.raises(UserError, match="this network has no part called backbone"):
+        start(config, fake)
 
 
 def test_an_input_size_that_the_network_cannot_halve_is_one_line(config):
     config.model.name, config.model.input_size = "tinypose_s", (100, 64)
     with pytest.raises(UserError, match="100"):
-        build_network(config)
+        network(config)

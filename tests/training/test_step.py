@@ -2,11 +2,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import run_parts
 from toy import same
-
-from rmpe_jax.training.optimizers import build_optimizer
-from rmpe_jax.training.state import build_network, init_state
-from rmpe_jax.training.step import make_train_step
 
 SIZE = (32, 32)
 
@@ -24,10 +21,8 @@ def batch() -> dict[str, np.ndarray]:
 
 
 def build(config):
-    model, codec = build_network(config)
-    optimizer = build_optimizer(config)
-    state = init_state(config, model, optimizer)
-    return model, codec, state, make_train_step(config, model, codec, optimizer)
+    built = run_parts.parts(config)
+    return built.model, built.codec, run_parts.start(config), built.step
 
 
 def steps(config, batch, count: int):
@@ -55,7 +50,7 @@ def pieces_gradient(config, batch, parts: int):
                 train=True,
                 mutable=["batch_stats"],
             )
-            return codec.loss_of(out, rows["keypoints"], rows["weights"]), moved
+            return codec.compute_loss(out, rows["keypoints"], rows["weights"]), moved
 
         (value, moved), grad = jax.jit(jax.value_and_grad(loss, has_aux=True))(state.params)
         stats = moved.get("batch_stats", {})
@@ -91,7 +86,7 @@ def test_accumulation_equals_the_whole_batch_without_batch_norm(config, batch):
     (_, parts), (metrics_of_parts,) = steps(config, batch, 1)
     close(parts.opt_state[0].nu, whole.opt_state[0].nu, rtol=1e-3, atol=1e-11)
     close(parts.params, whole.params, rtol=1e-4, atol=1e-6)
-    for name in ("loss", "right", "joints", "corrupt"):
+    for name in ("loss", "correct", "joints", "corrupt"):
         assert float(metrics_of_parts[name]) == pytest.approx(float(metrics[name]), rel=1e-5), name
 
 
@@ -155,7 +150,7 @@ def test_a_batch_is_learned_by_heart(config, batch, loss):
     # Cross-entropy ends at the entropy of its targets, not at 0.
     floor = np.log(2 * np.pi * np.e * 2.0**2) if loss == "cross_entropy" else 0.0
     assert float(last["loss"]) - floor < 0.6 * (float(first["loss"]) - floor)
-    accuracy = [float(m["right"] / m["joints"]) for m in (first, last)]
+    accuracy = [float(m["correct"] / m["joints"]) for m in (first, last)]
     assert accuracy[1] > accuracy[0]
 
 
@@ -174,7 +169,7 @@ def test_metrics_count_joints_and_unreadable_pictures(config, batch):
     peaks = np.where(out.max(1)[..., None] > 0, peaks, 1.5)
     near = np.linalg.norm(peaks - batch["keypoints"], axis=-1) / 3.2 < 0.5
     assert float(metrics["joints"]) == batch["weights"].sum()
-    assert float(metrics["right"]) == (near & (batch["weights"] > 0)).sum()
+    assert float(metrics["correct"]) == (near & (batch["weights"] > 0)).sum()
     assert float(metrics["corrupt"]) == 2
 
 

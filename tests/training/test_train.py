@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from toy import metrics_of, same
 
-from rmpe_jax.training.checkpoints import load_variables
+from rmpe_jax.model_io.checkpoints import load_variables
 from rmpe_jax.training.loop import train
 
 

@@ -14,8 +14,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmpe_jax import config as training_config
 from rmpe_jax import models
+from rmpe_jax.config import validation
 
 
 class Stem(nn.Module):
@@ -52,7 +52,7 @@ NETWORKS = {"toy": Toy, "toy_plain": functools.partial(Toy, batch_norm=False)}
 def register(patch=setattr) -> None:
     """Makes `NETWORKS` known by name; `patch` is as `setattr` or `monkeypatch.setattr`."""
     patch(models, "_MODELS", {**models._MODELS, **NETWORKS})
-    patch(training_config, "SPPE_NAMES", (*models.SPPE_NAMES, *NETWORKS))
+    patch(validation, "SPPE_NAMES", (*models.SPPE_NAMES, *NETWORKS))
 
 
 def settings(demo: pathlib.Path) -> dict:

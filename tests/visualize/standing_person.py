@@ -1,4 +1,4 @@
-"""One person in a gray picture, and what colour is where."""
+"""A gray image, the pose of a standing person on it, and a way to read pixels."""
 
 import numpy as np
 
@@ -8,13 +8,13 @@ GRAY = np.full((240, 200, 3), 128, np.uint8)
 
 
 def standing():
-    """A person about 180 pixels high, in the picture's middle; the person's left is our right."""
-    places = {"nose": (100, 35), "eye": (5, 30), "ear": (10, 32), "shoulder": (25, 60)}
-    places |= {"elbow": (35, 95), "wrist": (38, 125), "hip": (16, 120), "knee": (18, 165)}
-    places |= {"ankle": (18, 210)}
+    """The pose of a person about 180 pixels high, in the middle of `GRAY` and facing the camera."""
+    positions = {"nose": (100, 35), "eye": (5, 30), "ear": (10, 32), "shoulder": (25, 60)}
+    positions |= {"elbow": (35, 95), "wrist": (38, 125), "hip": (16, 120), "knee": (18, 165)}
+    positions |= {"ankle": (18, 210)}
     pose = np.zeros((17, 2))
     for j, joint in enumerate(COCO.joints):
-        x, y = places[joint.split("_")[-1]]
+        x, y = positions[joint.split("_")[-1]]
         pose[j] = {"left": (100 + x, y), "right": (100 - x, y)}.get(joint.split("_")[0], (x, y))
     return pose
 

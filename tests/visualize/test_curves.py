@@ -1,4 +1,4 @@
-"""Curves: what is read from which file."""
+"""Learning curves: which values are read from the file."""
 
 import json
 import sys
@@ -43,8 +43,8 @@ def test_smoothing_keeps_constants_and_means():
     [
         ('{"step": 1, "lr": 2}\n', "nothing to plot"),
         ("", "nothing to plot"),
-        ('nonsense\n{"step": 1, "loss": 2}\n', "line 1 is not a step's JSON"),
-        ('{"loss": 1}\n{"step": 1, "loss": 2}\n', "line 1 is not a step's JSON"),
+        ('nonsense\n{"step": 1, "loss": 2}\n', "line 1 is not JSON with a step"),
+        ('{"loss": 1}\n{"step": 1, "loss": 2}\n', "line 1 is not JSON with a step"),
     ],
 )
 def test_bad_metrics(tmp_path, content, message):

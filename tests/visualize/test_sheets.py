@@ -1,15 +1,21 @@
-"""Sheets: which people are on them, and where."""
+"""Contact sheets: positions of the tiles, and choice of the people."""
 
 import cv2
 import numpy as np
 import pytest
 from standing_person import standing
 
-from rmpe_jax.data.readers.records import Picture, PoseDataset
+from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.protocol import boxes_of
+from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.evaluation.predictions import PosePredictions
 from rmpe_jax.skeletons import COCO
 from rmpe_jax.visualize import sheets
+
+
+def sheet_of(dataset, boxes, keypoints, keypoint_scores, skeleton, **options):
+    predictions = PosePredictions(dataset, boxes, keypoints, keypoint_scores, skeleton)
+    return sheets.people_sheet(predictions, **options)
 
 
 def test_contact_sheet_places_tiles_in_rows():
@@ -41,13 +47,13 @@ def test_captions_are_written_under_their_tile_and_no_wider():
 
 @pytest.fixture
 def dataset(tmp_path):
-    """Nine pictures of one person each; pictures get darker, to be told apart."""
-    pictures = []
+    """Nine images of one person each; later images are darker, so they are distinguishable."""
+    records = []
     for i in range(9):
         path = tmp_path / f"{i}.png"
         cv2.imwrite(str(path), np.full((240, 200, 3), 250 - 20 * i, np.uint8))
-        pictures.append(
-            Picture(
+        records.append(
+            ImageRecord(
                 image_id=i,
                 path=path,
                 keypoints=standing()[None].astype(np.float32),
@@ -59,22 +65,24 @@ def dataset(tmp_path):
                 person_ids=np.array([i]),
             )
         )
-    return PoseDataset("test/nine", COCO, tuple(pictures), tmp_path / "none.json")
+    return PoseDataset("test/nine", COCO, tuple(records), tmp_path / "none.json")
 
 
 def test_people_sheet_shows_best_median_worst(dataset, monkeypatch):
     rows = []
-    whole = sheets.contact_sheet
+    contact_sheet = sheets.contact_sheet
 
     def spy(tiles, columns, captions):
         rows.append(captions)
-        return whole(tiles, columns, captions)
+        return contact_sheet(tiles, columns, captions)
 
     monkeypatch.setattr(sheets, "contact_sheet", spy)
     boxes = boxes_of(dataset, "gt")
     offset = np.array([4, 0, 8, 2, 6, 7, 5, 3, 1])
     poses = np.stack([standing() + 2 * o for o in offset])
-    sheet = sheets.people_sheet(dataset, boxes, poses, np.ones((9, 17)), COCO, columns=2)
+    sheet = sheets.people_sheet(
+        PosePredictions(dataset, boxes, poses, np.ones((9, 17)), COCO), columns=2
+    )
     shown = [[int(caption.split()[-1]) for caption in captions] for captions in rows]
     assert shown == [[1, 8], [7, 0], [2, 5]]
     assert rows[0][0] == "OKS 1.00  1"
@@ -86,8 +94,11 @@ def test_people_sheet_with_people_not_found_and_few_people(dataset, monkeypatch)
     captions = []
     monkeypatch.setattr(sheets, "_write", lambda image, text, *_: captions.append(text))
     boxes = boxes_of(dataset, "gt")
-    one = type(boxes)(*(getattr(boxes, f)[:1] for f in boxes.__dataclass_fields__))
-    sheets.people_sheet(dataset, one, standing()[None], np.ones((1, 17)), COCO, columns=20)
+    columns = (boxes.image_index, boxes.bboxes, boxes.scores, boxes.person_index)
+    one = type(boxes)(*(column[:1] for column in columns))
+    sheets.people_sheet(
+        PosePredictions(dataset, one, standing()[None], np.ones((1, 17)), COCO), columns=20
+    )
     assert captions.count("not found  3") == 3
     assert captions.count("OKS 1.00  0") == 3
 
@@ -96,13 +107,17 @@ def test_people_sheet_of_nobody(dataset):
     nobody = PoseDataset("test/empty", COCO, (), dataset.annotations)
     with pytest.raises(UserError, match="nobody is annotated"):
         sheets.people_sheet(
-            nobody, boxes_of(nobody, "gt"), np.zeros((0, 17, 2)), np.zeros((0, 17)), COCO
+            PosePredictions(
+                nobody, boxes_of(nobody, "gt"), np.zeros((0, 17, 2)), np.zeros((0, 17)), COCO
+            )
         )
 
 
 def test_real_people(coco_like, tmp_path):
     dataset, boxes, poses = coco_like
-    sheet = sheets.people_sheet(dataset, boxes, poses, np.ones((len(boxes), 17)), COCO)
+    sheet = sheets.people_sheet(
+        PosePredictions(dataset, boxes, poses, np.ones((len(boxes), 17)), COCO)
+    )
     cv2.imwrite(str(tmp_path / "sheet.png"), sheet[..., ::-1])
     assert sheet.std() > 20
 
@@ -114,7 +129,7 @@ def coco_like(shared_data):
     dataset = read_coco(shared_data / "coco", "val2017")
     boxes = boxes_of(dataset, "gt")
     poses = [
-        dataset.pictures[i].keypoints[p]
-        for i, p in zip(boxes.picture_index, boxes.person_index, strict=True)
+        dataset.images[i].keypoints[p]
+        for i, p in zip(boxes.image_index, boxes.person_index, strict=True)
     ]
     return dataset, boxes, np.array(poses) + np.random.default_rng(0).normal(0, 5, (400, 17, 2))

@@ -1,1 +1,1 @@
-"""Readers of the data sets' own annotation files."""
+"""Readers of the original annotation files of datasets."""

@@ -1,4 +1,4 @@
-"""What all readers share: checked access to annotation files, and people to a data set."""
+"""Shared by all readers: checked access to annotation files, and building a `PoseDataset`."""
 
 import logging
 import math
@@ -9,19 +9,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rmpe_jax.data.readers.records import Picture, PoseDataset
+from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.ops import geometry
 from rmpe_jax.skeletons import Skeleton
 
-# Where a set has no boxes they are the extent of the joints, grown by this share of it on each
-# side: that is how far COCO's boxes reach beyond the joints of fully labelled people (medians of
-# the four sides .10 to .14).
+# If a dataset has no boxes, a box is the extent of the joints, grown by this fraction on each side.
+# COCO's boxes extend this far beyond the joints of fully labeled people (medians of the four sides
+# .10 to .14).
 EXTENT_MARGIN = 0.1
 
 
 class Person(NamedTuple):
-    """One person; the fields of `Picture` without their first axis."""
+    """One person; fields as in `ImageRecord`, without the first axis."""
 
     keypoints: Float[np.ndarray, "k 2"]
     visibility: UInt8[np.ndarray, " k"]
@@ -33,30 +33,40 @@ class Person(NamedTuple):
 
 
 def field(entry: Any, key: str, where: str, kind: type | tuple[type, ...] = object) -> Any:
-    """`entry[key]`; a UserError that says `where` if it is not there or not of that kind."""
+    """Return `entry[key]`.
+
+    Args:
+      entry: an object of a JSON document.
+      key: the key.
+      where: name of the entry, for messages.
+      kind: the required type or types; bool does not count as a number.
+
+    Raises:
+      UserError: `entry` is not an object, the key is missing, or the value has the wrong type.
+    """
     if not isinstance(entry, dict):
-        raise UserError(f"{where} is a {type(entry).__name__}, not an object: mend the file")
+        raise UserError(f"{where} is a {type(entry).__name__}, not an object: fix the file")
     if key not in entry:
         raise UserError(f"{where} has no {key!r}: add it or use another file")
     if not isinstance(entry[key], kind) or isinstance(entry[key], bool):
-        raise UserError(f"{where} has {key} = {entry[key]!r:.40}: mend the file")
+        raise UserError(f"{where} has {key} = {entry[key]!r:.40}: fix the file")
     return entry[key]
 
 
 def numbers(entry: dict, key: str, count: int, where: str) -> Float[np.ndarray, " count"]:
-    """`entry[key]`, a list of numbers (nested or not), flat, as float32.
+    """`entry[key]`, a (possibly nested) list of numbers, as a flat float32 array.
 
     Raises:
-      UserError: there is none, there are not `count` of them, or one is not finite.
+      UserError: the key is missing, the list does not have `count` numbers, or one is not finite.
     """
     try:
         values = np.asarray(field(entry, key, where, list), np.float32).ravel()
     except (ValueError, TypeError):
-        raise UserError(f"{where} has {key} that are not all numbers: mend the file") from None
+        raise UserError(f"{where} has {key} that are not all numbers: fix the file") from None
     if values.size != count:
-        raise UserError(f"{where} has {values.size} numbers in {key}, not {count}: mend the file")
+        raise UserError(f"{where} has {values.size} numbers in {key}, not {count}: fix the file")
     if not np.isfinite(values).all():
-        raise UserError(f"{where} has {key} with NaN or infinity: mend the file")
+        raise UserError(f"{where} has {key} with NaN or infinity: fix the file")
     return values
 
 
@@ -64,12 +74,12 @@ def number(entry: dict, key: str, where: str) -> float:
     """`entry[key]`, a finite number."""
     value = field(entry, key, where, (int, float))
     if not math.isfinite(value):
-        raise UserError(f"{where} has {key} = {value}: mend the file")
+        raise UserError(f"{where} has {key} = {value}: fix the file")
     return float(value)
 
 
 def check_unique(values: Iterable[Hashable], where: str) -> None:
-    """Raises a UserError that names the first value that comes twice."""
+    """Raises a UserError that names the first duplicate value."""
     seen = set()
     for value in values:
         if value in seen:
@@ -80,7 +90,7 @@ def check_unique(values: Iterable[Hashable], where: str) -> None:
 def extent_box(
     keypoints: Float[np.ndarray, "k 2"], visibility: UInt8[np.ndarray, " k"]
 ) -> Float[np.ndarray, " 4"]:
-    """Box around a person's labelled joints; of no area if there are fewer than two."""
+    """Box (xyxy) around a person's labeled joints; without area if fewer than two are labeled."""
     if not visibility.any():
         return np.zeros(4, np.float32)
     return geometry.keypoint_extent(keypoints, visibility, EXTENT_MARGIN)
@@ -93,35 +103,42 @@ def make_dataset(
     paths: Mapping[Any, pathlib.Path],
     people: Mapping[Any, list[Person]],
 ) -> PoseDataset:
-    """Bring people and pictures together, both by image id.
+    """Combine images and people, both given by image id, to a dataset.
 
-    People whose box has no area are left out: nothing can be cropped there. One line in the log
-    counts them.
+    People whose box has no area are skipped, because they cannot be cropped; one log line counts
+    them.
+
+    Args:
+      name: of the dataset.
+      skeleton: of the people's keypoints.
+      annotations: the annotation file.
+      paths: image id -> image file.
+      people: image id -> people, for every image.
 
     Raises:
-      UserError: no pictures, or no people in them.
+      UserError: there are no images, or no people in them.
     """
     kept = {i: [p for p in people[i] if geometry.box_area(p.bbox) > 0] for i in paths}
     dropped = [p.person_id for i in paths for p in people[i] if geometry.box_area(p.bbox) <= 0]
     if dropped:
         logging.getLogger(__name__).warning(
-            "%s: people left out because their box has no area: %d (the first: annotation %s)",
+            "%s: people skipped because their box has no area: %d (the first: annotation %s)",
             name,
             len(dropped),
             dropped[0],
         )
     if not any(kept.values()):
-        line = f"{annotations} has no people in {len(paths)} pictures: the data set is empty"
+        line = f"{annotations} has no people in {len(paths)} images: the dataset is empty"
         raise UserError(f"{line}, use another file")
-    pictures = tuple(_picture(i, path, kept[i], skeleton) for i, path in paths.items())
-    return PoseDataset(name, skeleton, pictures, annotations)
+    images = tuple(_image_record(i, path, kept[i], skeleton) for i, path in paths.items())
+    return PoseDataset(name, skeleton, images, annotations)
 
 
-def _picture(
+def _image_record(
     image_id: int | str, path: pathlib.Path, people: list[Person], skeleton: Skeleton
-) -> Picture:
+) -> ImageRecord:
     k = skeleton.num_keypoints
-    return Picture(
+    return ImageRecord(
         image_id=image_id,
         path=path,
         keypoints=np.array([p.keypoints for p in people], np.float32).reshape(-1, k, 2),

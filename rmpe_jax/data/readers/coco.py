@@ -27,11 +27,11 @@ _PERSON_CATEGORY = 1
 def read_coco(folder: str | os.PathLike, split: str = "") -> PoseDataset:
     """One split of a COCO folder.
 
-    Reads `annotations/person_keypoints_SPLIT.json` with the pictures in `SPLIT/`; without a split,
-    `annotations/person_keypoints.json` with the pictures in `images/`.
+    Reads `annotations/person_keypoints_SPLIT.json` with the images in `SPLIT/`; without a split,
+    `annotations/person_keypoints.json` with the images in `images/`.
 
     Raises:
-      UserError: the annotation file cannot be used.
+      UserError: the annotation file is unusable.
     """
     folder = pathlib.Path(folder)
     file_name = f"person_keypoints_{split}.json" if split else "person_keypoints.json"
@@ -43,21 +43,21 @@ def read_coco(folder: str | os.PathLike, split: str = "") -> PoseDataset:
 def read_coco_file(
     annotations: pathlib.Path, images: pathlib.Path, name: str, skeleton: Skeleton
 ) -> PoseDataset:
-    """An annotation file of COCO's form, with any skeleton.
+    """An annotation file in COCO's format, with any skeleton.
 
-    People without labelled joints and crowd regions are kept: evaluation needs them. Pictures are
-    not looked for here; one that is missing is found when it is read.
+    People without labeled joints and crowd regions are kept, because evaluation needs them. Image
+    files are not opened here; a missing one is reported when it is read.
 
     Args:
-      annotations: the json file.
-      images: folder of the pictures.
-      name: of the data set.
+      annotations: the JSON file.
+      images: folder of the images.
+      name: of the dataset.
       skeleton: the joints of "keypoints", three numbers (x, y, visibility) each.
 
     Raises:
-      UserError: the file is missing or not JSON, an entry lacks a key or has numbers that are not
-        finite or not as many as they must be, an id comes twice, an annotation is of no picture of
-        the file, or nobody is in it.
+      UserError: the file is missing or not JSON; an entry lacks a key, or has the wrong number of
+        values or values that are not finite; an id occurs twice; an annotation refers to an unknown
+        image; or the file contains no people.
     """
     return coco_dataset(
         read_json(annotations, "annotation file"), annotations, images, name, skeleton
@@ -67,8 +67,8 @@ def read_coco_file(
 def coco_dataset(
     document: Any, annotations: pathlib.Path, images: pathlib.Path, name: str, skeleton: Skeleton
 ) -> PoseDataset:
-    """What `read_coco_file` makes of the content of an annotation file."""
-    paths = _picture_paths(document, annotations, images)
+    """As `read_coco_file`, from the content of the annotation file."""
+    paths = _image_paths(document, annotations, images)
     people = {image_id: [] for image_id in paths}
     entries = field(document, "annotations", str(annotations), list)
     for place, entry in enumerate(entries):
@@ -78,16 +78,16 @@ def coco_dataset(
         where = f"{annotations}: annotation {person_id}"
         image_id = field(entry, "image_id", where, (int, str))
         if image_id not in people:
-            line = f"{where} is of picture {image_id!r}, which 'images' does not have"
+            line = f"{where} refers to image {image_id!r}, which is not in 'images'"
             raise UserError(f"{line}: add it or remove the annotation")
         people[image_id].append(_person(entry, person_id, skeleton, where))
-    ids = (person.person_id for of_picture in people.values() for person in of_picture)
+    ids = (person.person_id for of_image in people.values() for person in of_image)
     check_unique(ids, f"{annotations}: 'id' of the annotations")
     return make_dataset(name, skeleton, annotations, paths, people)
 
 
-def _picture_paths(
-    document: dict, annotations: pathlib.Path, images: pathlib.Path
+def _image_paths(
+    document: Any, annotations: pathlib.Path, images: pathlib.Path
 ) -> dict[int | str, pathlib.Path]:
     entries = field(document, "images", str(annotations), list)
     where = [f"{annotations}: image number {place}" for place in range(len(entries))]
@@ -100,7 +100,7 @@ def _picture_paths(
 def _person(entry: dict, person_id: int, skeleton: Skeleton, where: str) -> Person:
     joints = numbers(entry, "keypoints", 3 * skeleton.num_keypoints, where).reshape(-1, 3)
     if not np.isin(joints[:, 2], (0, 1, 2)).all():
-        raise UserError(f"{where} has a visibility other than 0, 1, 2: mend the file")
+        raise UserError(f"{where} has a visibility other than 0, 1, 2: fix the file")
     bbox = geometry.xyxy_from_xywh(numbers(entry, "bbox", 4, where))
     return Person(
         keypoints=joints[:, :2],

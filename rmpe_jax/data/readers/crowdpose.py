@@ -1,4 +1,4 @@
-"""Reader of CrowdPose (Li et al., CVPR 2019): COCO's form with 14 joints."""
+"""Reader of CrowdPose (Li et al., CVPR 2019): COCO's format with 14 joints."""
 
 import os
 import pathlib
@@ -9,10 +9,10 @@ from rmpe_jax.skeletons import CROWDPOSE
 
 
 def read_crowdpose(folder: str | os.PathLike, split: str) -> PoseDataset:
-    """One split of a CrowdPose folder; its people have no segment area, so it is the box's.
+    """One split of a CrowdPose folder. It has no segment areas, so `area` is that of the box.
 
-    Reads `json/crowdpose_SPLIT.json`, or else `annotations/crowdpose_SPLIT.json`, with the pictures
-    in `images/`. The pictures' `crowdIndex` matters to evaluation alone, which reads it there.
+    Reads `json/crowdpose_SPLIT.json`, or else `annotations/crowdpose_SPLIT.json`, with the images
+    in `images/`. The `crowdIndex` of images is not read here; evaluation reads it from the file.
 
     Raises:
       UserError: as `read_coco_file`.

@@ -1,4 +1,4 @@
-"""Data sets by what a user writes on a command line or in a config: FORMAT:FOLDER:SPLIT."""
+"""Opens datasets by the spec of command lines and configs: FORMAT:FOLDER:SPLIT."""
 
 from rmpe_jax.data.readers.coco import read_coco
 from rmpe_jax.data.readers.crowdpose import read_crowdpose
@@ -16,7 +16,7 @@ _FORMS = (
 
 
 def open_dataset(spec: str) -> PoseDataset:
-    """Read the data set that `spec` names.
+    """Read the dataset that `spec` names.
 
     Args:
       spec: `coco:FOLDER:SPLIT` (`coco:FOLDER` for `annotations/person_keypoints.json` with
@@ -24,7 +24,7 @@ def open_dataset(spec: str) -> PoseDataset:
         `coco_wholebody:FOLDER:SPLIT`, `halpe136:FOLDER:SPLIT` or `halpe26:FOLDER:SPLIT`.
 
     Raises:
-      UserError: `spec` is of no such form, or the annotations cannot be used.
+      UserError: `spec` has another form, or the annotations are unusable.
     """
     match spec.split(":"):
         case ["coco", folder] if folder:
@@ -43,4 +43,4 @@ def open_dataset(spec: str) -> PoseDataset:
             return read_halpe(folder, split, HALPE136)
         case ["halpe26", folder, split] if folder and split:
             return read_halpe(folder, split, HALPE26)
-    raise UserError(f"{spec!r} names no data set: write {_FORMS}")
+    raise UserError(f"{spec!r} is not a dataset: write {_FORMS}")

@@ -1,4 +1,4 @@
-"""Reader of MPII Human Pose (Andriluka et al., CVPR 2014) in its usual json form."""
+"""Reader of MPII Human Pose (Andriluka et al., CVPR 2014) in its usual JSON format."""
 
 import math
 import os
@@ -25,21 +25,21 @@ from rmpe_jax.skeletons import MPII
 def read_mpii(folder: str | os.PathLike, split: str) -> PoseDataset:
     """One split of an MPII folder.
 
-    Reads `annotations/SPLIT.json`, a list with one entry per person, with the pictures in
-    `images/`. An entry has `image` (file name), `joints` (16 x 2 pixels) and `joints_vis` (16, 0
-    where not annotated), and may have `bbox` (xyxy; else the extent of the joints, grown) and
-    `head_size` (pixels; the unit of PCKh). MPII does not tell occluded joints apart: annotated
-    ones are 2. Image ids are the file names, person ids the places in the list.
+    Reads `annotations/SPLIT.json`, a list with one entry per person, with the images in `images/`.
+    An entry has `image` (file name), `joints` (16 x 2 pixels) and `joints_vis` (16, 0 where not
+    annotated). Optional: `bbox` (xyxy; by default `extent_box` of the joints) and `head_size`
+    (pixels; the unit of PCKh). MPII does not mark occluded joints, so all annotated joints have
+    visibility 2. Image ids are the file names, person ids the positions in the list.
 
     Raises:
-      UserError: the file is missing, not JSON or not a list, an entry lacks a key or has numbers
-        that are not finite or not as many as they must be, or nobody is in it.
+      UserError: the file is missing, not JSON or not a list; an entry lacks a key, or has the wrong
+        number of values or values that are not finite; or the file contains no people.
     """
     folder = pathlib.Path(folder)
     annotations = folder / "annotations" / f"{split}.json"
     entries = read_json(annotations, "annotation file")
     if not isinstance(entries, list):
-        raise UserError(f"{annotations} is not a list of people: use the usual json form of MPII")
+        raise UserError(f"{annotations} is not a list of people: use the usual JSON format of MPII")
     people: dict[str, list[Person]] = {}
     for place, entry in enumerate(entries):
         where = f"{annotations}: person {place}"

@@ -1,4 +1,4 @@
-"""The one form in which every data set's annotations are held once read."""
+"""The common form of all datasets' annotations."""
 
 import dataclasses
 import pathlib
@@ -11,19 +11,21 @@ from rmpe_jax.skeletons import Skeleton
 
 
 @dataclasses.dataclass(frozen=True)
-class Picture:
-    """A picture and the people annotated in it, in image pixels.
+class ImageRecord:
+    """The annotations of one image with n people, in image pixels.
 
     Attributes:
-      image_id: the data set's own name for the picture (COCO: int; others: file name).
-      path: the picture's file.
-      keypoints: (n, k, 2) float32, in the data set's skeleton; anything where visibility is 0.
-      visibility: (n, k) COCO's 0 not annotated, 1 occluded, 2 visible.
+      image_id: the dataset's id of the image (COCO: int; others: file name).
+      path: the image file.
+      keypoints: (n, k, 2) float32, joints of the dataset's skeleton; arbitrary where visibility is
+        0.
+      visibility: (n, k) as in COCO: 0 not annotated, 1 occluded, 2 visible.
       bboxes: (n, 4) float32 xyxy.
-      area: (n,) float32 square pixels: COCO's segment area, elsewhere the box's.
-      iscrowd: (n,) a region of several people; never trained on, ignored in evaluation.
+      area: (n,) float32 square pixels: the segment's area in COCO, the box's in other datasets.
+      iscrowd: (n,) whether the entry is a region of several people; never trained on, ignored in
+        evaluation.
       head_sizes: (n,) float32 pixels, the unit of PCKh; NaN where unknown.
-      person_ids: (n,) the data set's annotation ids.
+      person_ids: (n,) the dataset's annotation ids.
     """
 
     image_id: int | str
@@ -34,13 +36,13 @@ class Picture:
     area: Float[np.ndarray, " n"]
     iscrowd: Bool[np.ndarray, " n"]
     head_sizes: Float[np.ndarray, " n"]
-    person_ids: np.ndarray
+    person_ids: Int[np.ndarray, " n"]
 
 
-def trainable(picture: Picture) -> Bool[np.ndarray, " n"]:
-    """Which people can be trained on: not a crowd, a joint labelled, and a box with area."""
-    labelled = (picture.visibility > 0).any(-1)
-    return labelled & ~picture.iscrowd & (geometry.box_area(picture.bboxes) > 0)
+def trainable(record: ImageRecord) -> Bool[np.ndarray, " n"]:
+    """Which people can be trained on: not a crowd, at least one labeled joint, a box with area."""
+    labeled = (record.visibility > 0).any(-1)
+    return labeled & ~record.iscrowd & (geometry.box_area(record.bboxes) > 0)
 
 
 def pick_joints(
@@ -48,9 +50,9 @@ def pick_joints(
     visibility: UInt8[np.ndarray, "*n k"],
     indices: Int[np.ndarray, " j"],
 ) -> tuple[Float[np.ndarray, "*n j 2"], UInt8[np.ndarray, "*n j"]]:
-    """The joints at `indices`, which `Skeleton.indices_in` gives; not annotated where -1.
+    """Select the joints at `indices`, as from `Skeleton.indices_in`.
 
-    Joints that are not annotated are put at (0, 0).
+    Where an index is -1 the joint is not annotated. Joints that are not annotated are at (0, 0).
     """
     picked = np.where(indices >= 0, visibility[..., indices], 0).astype(np.uint8)
     points = np.where(picked[..., None] > 0, keypoints[..., indices, :], 0).astype(np.float32)
@@ -59,20 +61,26 @@ def pick_joints(
 
 @dataclasses.dataclass(frozen=True)
 class PoseDataset:
-    """The pictures of one split of one data set.
+    """The images and annotations of one split of a dataset.
 
     Attributes:
       name: for messages and file names, such as `coco/val2017`.
-      skeleton: the joint set of every picture's keypoints.
-      pictures: in the order of the annotation file.
-      annotations: the annotation file itself, for protocols that evaluate on files.
+      skeleton: the joints of all keypoints.
+      images: in the order of the annotation file.
+      annotations: the annotation file, for evaluation protocols that read it.
     """
 
     name: str
     skeleton: Skeleton
-    pictures: tuple[Picture, ...]
+    images: tuple[ImageRecord, ...]
     annotations: pathlib.Path
 
     @property
+    def image_ids(self) -> list[int | str]:
+        """The dataset's own names of its images."""
+        return [record.image_id for record in self.images]
+
+    @property
     def num_people(self) -> int:
-        return sum(len(picture.bboxes) for picture in self.pictures)
+        """Number of annotated people, crowds included."""
+        return sum(len(record.bboxes) for record in self.images)

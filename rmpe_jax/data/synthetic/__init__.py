@@ -1,17 +1,17 @@
-"""Multi-person scenes drawn from a seed, with exact COCO annotations and a detector's boxes."""
+"""Multi-person scenes generated from a seed, with exact COCO annotations and detector boxes."""
 
 from rmpe_jax.data.synthetic.coco import coco_annotations, coco_detections, write_coco_folder
-from rmpe_jax.data.synthetic.detector import Detections
+from rmpe_jax.data.synthetic.detector import ScoredBoxes
 from rmpe_jax.data.synthetic.placement import MAX_PEOPLE
-from rmpe_jax.data.synthetic.scene import SIZE, Scene, scene
+from rmpe_jax.data.synthetic.scene import SIZE, Scene, make_scene
 
 __all__ = [
     "MAX_PEOPLE",
     "SIZE",
-    "Detections",
     "Scene",
+    "ScoredBoxes",
     "coco_annotations",
     "coco_detections",
-    "scene",
+    "make_scene",
     "write_coco_folder",
 ]

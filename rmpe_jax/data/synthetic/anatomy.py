@@ -1,8 +1,9 @@
-"""A jointed body in three dimensions: its proportions, its poses, and its place before the camera.
+"""A jointed 3D body: its proportions, its pose, and its position in the camera frame.
 
-Body frame: (left, up, forward), origin between the hip joints, unit the standing height.
-Camera frame: (x right, y down, z away from the camera), same origin and unit; the projection is
-orthographic, so x and y times a scale in pixels are picture coordinates.
+Body frame: (left, up, forward), origin midway between the hip joints; the unit is the standing
+height.
+Camera frame: (x right, y down, z away from the camera), same origin and unit. The projection is
+orthographic: x and y times a scale in pixels are image coordinates relative to the pelvis.
 """
 
 import dataclasses
@@ -16,12 +17,12 @@ Matrix = Float[np.ndarray, "3 3"]
 LEFT, RIGHT = 1.0, -1.0
 SIDES = (("left", LEFT), ("right", RIGHT))
 
-_CAMERA_FROM_BODY = np.diag([1.0, -1.0, -1.0])  # facing the camera, the left hand is at the right
+_CAMERA_FROM_BODY = np.diag([1.0, -1.0, -1.0])  # facing the camera, left is at the image's right
 
 
 @dataclasses.dataclass(frozen=True)
 class Build:
-    """Proportions as shares of the standing height; shoulders and hips are half-widths."""
+    """Body proportions as fractions of the standing height; shoulders and hips are half-widths."""
 
     head: float  # radius
     neck: float
@@ -32,22 +33,22 @@ class Build:
     forearm: float
     thigh: float
     shin: float
-    girth: float  # factor on every thickness
+    girth: float  # factor on the thickness of trunk and limbs
 
 
 @dataclasses.dataclass(frozen=True)
 class Pose:
-    """Joint angles in degrees; where there are two rows, left comes before right.
+    """Joint angles in degrees; of two rows or values, left comes before right.
 
     Attributes:
-      yaw: turn about the vertical: 0 faces the camera, 90 turns the left side to it.
-      tilt: how far the camera looks down.
-      roll: turn of the whole body in the picture, clockwise.
+      yaw: rotation about the vertical; at 0 the person faces the camera, at 90 the left side does.
+      tilt: downward tilt of the camera.
+      roll: clockwise rotation of the body in the image.
       trunk: pitch forward, lean to the right, twist to the left.
-      head: the same against the trunk.
-      hips, shoulders: flexion (the limb swings forward) and abduction (away from the middle).
+      head: the same three angles, relative to the trunk.
+      hips, shoulders: flexion (the limb swings forward) and abduction (away from the midline).
       knees: flexion.
-      elbows: flexion, and turn of the forearm inwards.
+      elbows: flexion, and inward rotation of the forearm.
     """
 
     yaw: float
@@ -63,13 +64,13 @@ class Pose:
 
 @dataclasses.dataclass(frozen=True)
 class Skeleton3D:
-    """A posed body before the camera.
+    """A posed body in the camera frame.
 
     Attributes:
-      points: camera-frame position of each named point: COCO's joints and the inner ones
-        (`pelvis`, `waist`, `chest`, `head`, `mouth`, `chin`, and per side `hand`, `heel`, `toe`).
-      trunk, head: the (left, up, forward) axes of chest and head as rows, in the camera frame.
-      build: the proportions it was made with.
+      points: position of each named point: COCO's joints, and `pelvis`, `waist`, `chest`, `head`,
+        `mouth`, `chin`, and `hand`, `heel`, `toe` of each side.
+      trunk, head: rows are the (left, up, forward) axes of chest and head.
+      build: the body's proportions.
     """
 
     points: dict[str, Vector]
@@ -79,7 +80,7 @@ class Skeleton3D:
 
 
 def pose_body(build: Build, pose: Pose) -> Skeleton3D:
-    """Put a body of these proportions into a pose and turn it before the camera."""
+    """Pose a body of these proportions and transform it to the camera frame."""
     trunk = _rotation(0, pose.trunk[0]) @ _rotation(2, pose.trunk[1]) @ _rotation(1, pose.trunk[2])
     head = trunk @ _rotation(1, pose.head[2]) @ _rotation(0, pose.head[0])
     head = head @ _rotation(2, pose.head[1])
@@ -99,7 +100,7 @@ def pose_body(build: Build, pose: Pose) -> Skeleton3D:
 
 
 def _rotation(axis: int, degrees: float) -> Matrix:
-    """Rotation about an axis: 0 tips up towards forward, 1 forward to the left, 2 left to up."""
+    """Rotation about an axis: 0 turns up to forward, 1 forward to left, 2 left to up."""
     angle = np.deg2rad(degrees)
     i, j = ((1, 2), (2, 0), (0, 1))[axis]
     matrix = np.eye(3)
@@ -109,26 +110,26 @@ def _rotation(axis: int, degrees: float) -> Matrix:
 
 
 def _camera(pose: Pose) -> Matrix:
-    """Camera from body: turn, change axes, look down, roll in the picture."""
+    """camera_from_body: yaw, change of axes, tilt, roll."""
     turned = _CAMERA_FROM_BODY @ _rotation(1, -pose.yaw)
     return _rotation(2, pose.roll) @ _rotation(0, pose.tilt) @ turned
 
 
 def _swing(side: float, flexion: float, abduction: float) -> Vector:
-    """Unit direction of a limb that hangs down when both angles (degrees) are zero."""
+    """Unit direction of a limb; it hangs down if both angles (degrees) are zero."""
     flexion, abduction = np.deg2rad(flexion), np.deg2rad(abduction)
     down, out = np.cos(abduction), side * np.sin(abduction)
     return np.array([out, -down * np.cos(flexion), down * np.sin(flexion)])
 
 
-def _across(direction: Vector, towards: Vector) -> Vector:
-    """Unit vector at right angles to `direction`, as near as can be to `towards`."""
-    rest = towards - direction * (direction @ towards)
+def _perpendicular(direction: Vector, toward: Vector) -> Vector:
+    """Unit vector perpendicular to `direction`, as close to `toward` as possible."""
+    rest = toward - direction * (direction @ toward)
     return rest / max(float(np.linalg.norm(rest)), 1e-6)
 
 
 def _spine(build: Build, pose: Pose, trunk: Matrix) -> dict[str, Vector]:
-    """Pelvis to head; the lower spine takes half of the bend."""
+    """Points from pelvis to head; the lower spine takes half of the trunk's bend."""
     lower = _rotation(0, pose.trunk[0] / 2) @ _rotation(2, pose.trunk[1] / 2)
     waist = lower @ [0, 0.4 * build.trunk, 0]
     chest = waist + trunk @ [0, 0.6 * build.trunk, 0]
@@ -136,7 +137,7 @@ def _spine(build: Build, pose: Pose, trunk: Matrix) -> dict[str, Vector]:
     return {"pelvis": np.zeros(3), "waist": waist, "chest": chest, "head": head}
 
 
-_FACE = {  # in head radii from the centre of the head
+_FACE = {  # (left, up, forward) in head radii from the center of the head
     "nose": (0, -0.15, 1.08),
     "left_eye": (0.38, 0.14, 0.88),
     "right_eye": (-0.38, 0.14, 0.88),
@@ -159,7 +160,7 @@ def _leg(
     knee = hip + build.thigh * _swing(side, flexion, abduction)
     shin = _swing(side, flexion - knee_flexion, 0.6 * abduction)
     ankle = knee + build.shin * shin
-    forward = _across(shin, np.array([0.25 * side, 0.3, 1]))
+    forward = _perpendicular(shin, np.array([0.25 * side, 0.3, 1]))
     heel = ankle + 0.03 * shin - 0.015 * forward
     return {
         f"{name}_hip": hip,
@@ -181,8 +182,8 @@ def _arm(
 ) -> dict[str, Vector]:
     upper = _swing(side, *shoulder_angles)
     flexion, turn = np.deg2rad(elbow_angles)
-    # The elbow bends forwards; the turn of the upper arm carries the forearm inwards.
-    hinge = _across(upper, np.array([-side * np.sin(turn), 0.25, np.cos(turn)]))
+    # The elbow bends forward; rotating the upper arm moves the forearm inward.
+    hinge = _perpendicular(upper, np.array([-side * np.sin(turn), 0.25, np.cos(turn)]))
     forearm = np.cos(flexion) * upper + np.sin(flexion) * hinge
     elbow = shoulder + build.upper_arm * (trunk @ upper)
     wrist = elbow + build.forearm * (trunk @ forearm)

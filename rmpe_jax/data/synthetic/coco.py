@@ -1,6 +1,6 @@
-"""Scenes as COCO's files: annotations, a detector's results, a folder of pictures.
+"""Writes scenes in COCO's formats: annotations, detection results, a folder of images.
 
-Boxes in COCO's files are (x, y, width, height); the id of a picture is its scene's seed.
+Boxes in COCO's files are (x, y, width, height). The image id is the seed of the scene.
 """
 
 import os
@@ -9,27 +9,28 @@ from collections.abc import Callable, Iterable
 
 import cv2
 import numpy as np
+from jaxtyping import UInt8
 
 from rmpe_jax import skeletons
 from rmpe_jax.data.synthetic.placement import MAX_PEOPLE
-from rmpe_jax.data.synthetic.scene import SIZE, Scene, scene
-from rmpe_jax.files import replacing, write_json
+from rmpe_jax.data.synthetic.scene import SIZE, Scene, make_scene
+from rmpe_jax.files import atomic_write, write_json
 from rmpe_jax.ops.geometry import xywh_from_xyxy
 
 _JPEG_QUALITY = 95
 
 
 def coco_annotations(seeds: Iterable[int], size: tuple[int, int] = SIZE) -> dict:
-    """Person keypoints of some scenes as COCO's annotation json."""
-    file = _empty_annotations()
+    """Person keypoints of scenes as a COCO annotation document."""
+    document = _empty_annotations()
     for seed in seeds:
-        _add_annotations(file, seed, scene(seed, size))
-    return file
+        _add_annotations(document, seed, make_scene(seed, size))
+    return document
 
 
 def coco_detections(seeds: Iterable[int], size: tuple[int, int] = SIZE) -> list[dict]:
-    """The detector's boxes for some scenes as COCO's result list."""
-    return [entry for seed in seeds for entry in _detections_of(seed, scene(seed, size))]
+    """The detector's boxes of scenes as a COCO result list."""
+    return [entry for seed in seeds for entry in _detections_of(seed, make_scene(seed, size))]
 
 
 def write_coco_folder(
@@ -38,16 +39,15 @@ def write_coco_folder(
     size: tuple[int, int] = SIZE,
     progress: Callable[[int], object] = lambda count: None,
 ) -> None:
-    """Write `images/*.jpg`, `annotations/person_keypoints.json` and `detections.json`.
+    """Write `images/*.jpg`, `detections.json` and `annotations/person_keypoints.json`.
 
-    Every file appears whole or not at all; the annotations come last, so that a folder that has
-    them is complete.
+    Each file is written atomically, the annotations last: a folder with annotations is complete.
 
     Args:
-      folder: created with its parents if it is not there.
-      seeds: one scene each.
-      size: (height, width) of the pictures.
-      progress: called after each picture with the number written so far.
+      folder: created with its parents if missing.
+      seeds: one for each scene.
+      size: (height, width) of the images.
+      progress: called after each image with the number of images written so far.
 
     Raises:
       UserError: the folder cannot be written.
@@ -55,11 +55,11 @@ def write_coco_folder(
     folder = pathlib.Path(folder)
     annotations, detections = _empty_annotations(), []
     for count, seed in enumerate(seeds, start=1):
-        drawn = scene(seed, size)
-        with replacing(folder / "images" / _file_name(seed), "wb") as file:
-            file.write(_jpeg(drawn.image))
-        _add_annotations(annotations, seed, drawn)
-        detections += _detections_of(seed, drawn)
+        scene = make_scene(seed, size)
+        with atomic_write(folder / "images" / _file_name(seed), "wb") as file:
+            file.write(_jpeg(scene.image))
+        _add_annotations(annotations, seed, scene)
+        detections += _detections_of(seed, scene)
         progress(count)
     write_json(folder / "detections.json", detections)
     write_json(folder / "annotations/person_keypoints.json", annotations)
@@ -69,7 +69,7 @@ def _file_name(seed: int) -> str:
     return f"{seed:06d}.jpg"
 
 
-def _jpeg(image: np.ndarray) -> bytes:
+def _jpeg(image: UInt8[np.ndarray, "h w 3"]) -> bytes:
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY]
     return cv2.imencode(".jpg", image[..., ::-1], options)[1].tobytes()
 
@@ -87,17 +87,17 @@ def _empty_annotations() -> dict:
     return {"info": info, "images": [], "annotations": [], "categories": [person]}
 
 
-def _add_annotations(file: dict, seed: int, drawn: Scene) -> None:
-    height, width = drawn.instances.shape
-    file["images"].append(
+def _add_annotations(document: dict, seed: int, scene: Scene) -> None:
+    height, width = scene.instances.shape
+    document["images"].append(
         {"id": seed, "file_name": _file_name(seed), "height": height, "width": width}
     )
-    labelled = np.concatenate([drawn.keypoints, drawn.visibility[..., None]], axis=-1)
-    boxes = xywh_from_xyxy(drawn.bboxes)
-    for index, (points, box, area) in enumerate(zip(labelled, boxes, drawn.area, strict=True)):
-        file["annotations"].append(
+    joints = np.concatenate([scene.keypoints, scene.visibility[..., None]], axis=-1)
+    boxes = xywh_from_xyxy(scene.bboxes)
+    for index, (points, box, area) in enumerate(zip(joints, boxes, scene.area, strict=True)):
+        document["annotations"].append(
             {
-                "id": seed * MAX_PEOPLE + index + 1,  # from 1: an id of 0 is "no match" to COCO
+                "id": seed * MAX_PEOPLE + index + 1,  # from 1: pycocotools reads id 0 as "no match"
                 "image_id": seed,
                 "category_id": 1,
                 "iscrowd": 0,
@@ -109,8 +109,8 @@ def _add_annotations(file: dict, seed: int, drawn: Scene) -> None:
         )
 
 
-def _detections_of(seed: int, drawn: Scene) -> list[dict]:
-    boxes = xywh_from_xyxy(drawn.detections.bboxes)
+def _detections_of(seed: int, scene: Scene) -> list[dict]:
+    boxes = xywh_from_xyxy(scene.detections.bboxes)
     return [
         {
             "image_id": seed,
@@ -118,5 +118,5 @@ def _detections_of(seed: int, drawn: Scene) -> list[dict]:
             "bbox": [round(float(value), 2) for value in box],
             "score": round(float(score), 4),
         }
-        for box, score in zip(boxes, drawn.detections.scores, strict=True)
+        for box, score in zip(boxes, scene.detections.scores, strict=True)
     ]

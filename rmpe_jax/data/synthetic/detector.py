@@ -1,4 +1,4 @@
-"""A detector's imperfect boxes: missed, doubled, shifted, cut, merged, or on no person at all."""
+"""Simulates an imperfect detector: missed, duplicate, shifted, cut, merged and false boxes."""
 
 import dataclasses
 
@@ -7,12 +7,14 @@ from jaxtyping import Float
 
 from rmpe_jax.ops.geometry import box_iou, clip_boxes
 
-_SMALLEST = 12.0  # pixels: a box that is thinner after clipping is not reported
+Box = Float[np.ndarray, " 4"]  # xyxy pixels
+
+_MIN_SIDE = 12.0  # pixels; boxes with a shorter side after clipping are dropped
 
 
 @dataclasses.dataclass(frozen=True)
-class Detections:
-    """Boxes (x1, y1, x2, y2) inside the picture and their scores in (0, 1), best first."""
+class ScoredBoxes:
+    """Boxes (xyxy pixels, inside the image) and their scores in (0, 1), best first."""
 
     bboxes: Float[np.ndarray, "m 4"]
     scores: Float[np.ndarray, " m"]
@@ -20,15 +22,15 @@ class Detections:
 
 def detect(
     bboxes: Float[np.ndarray, "n 4"], size: tuple[int, int], rng: np.random.Generator
-) -> Detections:
-    """Boxes and scores as a middling person detector would report them, best first.
+) -> ScoredBoxes:
+    """Simulate the boxes of a person detector of medium quality.
 
-    A box's score follows its overlap with the best person, with noise, so that ranking by it is
-    useful and not perfect.
+    Scores follow the IoU with the best-matching person, with noise, so ranking by score is useful
+    but not perfect.
 
     Args:
-      bboxes: true boxes (x1, y1, x2, y2) in pixels.
-      size: (height, width) of the picture.
+      bboxes: true boxes, xyxy pixels.
+      size: (height, width) of the image.
       rng: source of all randomness.
     """
     reported = []
@@ -38,13 +40,13 @@ def detect(
     reported += _false_alarms(size, rng)
     boxes = np.array(reported, np.float32).reshape(-1, 4)
     boxes = clip_boxes(boxes, size)
-    boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= _SMALLEST).all(-1)]
+    boxes = boxes[(boxes[:, 2:] - boxes[:, :2] >= _MIN_SIDE).all(-1)]
     scores = _scores(boxes, bboxes, rng)
     order = np.argsort(-scores, kind="stable")
-    return Detections(boxes[order], scores[order])
+    return ScoredBoxes(boxes[order], scores[order])
 
 
-def _boxes_of_one(bbox: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
+def _boxes_of_one(bbox: Box, rng: np.random.Generator) -> list[Box]:
     if rng.random() < 0.07:
         return []
     kind = rng.random()
@@ -61,17 +63,17 @@ def _boxes_of_one(bbox: np.ndarray, rng: np.random.Generator) -> list[np.ndarray
     return boxes
 
 
-def _jitter(bbox: np.ndarray, amount: float, rng: np.random.Generator) -> np.ndarray:
-    """Move the centre and stretch the sides by shares of the box's size."""
+def _jitter(bbox: Box, amount: float, rng: np.random.Generator) -> Box:
+    """Move the center and scale the sides; `amount` is a standard deviation relative to the box."""
     extent = bbox[2:] - bbox[:2]
     center = (bbox[:2] + bbox[2:]) / 2 + rng.normal(0, amount, 2) * extent
     half = extent / 2 * np.exp(rng.normal(0, amount, 2))
     return np.concatenate([center - half, center + half])
 
 
-def _cut(bbox: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """Keep a part from one side; from the top most often, as for half bodies."""
-    side = rng.choice(4, p=(0.2, 0.15, 0.2, 0.45))  # the side that is moved: x1, y1, x2, y2
+def _cut(bbox: Box, rng: np.random.Generator) -> Box:
+    """Cut the box on one side; most often the bottom, as for half bodies."""
+    side = rng.choice(4, p=(0.2, 0.15, 0.2, 0.45))  # the side to move: x1, y1, x2, y2
     keep = rng.uniform(0.4, 0.75)
     out = bbox.copy()
     opposite = (side + 2) % 4
@@ -79,8 +81,8 @@ def _cut(bbox: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return _jitter(out, 0.03, rng)
 
 
-def _merged(bboxes: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
-    """One box around two people who overlap."""
+def _merged(bboxes: Float[np.ndarray, "n 4"], rng: np.random.Generator) -> list[Box]:
+    """Boxes that each enclose two overlapping people."""
     first, second = np.nonzero(np.triu(box_iou(bboxes, bboxes) > 0.03, 1))
     return [
         _jitter(np.concatenate([np.minimum(a[:2], b[:2]), np.maximum(a[2:], b[2:])]), 0.03, rng)
@@ -89,7 +91,7 @@ def _merged(bboxes: np.ndarray, rng: np.random.Generator) -> list[np.ndarray]:
     ]
 
 
-def _false_alarms(size: tuple[int, int], rng: np.random.Generator) -> list[np.ndarray]:
+def _false_alarms(size: tuple[int, int], rng: np.random.Generator) -> list[Box]:
     height, width = size
     boxes = []
     for _ in range(rng.poisson(0.7)):
@@ -101,7 +103,7 @@ def _false_alarms(size: tuple[int, int], rng: np.random.Generator) -> list[np.nd
 
 
 def _scores(
-    boxes: np.ndarray, bboxes: np.ndarray, rng: np.random.Generator
+    boxes: Float[np.ndarray, "m 4"], bboxes: Float[np.ndarray, "n 4"], rng: np.random.Generator
 ) -> Float[np.ndarray, " m"]:
     overlap = box_iou(boxes, bboxes).max(-1, initial=0.0)
     logit = -2.2 + 5.0 * overlap + rng.normal(0, 0.8, len(boxes))

@@ -1,4 +1,4 @@
-"""People on the canvas: a posed body, dressed, painted part by part from back to front."""
+"""Paints a posed, dressed person on the canvas, part by part from back to front."""
 
 import dataclasses
 import functools
@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from rmpe_jax import skeletons
 from rmpe_jax.data.synthetic import painting
-from rmpe_jax.data.synthetic.anatomy import SIDES, Skeleton3D
+from rmpe_jax.data.synthetic.anatomy import SIDES, Skeleton3D, Vector
 from rmpe_jax.data.synthetic.head import paint_head
 from rmpe_jax.data.synthetic.outfit import Garment, Outfit
 from rmpe_jax.data.synthetic.painting import Canvas, Color, Pattern
@@ -21,11 +21,13 @@ PARTS = (
 
 @dataclasses.dataclass(frozen=True)
 class Figure:
-    """A dressed person at a place in the picture.
+    """A dressed person at a position in the image.
 
     Attributes:
-      origin: picture position (x, y) of the pelvis.
-      scale: pixels per standing height.
+      skeleton: the posed body in the camera frame.
+      outfit: colors and clothes.
+      origin: (x, y) of the pelvis in image pixels.
+      scale: the standing height in pixels.
     """
 
     skeleton: Skeleton3D
@@ -34,7 +36,7 @@ class Figure:
     scale: float
 
     def project(self, points: Float[np.ndarray, "*n 3"]) -> Float[np.ndarray, "*n 2"]:
-        """Camera frame to picture pixels."""
+        """Camera frame to image pixels."""
         return self.origin + self.scale * points[..., :2]
 
     @property
@@ -45,7 +47,7 @@ class Figure:
 
 @dataclasses.dataclass(frozen=True)
 class _Part:
-    """A rounded piece of a body in the camera frame; `bias` makes it count as farther away."""
+    """A rounded body part in the camera frame; `bias` is added to its depth for sorting."""
 
     name: str
     centers: Float[np.ndarray, "m 3"]
@@ -60,7 +62,7 @@ class _Part:
 
 
 def paint_figure(canvas: Canvas, figure: Figure, first_id: int) -> None:
-    """Paint a person; part number i of `PARTS` claims its pixels with id first_id + i."""
+    """Paint a person; pixels of `PARTS[i]` get the id first_id + i."""
     layers = [
         (part.depth, functools.partial(_paint_part, canvas, figure, part, first_id))
         for part in _body_parts(figure)
@@ -149,7 +151,7 @@ def _trunk_parts(figure: Figure) -> list[_Part]:
         back = points["head"] - 0.45 * build.head * figure.skeleton.head[2]
         down = back - outfit.long_hair * build.head * figure.skeleton.head[1]
         radii = (0.95 * build.head, 0.6 * build.head)
-        # A face that is seen has its hair behind the whole person.
+        # If the face is visible, the hair is behind the whole person.
         bias = 0.3 if figure.skeleton.head[2, 2] < 0 else 0.025
         parts.append(_Part("head", np.stack([back, down]), radii, outfit.hair, None, bias))
     return parts
@@ -157,8 +159,8 @@ def _trunk_parts(figure: Figure) -> list[_Part]:
 
 def _limb(
     name: str,
-    start: np.ndarray,
-    end: np.ndarray,
+    start: Vector,
+    end: Vector,
     radii: tuple[float, float],
     girth: float,
     skin: Color,
@@ -166,7 +168,7 @@ def _limb(
     cover: float,
     bias: float,
 ) -> list[_Part]:
-    """A limb and the sleeve over its first `cover` of the length."""
+    """A limb, and a sleeve over the first fraction `cover` of its length."""
     near, far = girth * radii[0], girth * radii[1]
     cover = min(max(cover, 0.0), 1.0)
     parts = []
@@ -183,7 +185,7 @@ def _limb(
 
 
 def _paint_front(canvas: Canvas, figure: Figure, owner: int) -> None:
-    """Collar and badge, where the chest faces the camera."""
+    """Paint collar and badge if the chest faces the camera."""
     left, up, forward = figure.skeleton.trunk
     if forward[2] > -0.2:
         return

@@ -1,4 +1,4 @@
-"""Heads: a skull with chin, ears, hair, and the features that tell front from back."""
+"""Paints heads: skull with chin, ears, hair, and a face that distinguishes front from back."""
 
 import numpy as np
 from jaxtyping import Float
@@ -8,10 +8,10 @@ from rmpe_jax.data.synthetic.anatomy import Skeleton3D
 from rmpe_jax.data.synthetic.outfit import Outfit
 from rmpe_jax.data.synthetic.painting import Canvas, Color, shade
 
-_EYE_WHITE = (245, 245, 245)
-_PUPIL = (25, 20, 20)
-_MOUTH = (150, 45, 50)
-_HAIR_AXIS = np.array([0, 0.83, -0.56])  # crown, tipped backwards; (left, up, forward)
+_EYE_WHITE = (245.0, 245.0, 245.0)
+_PUPIL = (25.0, 20.0, 20.0)
+_MOUTH = (150.0, 45.0, 50.0)
+_HAIR_AXIS = np.array([0, 0.83, -0.56])  # (left, up, forward) of the crown, tilted backward
 
 
 def paint_head(
@@ -22,10 +22,10 @@ def paint_head(
     scale: float,
     owner: int,
 ) -> None:
-    """Paint a head; what looks away from the camera is painted first and so gets covered."""
+    """Paint a head; features on the far side are painted first, so the skull covers them."""
     radius = scale * skeleton.build.head
     center = skeleton.points["head"]
-    # Position in the picture, and depth in head radii, of every feature.
+    # Image position, and depth behind the head's center in head radii, of every feature.
     at = {name: origin + scale * point[:2] for name, point in skeleton.points.items()}
     away = {n: float(p[2] - center[2]) / skeleton.build.head for n, p in skeleton.points.items()}
 
@@ -79,7 +79,7 @@ def _paint_hair(
     outfit: Outfit,
     owner: int,
 ) -> None:
-    """The cap of a sphere around `axis`, blended by how much of each pixel it covers."""
+    """Paint the cap of a sphere around `axis`, blended by its coverage of each pixel."""
     height, width = canvas.ids.shape
     x1, y1 = np.clip(np.floor(center - radius - 1).astype(int), 0, (width, height))
     x2, y2 = np.clip(np.ceil(center + radius + 2).astype(int), 0, (width, height))

@@ -1,4 +1,4 @@
-"""What people wear and how they look: colours of skin, hair and clothes, cuts and prints."""
+"""Looks of people: colors of skin, hair and clothes, cuts and prints."""
 
 import colorsys
 import dataclasses
@@ -10,12 +10,12 @@ from rmpe_jax.data.synthetic.painting import PATTERNS, Color, shade
 
 @dataclasses.dataclass(frozen=True)
 class Garment:
-    """A colour, and a print on it or none."""
+    """A color with an optional printed pattern."""
 
     color: Color
     pattern: str | None
     pattern_color: Color
-    period: float  # of the print, as a share of the standing height
+    period: float  # of the pattern, as a fraction of the standing height
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,11 +23,14 @@ class Outfit:
     """The looks of one person.
 
     Attributes:
-      sleeves, legs: how far limbs are covered: 0 bare, 1 to elbow or knee, 2 to wrist or ankle.
-      skirt: length as a share of the thigh, 0 for none.
+      skin, hair, shoes: colors.
       hairline: cosine of the angle from the crown at which the hair ends; 1 is bald.
-      long_hair: length behind the head in head radii, 0 for short hair.
-      badge: colour of a mark on the chest, by which the front is told from the back.
+      long_hair: length of the hair behind the head, in head radii; 0 for short hair.
+      top, bottom: clothes of the upper and lower body.
+      sleeves, legs: how far limbs are covered: 0 bare, 1 to elbow or knee, 2 to wrist or ankle.
+      skirt: length as a fraction of the thigh; 0 for none.
+      badge: color of a mark on the chest, which distinguishes front from back.
+      open_collar: whether the collar shows skin.
     """
 
     skin: Color
@@ -45,26 +48,26 @@ class Outfit:
 
 
 _SKINS = (
-    (255, 219, 190),
-    (240, 195, 160),
-    (224, 172, 130),
-    (190, 135, 95),
-    (140, 92, 62),
-    (98, 64, 46),
+    (255.0, 219.0, 190.0),
+    (240.0, 195.0, 160.0),
+    (224.0, 172.0, 130.0),
+    (190.0, 135.0, 95.0),
+    (140.0, 92.0, 62.0),
+    (98.0, 64.0, 46.0),
 )
 _HAIRS = (
-    (30, 24, 22),
-    (58, 40, 30),
-    (105, 70, 42),
-    (170, 125, 70),
-    (215, 185, 120),
-    (150, 150, 150),
-    (140, 55, 30),
+    (30.0, 24.0, 22.0),
+    (58.0, 40.0, 30.0),
+    (105.0, 70.0, 42.0),
+    (170.0, 125.0, 70.0),
+    (215.0, 185.0, 120.0),
+    (150.0, 150.0, 150.0),
+    (140.0, 55.0, 30.0),
 )
 
 
 def random_color(rng: np.random.Generator, saturation: tuple[float, float] = (0.1, 0.9)) -> Color:
-    """Any hue, from nearly grey to vivid, from dark to bright."""
+    """Any hue, from nearly gray to vivid, from dark to bright."""
     hue, value = rng.random(), rng.uniform(0.2, 1.0)
     red, green, blue = colorsys.hsv_to_rgb(hue, rng.uniform(*saturation), value)
     return 255 * red, 255 * green, 255 * blue

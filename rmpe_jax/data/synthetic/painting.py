@@ -1,19 +1,20 @@
-"""Anti-aliased shapes on a canvas that remembers which object owns each pixel.
+"""Paints anti-aliased shapes on a canvas that also records the owner of each pixel.
 
-Everything solid is the convex hull of a few discs. Coordinates are (x, y) pixels with centres at
-integers; they reach OpenCV as fixed-point numbers, so edges are sub-pixel exact.
+Every solid shape is the convex hull of a few discs. Coordinates are (x, y) pixels with pixel
+centers at integers. OpenCV gets them as fixed-point numbers, so edges are exact to a fraction of a
+pixel.
 """
 
 import dataclasses
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, Int32, UInt8
 
 Color = tuple[float, float, float]  # RGB, 0..255
 
-NOTHING = 0  # id of the backdrop
-OBJECT = 255  # id of things that are not people
+NOTHING = 0  # id of the background
+OBJECT = 255  # id of objects that are not people
 _SHIFT = 4  # binary places of a fixed-point coordinate
 _CIRCLE = np.stack(
     [np.cos(np.arange(16) * np.pi / 8), np.sin(np.arange(16) * np.pi / 8)], axis=-1
@@ -22,16 +23,16 @@ _CIRCLE = np.stack(
 
 @dataclasses.dataclass(frozen=True)
 class Canvas:
-    """A picture and, per pixel, the id of what was painted there last."""
+    """An image and, for each pixel, the id of what was painted there last."""
 
     image: UInt8[np.ndarray, "h w 3"]
     ids: UInt8[np.ndarray, "h w"]
-    light: Float[np.ndarray, " 2"]  # unit vector in the picture towards the light
+    light: Float[np.ndarray, " 2"]  # unit vector in the image toward the light
 
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """A print on cloth: `kind` is one of `PATTERNS`, the period is in pixels."""
+    """A print on clothes: `kind` is one of `PATTERNS`; the period is in pixels."""
 
     kind: str
     color: Color
@@ -39,7 +40,7 @@ class Pattern:
 
 
 def shade(color: Color, factor: float) -> Color:
-    """A lighter (factor above 1) or darker tone of a colour."""
+    """A lighter (factor above 1) or darker tone of a color."""
     red, green, blue = (min(255.0, channel * factor) for channel in color)
     return red, green, blue
 
@@ -47,20 +48,20 @@ def shade(color: Color, factor: float) -> Color:
 def hull_of_discs(
     centers: Float[np.ndarray, "m 2"], radii: Float[np.ndarray, " m"]
 ) -> Float[np.ndarray, "n 2"]:
-    """Convex polygon around some discs: a limb from two of them, a trunk from four."""
+    """Convex polygon around discs: two of them form a limb, four a trunk."""
     rims = centers[:, None] + radii[:, None, None] * _CIRCLE
     return cv2.convexHull(rims.reshape(-1, 2).astype(np.float32))[:, 0]
 
 
 def fill(canvas: Canvas, polygon: Float[np.ndarray, "n 2"], color: Color, owner: int) -> None:
-    """Paint a convex polygon and claim its pixels."""
+    """Paint a convex polygon and set the ids of its pixels to `owner`."""
     fixed = _fixed_point(polygon)
     cv2.fillConvexPoly(canvas.image, fixed, color, cv2.LINE_AA, _SHIFT)
     cv2.fillConvexPoly(canvas.ids, fixed, owner, cv2.LINE_8, _SHIFT)
 
 
 def tint(canvas: Canvas, polygon: Float[np.ndarray, "n 2"], color: Color) -> None:
-    """Paint a convex polygon without claiming its pixels."""
+    """Paint a convex polygon without changing ids."""
     cv2.fillConvexPoly(canvas.image, _fixed_point(polygon), color, cv2.LINE_AA, _SHIFT)
 
 
@@ -72,7 +73,7 @@ def fill_solid(
     owner: int,
     pattern: Pattern | None = None,
 ) -> None:
-    """Paint a rounded body: dark rim, plain or printed middle, gleam on the side of the light."""
+    """Paint a rounded shape: dark rim, plain or patterned middle, highlight toward the light."""
     fill(canvas, hull_of_discs(centers, radii), shade(color, 0.6), owner)
     toward = radii[:, None] * canvas.light
     middle = hull_of_discs(centers + 0.12 * toward, 0.76 * radii)
@@ -84,14 +85,18 @@ def fill_solid(
         _print(canvas, middle, centers[0], axis, pattern)
 
 
-def _fixed_point(polygon: np.ndarray) -> np.ndarray:
+def _fixed_point(polygon: Float[np.ndarray, "n 2"]) -> Int32[np.ndarray, "n 2"]:
     return np.rint(polygon * (1 << _SHIFT)).astype(np.int32)
 
 
 def _print(
-    canvas: Canvas, polygon: np.ndarray, origin: np.ndarray, axis: np.ndarray, pattern: Pattern
+    canvas: Canvas,
+    polygon: Float[np.ndarray, "n 2"],
+    origin: Float[np.ndarray, " 2"],
+    axis: Float[np.ndarray, " 2"],
+    pattern: Pattern,
 ) -> None:
-    """Colour the pattern's cells inside the polygon, in coordinates along and across `axis`."""
+    """Paint the pattern inside the polygon, in coordinates along and across `axis`."""
     height, width = canvas.ids.shape
     x1, y1 = np.clip(np.floor(polygon.min(0)).astype(int), 0, (width, height))
     x2, y2 = np.clip(np.ceil(polygon.max(0)).astype(int) + 1, 0, (width, height))
@@ -108,11 +113,11 @@ def _print(
     canvas.image[y1:y2, x1:x2][printed] = pattern.color
 
 
-def _odd(u: np.ndarray) -> np.ndarray:
+def _odd(u: Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
     return (np.floor(2 * u).astype(np.int32) & 1) == 1
 
 
-_CELLS = {  # along and across in periods -> where the print is
+_CELLS = {  # (along, across), in periods -> whether a pixel is printed
     "hoops": lambda u, v: _odd(u),
     "stripes": lambda u, v: _odd(v),
     "checks": lambda u, v: _odd(u) ^ _odd(v),

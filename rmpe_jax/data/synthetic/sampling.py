@@ -1,4 +1,4 @@
-"""Bodies and poses drawn at random from ranges of proportions and joint angles."""
+"""Draws bodies and poses from ranges of proportions and joint angles."""
 
 from typing import NamedTuple
 
@@ -7,16 +7,16 @@ from jaxtyping import Float
 
 from rmpe_jax.data.synthetic.anatomy import Build, Pose
 
-Range = tuple[float, float]
+Range = tuple[int, int]  # degrees
 
 
 class _Family(NamedTuple):
-    """Ranges in degrees of trunk and legs for one kind of pose.
+    """Ranges of trunk and leg angles (degrees) for one kind of pose, and its probability.
 
-    Legs have a range for each of the two; which of them is the left one is drawn.
+    Where there are two ranges, one for each leg, it is random which is the left leg's.
     """
 
-    share: float
+    prob: float
     pitch: Range
     hip_flexion: tuple[Range, Range]
     hip_abduction: Range
@@ -42,13 +42,15 @@ _FAMILIES = (
     # lying
     _Family(0.0075, (-10, 30), ((-10, 70), (-10, 70)), (0, 25), ((0, 90), (0, 90)), (60, 120)),
     _Family(0.0075, (-10, 30), ((-10, 70), (-10, 70)), (0, 25), ((0, 90), (0, 90)), (-120, -60)),
-    # on the hands
+    # handstand
     _Family(0.005, (-5, 10), ((-20, 40), (-20, 40)), (0, 40), ((0, 60), (0, 60)), (160, 200)),
 )
 
 
 class _ArmKind(NamedTuple):
-    share: float
+    """Ranges of arm angles (degrees) for one kind of arm pose, and its probability."""
+
+    prob: float
     shoulder_flexion: Range
     shoulder_abduction: Range
     elbow_flexion: Range
@@ -64,12 +66,12 @@ _ARM_KINDS = (
     _ArmKind(0.06, (-40, 170), (0, 90), (0, 130), (-60, 90)),  # anything
 )
 
-_FAMILY_SHARES = [family.share for family in _FAMILIES]
-_ARM_SHARES = [kind.share for kind in _ARM_KINDS]
+_FAMILY_PROBS = [family.prob for family in _FAMILIES]
+_ARM_PROBS = [kind.prob for kind in _ARM_KINDS]
 
 
 def sample_build(rng: np.random.Generator) -> Build:
-    """Adults of all shapes, and children (large head, short limbs)."""
+    """Draw proportions of adults and, in a fifth of cases, children (large head, short limbs)."""
     child = rng.random() < 0.2
     head = rng.uniform(0.083, 0.095) if child else rng.uniform(0.070, 0.082)
     leg = rng.uniform(0.21, 0.23) if child else rng.uniform(0.225, 0.255)
@@ -89,8 +91,8 @@ def sample_build(rng: np.random.Generator) -> Build:
 
 
 def sample_pose(rng: np.random.Generator) -> Pose:
-    """Joint angles from the ranges of one family of poses, and a point of view."""
-    family = _FAMILIES[rng.choice(len(_FAMILIES), p=_FAMILY_SHARES)]
+    """Draw joint angles from the ranges of one kind of pose, and a viewpoint."""
+    family = _FAMILIES[rng.choice(len(_FAMILIES), p=_FAMILY_PROBS)]
     hips = [_draw(rng, flexion, family.hip_abduction) for flexion in family.hip_flexion]
     order = slice(None, None, 1 if rng.random() < 0.5 else -1)
     arms = _sample_arms(rng)
@@ -112,15 +114,15 @@ def _draw(rng: np.random.Generator, *ranges: Range) -> Float[np.ndarray, " n"]:
 
 
 def _sample_yaw(rng: np.random.Generator) -> float:
-    """Front, back and both side views, each with a spread that makes them meet."""
+    """Front, back and side views, with spreads that overlap."""
     views = ((0, 25), (180, 25), (90, 20), (-90, 20))
     center, spread = views[rng.choice(4, p=(0.52, 0.24, 0.12, 0.12))]
     return rng.normal(center, spread)
 
 
 def _sample_arms(rng: np.random.Generator) -> Float[np.ndarray, "2 4"]:
-    """Both arms of one kind in half of the draws, of two kinds otherwise."""
-    kinds = rng.choice(len(_ARM_KINDS), size=2, p=_ARM_SHARES)
+    """Angles of both arms: of the same kind in half of the draws, else of independent kinds."""
+    kinds = rng.choice(len(_ARM_KINDS), size=2, p=_ARM_PROBS)
     if rng.random() < 0.5:
         kinds[1] = kinds[0]
     return np.stack([_draw(rng, *_ARM_KINDS[kind][1:]) for kind in kinds])

@@ -18,21 +18,19 @@ import ml_collections
 import numpy as np
 from jaxtyping import Array, Float
 
-from rmpe_jax.codecs.poses import Codec
-from rmpe_jax.data.augment import Augmentation
+from rmpe_jax.config import RunConfig, parse_config
 from rmpe_jax.data.pipeline import train_dataset
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.entry import run, use_compilation_cache
 from rmpe_jax.experiments.ablation.rows import FULL
 from rmpe_jax.experiments.ablation.run import load_ablation
 from rmpe_jax.experiments.ablation.trainings import Training, second_stage
+from rmpe_jax.model_io.pose_model import load_pose_model
 from rmpe_jax.models.rmpe import stn
+from rmpe_jax.models.spec import ModelSpec
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.spatial_transformer import theta_from_pixels
 from rmpe_jax.pgpg.sample import open_proposals
-from rmpe_jax.skeletons import get_skeleton
-from rmpe_jax.training.checkpoints import load_variables
-from rmpe_jax.training.state import build_network
 
 SHARES = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the way from the identity to the truth
 OFFSETS = (0.0, 0.02, 0.1)  # standard deviation of noise on theta, where gradients are measured
@@ -46,26 +44,24 @@ def guidance(config: ml_collections.ConfigDict, num_batches: int = 4) -> str:
       config: of a second stage.
       num_batches: of 64 crops.
     """
-    sppe = config.copy_and_resolve_references()
-    sppe.sstn.enabled, sppe.sstn.parallel = False, ""
-    model, codec = build_network(sppe)
-    assert isinstance(codec, Codec)  # a detector has no joints
-    variables, _ = load_variables(pathlib.Path(config.model.init_from) / "checkpoints")
+    run = parse_config(config)
+    model = load_pose_model(run.model.init_from, "last")
+    module, codec = model.build()
 
     def one_loss(outputs, keypoints, weights):
-        return codec.loss_of(outputs[None], keypoints[None], weights[None])
+        return codec.compute_loss(outputs[None], keypoints[None], weights[None])
 
     def losses(theta: Float[Array, "b 2 3"], batch: dict[str, Array]) -> Float[Array, " b"]:
-        outputs = model.apply(variables, stn(codec.inputs(batch["image"]), theta))
-        keypoints = geometry.transform_points(batch["centred_from_crop"], batch["keypoints"])
+        outputs = module.apply(model.variables, stn(codec.inputs(batch["image"]), theta))
+        keypoints = geometry.transform_points(batch["centered_from_crop"], batch["keypoints"])
         return jax.vmap(one_loss)(outputs, keypoints, batch["weights"])
 
     along = jax.jit(lambda theta, batch: losses(theta, batch).mean())
     gradient = jax.jit(jax.grad(lambda theta, batch: losses(theta, batch).sum()))
     rng = np.random.default_rng(0)
     curve, slopes = {share: [] for share in SHARES}, {offset: [] for offset in OFFSETS}
-    for batch in _batches(config, num_batches):
-        well_placed = geometry.invert(batch["centred_from_crop"])
+    for batch in _batches(run, model.spec, num_batches):
+        well_placed = geometry.invert(batch["centered_from_crop"])
         way = theta_from_pixels(well_placed, codec.input_size) - _IDENTITY
         for share, values in curve.items():
             values.append(float(along(_IDENTITY + share * way, batch)))
@@ -82,19 +78,18 @@ def guidance(config: ml_collections.ConfigDict, num_batches: int = 4) -> str:
     return "\n".join(lines)
 
 
-def _batches(config: ml_collections.ConfigDict, num_batches: int) -> list[dict[str, Array]]:
-    skeleton, data = get_skeleton(config.model.skeleton), config.data
+def _batches(run: RunConfig, spec: ModelSpec, num_batches: int) -> list[dict[str, Array]]:
+    skeleton, data = spec.skeleton, run.data
     dataset = train_dataset(
-        open_source(tuple(data.train), skeleton, tuple(data.repeats)),
+        open_source(data.train, skeleton, data.repeats),
         skeleton=skeleton,
-        input_size=tuple(config.model.input_size),
-        augmentation=Augmentation(**config.augmentation),
-        padding=data.padding,
+        crop=spec.crop,
+        augmentation=run.augmentation,
         batch_size=64,
-        seed=config.seed,
+        seed=run.seed,
         proposals=open_proposals(data.proposals, data.pgpg_model, data.patch_prob, skeleton),
     )
-    names = ("image", "keypoints", "weights", "centred_from_crop")
+    names = ("image", "keypoints", "weights", "centered_from_crop")
     batches: list[Any] = [dataset[i] for i in range(num_batches)]
     return [{name: jnp.asarray(batch[name]) for name in names} for batch in batches]
 

@@ -21,7 +21,7 @@ from rmpe_jax.evaluation.protocol import score_results
 from rmpe_jax.evaluation.results import person_records
 from rmpe_jax.experiments.ablation.rows import FULL, Row, rows_of, trainings_of
 from rmpe_jax.experiments.ablation.trainings import Training, pgpg_folder, stages
-from rmpe_jax.experiments.evaluate import evaluate_run
+from rmpe_jax.experiments.evaluate import evaluate_pose_model
 from rmpe_jax.experiments.fit_nms import fit_nms, search_line
 from rmpe_jax.experiments.fit_pgpg import Options, fit_from_files
 from rmpe_jax.experiments.scenes import draw_scenes
@@ -38,14 +38,14 @@ def load_ablation(spec: str) -> ml_collections.ConfigDict:
     Raises:
       UserError: there is no such file, or it cannot be an ablation's.
     """
-    from rmpe_jax.config import validate
+    from rmpe_jax.config import parse_config
 
     config = load_config(spec)
     if "ablation" not in config:
         raise UserError(f"{spec}: it has no config.ablation; name configs/ablation_synthetic.py")
     for training in trainings_of(rows_of(tuple(config.ablation.trainings))):
         for stage, _ in stages(config, training, 0, pathlib.Path()):
-            validate(stage)
+            parse_config(stage)
     return config
 
 
@@ -91,7 +91,7 @@ def find_poses(
     config: ml_collections.ConfigDict, training: Training, seed: int, folder: pathlib.Path
 ) -> None:
     """Trains, and writes the poses that the network finds on all boxes, before any NMS."""
-    from rmpe_jax.training.checkpoints import load_variables
+    from rmpe_jax.model_io.pose_model import load_pose_model
     from rmpe_jax.training.loop import train
 
     wanted = {}
@@ -110,10 +110,10 @@ def find_poses(
     for stage, workdir in stages(config, training, seed, folder):
         _say(f"{workdir}:")
         train(stage, workdir)
-    variables, _ = load_variables(workdir / "checkpoints")
+    model = load_pose_model(workdir, "last")
     for key, (data, boxes) in missing.items():
         out = _poses(folder, seed, training, *key).parent
-        evaluate_run(stage, variables, data, boxes, out, skip_unknown=True)
+        evaluate_pose_model(model, data, boxes, out, skip_unknown=True)
 
 
 def score_row(config: ml_collections.ConfigDict, row: Row, seed: int, folder: pathlib.Path) -> None:
@@ -167,7 +167,7 @@ def thinned(dataset: PoseDataset, results: list[dict], nms: str) -> list[dict]:
     suppress = open_nms(nms, dataset.skeleton)
     if suppress is None:
         return results
-    image_ids = [picture.image_id for picture in dataset.pictures]
+    image_ids = [picture.image_id for picture in dataset.images]
     return suppressed(results, dataset.skeleton.num_keypoints, image_ids, suppress)
 
 

@@ -6,17 +6,15 @@ from typing import Any
 import cv2
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Float, UInt8
 
-from rmpe_jax.codecs.poses import Codec
-from rmpe_jax.data.eval_pipeline import PersonBox, eval_batches
+from rmpe_jax.data.eval_pipeline import CropRequest, eval_batches
 from rmpe_jax.data.readers.records import PoseDataset
-from rmpe_jax.evaluation.protocol import boxes_of
+from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.model_io.pose_model import PoseModel
 from rmpe_jax.models.rmpe import stn
 from rmpe_jax.ops import geometry
-from rmpe_jax.training.state import build_network
 from rmpe_jax.visualize.sheets import contact_sheet
 
 _FRAME = (140, 232, 130)
@@ -25,7 +23,7 @@ _SCALE = 2  # of the tiles
 
 def misplaced(
     dataset: PoseDataset, boxes: str | os.PathLike, num: int
-) -> tuple[list[PersonBox], Float[np.ndarray, "n 4"]]:
+) -> tuple[list[CropRequest], Float[np.ndarray, "n 4"]]:
     """Boxes that overlap a person by an IoU of .5 to .75, and the boxes of these people.
 
     Args:
@@ -35,36 +33,32 @@ def misplaced(
     """
     found = boxes_of(dataset, boxes, skip_unknown=True)
     items, people = [], []
-    for index, (picture, bbox) in enumerate(zip(found.picture_index, found.bboxes, strict=True)):
-        record = dataset.pictures[picture]
+    for index, (picture, bbox) in enumerate(zip(found.image_index, found.bboxes, strict=True)):
+        record = dataset.images[picture]
         iou = geometry.box_iou(bbox[None], record.bboxes)[0]
         if 0.5 < iou.max(initial=0) < 0.75:
-            items.append(PersonBox(record.path, bbox, index))
+            items.append(CropRequest(record.path, bbox, index))
             people.append(record.bboxes[iou.argmax()])
     return items[:num], np.array(people[:num])
 
 
 def views_sheet(
-    config: ml_collections.ConfigDict, variables: Any, items: list[PersonBox], columns: int = 12
+    model: PoseModel, items: list[CropRequest], columns: int = 12
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Crops with the frame of the STN's view in them, each with the view to its right.
 
     Args:
-      config: of a run with a spatial transformer.
-      variables: its.
+      model: a network with a spatial transformer.
       items: boxes to crop.
       columns: tiles in a row.
     """
-    model, codec = build_network(config)
-    assert isinstance(codec, Codec)  # a detector has no STN
+    module, codec = model.build()
     size = codec.input_size
-    batches = eval_batches(
-        items, input_size=size, padding=config.data.padding, batch_size=len(items)
-    )
+    batches = eval_batches(items, crop=model.spec.crop, batch_size=len(items))
     tiles = []
     for batch in batches:
         crops = jnp.asarray(batch["image"])
-        theta: Any = model.apply(variables, codec.inputs(crops), method="theta")
+        theta: Any = module.apply(model.variables, codec.inputs(crops), method="theta")
         views = jax.device_get(stn(crops.astype(jnp.float32), theta))
         frames = jax.device_get(view_corners(theta, size))
         for crop, view, frame in zip(batch["image"], views, frames, strict=True):

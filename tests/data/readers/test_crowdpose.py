@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from tiny_sets import coco_document, raster, write_crowdpose, write_json
 
-from rmpe_jax.data.pictures import read_picture
+from rmpe_jax.data.images import read_image
 from rmpe_jax.data.readers.crowdpose import read_crowdpose
 from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import COCO, CROWDPOSE
@@ -16,12 +16,12 @@ def test_both_layouts_are_read(tmp_path, place):
     assert dataset.name == "crowdpose/mini"
     assert dataset.skeleton is CROWDPOSE
     assert dataset.annotations == tmp_path / place / "crowdpose_mini.json"
-    second = dataset.pictures[1]
+    second = dataset.images[1]
     expected = np.float32(coco_document(CROWDPOSE)["annotations"][0]["keypoints"]).reshape(14, 3)
     np.testing.assert_array_equal(second.keypoints[0], expected[:, :2])
     np.testing.assert_array_equal(second.visibility[0], expected[:, 2])
     np.testing.assert_array_equal(second.area, np.float32([70 * 48.5] * 3))  # of the box
-    np.testing.assert_array_equal(read_picture(second.path), raster(1))
+    np.testing.assert_array_equal(read_image(second.path), raster(1))
 
 
 def test_an_annotation_file_of_coco_is_refused(tmp_path):

@@ -37,7 +37,7 @@ def test_a_spec_of_no_known_form_is_one_clear_line(spec):
     with pytest.raises(UserError) as error:
         open_dataset(spec)
     assert str(error.value) == (
-        f"{spec!r} names no data set: write coco:FOLDER[:SPLIT], mpii:FOLDER:SPLIT, lsp:FOLDER, "
+        f"{spec!r} is not a dataset: write coco:FOLDER[:SPLIT], mpii:FOLDER:SPLIT, lsp:FOLDER, "
         "crowdpose:FOLDER:SPLIT, coco_wholebody:FOLDER:SPLIT, halpe136:FOLDER:SPLIT, "
         "halpe26:FOLDER:SPLIT"
     )

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_sets import mpii_entry, write_json, write_mpii
 
-from rmpe_jax.data.pictures import read_picture
+from rmpe_jax.data.images import read_image
 from rmpe_jax.data.readers.mpii import read_mpii
 from rmpe_jax.data.readers.records import trainable
 from rmpe_jax.errors import UserError
@@ -18,13 +18,13 @@ def error_of(folder, content) -> str:
     return str(error.value).replace(str(path), "FILE")
 
 
-def test_people_of_one_picture_come_together(tmp_path):
+def test_people_of_one_image_come_together(tmp_path):
     dataset = read_mpii(write_mpii(tmp_path), "mini")
     assert dataset.name == "mpii/mini"
     assert dataset.skeleton is MPII
-    assert [picture.image_id for picture in dataset.pictures] == ["a.jpg", "b.jpg"]
-    first = dataset.pictures[0]
-    assert read_picture(first.path).shape == (60, 80, 3)
+    assert [record.image_id for record in dataset.images] == ["a.jpg", "b.jpg"]
+    first = dataset.images[0]
+    assert read_image(first.path).shape == (60, 80, 3)
     np.testing.assert_array_equal(first.person_ids, [0, 2])
     np.testing.assert_array_equal(first.keypoints[1], np.float32(mpii_entry(2, "")["joints"]))
     np.testing.assert_array_equal(first.bboxes[0], np.float32([3.5, 4.5, 60, 50]))
@@ -37,16 +37,16 @@ def test_people_of_one_picture_come_together(tmp_path):
 def test_what_is_not_annotated_is_0(tmp_path):
     entry = mpii_entry(0, "a.jpg", joints_vis=[0] * 5 + [1] * 11)
     dataset = read_mpii(write_mpii(tmp_path, entries=[entry]), "mini")
-    np.testing.assert_array_equal(dataset.pictures[0].visibility, [[0] * 5 + [2] * 11])
+    np.testing.assert_array_equal(dataset.images[0].visibility, [[0] * 5 + [2] * 11])
 
 
 def test_without_a_box_it_is_the_extent_of_the_annotated_joints_grown(tmp_path):
     joints = [[-1.0, -1.0]] * 13 + [[10.0, 20.0], [30.0, 40.0], [20.0, 60.0]]
     entry = mpii_entry(0, "a.jpg", joints=joints, joints_vis=[0] * 13 + [1] * 3)
     del entry["bbox"], entry["head_size"]
-    picture = read_mpii(write_mpii(tmp_path, entries=[entry]), "mini").pictures[0]
-    np.testing.assert_allclose(picture.bboxes, [[10 - 2, 20 - 4, 30 + 2, 60 + 4]])
-    assert math.isnan(picture.head_sizes[0])
+    record = read_mpii(write_mpii(tmp_path, entries=[entry]), "mini").images[0]
+    np.testing.assert_allclose(record.bboxes, [[10 - 2, 20 - 4, 30 + 2, 60 + 4]])
+    assert math.isnan(record.head_sizes[0])
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_without_a_box_it_is_the_extent_of_the_annotated_joints_grown(tmp_path):
 )
 def test_bad_entries_are_named(tmp_path, changes, expected):
     entries = [mpii_entry(0, "a.jpg"), mpii_entry(1, "b.jpg") | changes]
-    assert error_of(tmp_path, entries) == f"FILE: person 1 {expected}: mend the file"
+    assert error_of(tmp_path, entries) == f"FILE: person 1 {expected}: fix the file"
 
 
 @pytest.mark.parametrize("key", ["image", "joints", "joints_vis"])
@@ -74,29 +74,29 @@ def test_an_entry_without_a_needed_key(tmp_path, key):
 
 
 def test_a_document_of_another_form(tmp_path):
-    line = "FILE is not a list of people: use the usual json form of MPII"
+    line = "FILE is not a list of people: use the usual JSON format of MPII"
     assert error_of(tmp_path, {"images": []}) == line
-    assert error_of(tmp_path, [7]) == "FILE: person 0 is a int, not an object: mend the file"
+    assert error_of(tmp_path, [7]) == "FILE: person 0 is a int, not an object: fix the file"
 
 
-def test_an_empty_data_set(tmp_path):
-    line = "FILE has no people in 0 pictures: the data set is empty, use another file"
+def test_an_empty_dataset(tmp_path):
+    line = "FILE has no people in 0 images: the dataset is empty, use another file"
     assert error_of(tmp_path, []) == line
 
 
 @pytest.mark.parametrize(
-    ("split", "pictures", "people", "unknown_heads"),
+    ("split", "images", "people", "unknown_heads"),
     [("train", 1242, 1794, 4), ("valid", 231, 507, 3)],
 )
-def test_real_counts(shared_data, split, pictures, people, unknown_heads):
+def test_real_counts(shared_data, split, images, people, unknown_heads):
     dataset = read_mpii(shared_data / "mpii", split)
-    assert len(dataset.pictures) == pictures
+    assert len(dataset.images) == images
     assert dataset.num_people == people
-    assert sum(trainable(picture).sum() for picture in dataset.pictures) == people
-    heads = np.concatenate([picture.head_sizes for picture in dataset.pictures])
+    assert sum(trainable(record).sum() for record in dataset.images) == people
+    heads = np.concatenate([record.head_sizes for record in dataset.images])
     assert np.isnan(heads).sum() == unknown_heads
     # The boxes of this release contain the joints.
-    picture = dataset.pictures[0]
-    points = picture.keypoints[0][picture.visibility[0] > 0]
-    assert (picture.bboxes[0, :2] < points.min(0)).all()
-    assert (picture.bboxes[0, 2:] > points.max(0)).all()
+    record = dataset.images[0]
+    points = record.keypoints[0][record.visibility[0] > 0]
+    assert (record.bboxes[0, :2] < points.min(0)).all()
+    assert (record.bboxes[0, 2:] > points.max(0)).all()

@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rmpe_jax.data.readers.records import Picture, pick_joints, trainable
+from rmpe_jax.data.readers.records import ImageRecord, pick_joints, trainable
 from rmpe_jax.skeletons import SKELETONS, UNION
 
 
-def picture(visibility, bboxes, iscrowd) -> Picture:
+def record(visibility, bboxes, iscrowd) -> ImageRecord:
     n = len(bboxes)
-    return Picture(
+    return ImageRecord(
         image_id=1,
         path=pathlib.Path("a.jpg"),
         keypoints=np.zeros((n, 3, 2), np.float32),
@@ -26,7 +26,7 @@ def picture(visibility, bboxes, iscrowd) -> Picture:
 
 def test_trainable_asks_for_a_joint_a_box_and_no_crowd():
     box, line, inverted = [0, 0, 5, 5], [0, 0, 5, 0], [5, 5, 0, 0]
-    people = picture(
+    people = record(
         [[0, 0, 1], [2, 2, 2], [0, 0, 0], [2, 2, 2], [2, 2, 2], [2, 2, 2]],
         [box, box, box, line, inverted, box],
         [False, False, False, False, False, True],
@@ -34,8 +34,8 @@ def test_trainable_asks_for_a_joint_a_box_and_no_crowd():
     np.testing.assert_array_equal(trainable(people), [True, True] + [False] * 4)
 
 
-def test_nobody_is_trainable_in_an_empty_picture():
-    assert trainable(picture([], [], [])).shape == (0,)
+def test_nobody_is_trainable_in_an_empty_image():
+    assert trainable(record([], [], [])).shape == (0,)
 
 
 @given(st.sampled_from(sorted(SKELETONS)), st.sampled_from(sorted(SKELETONS)), st.integers(0, 3))

@@ -4,9 +4,9 @@ import json
 
 import numpy as np
 import pytest
-from tiny_sets import coco_annotation, coco_document, raster, write_json, write_pictures
+from tiny_sets import coco_annotation, coco_document, raster, write_images, write_json
 
-from rmpe_jax.data.pictures import read_picture
+from rmpe_jax.data.images import read_image
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.errors import UserError
@@ -29,7 +29,7 @@ def write_wholebody(root, change=lambda annotations: None):
     change(document["annotations"])
     path = root / "annotations" / "coco_wholebody_val_v1.0.json"
     write_json(path, document)
-    write_pictures(root / "val2017", ["7.png", "8.png", "9.png"])
+    write_images(root / "val2017", ["7.png", "8.png", "9.png"])
     return path
 
 
@@ -42,10 +42,10 @@ def test_parts_of_coco_wholebody_are_joined(tmp_path):
     assert dataset.annotations == path
     expected = np.float32(coco_document(COCO_WHOLEBODY)["annotations"][0]["keypoints"])
     expected = expected.reshape(133, 3)
-    np.testing.assert_array_equal(dataset.pictures[1].keypoints[0], expected[:, :2])
-    np.testing.assert_array_equal(dataset.pictures[1].visibility[0], expected[:, 2])
-    assert dataset.pictures[1].iscrowd.tolist() == [False, False, True]
-    np.testing.assert_array_equal(read_picture(dataset.pictures[1].path), raster(1))
+    np.testing.assert_array_equal(dataset.images[1].keypoints[0], expected[:, :2])
+    np.testing.assert_array_equal(dataset.images[1].visibility[0], expected[:, 2])
+    assert dataset.images[1].iscrowd.tolist() == [False, False, True]
+    np.testing.assert_array_equal(read_image(dataset.images[1].path), raster(1))
 
 
 def test_labels_that_are_fractions(tmp_path):
@@ -53,7 +53,7 @@ def test_labels_that_are_fractions(tmp_path):
         annotations[0]["lefthand_kpts"][2::3] = [0.3, 0.0, 1.2, 1.8, 5.0, -1.0, *[0.0] * 15]
 
     write_wholebody(tmp_path, change)
-    person = open_dataset(f"coco_wholebody:{tmp_path}:val").pictures[1]
+    person = open_dataset(f"coco_wholebody:{tmp_path}:val").images[1]
     hand = COCO_WHOLEBODY.parts["left_hand"]
     assert person.visibility[0, hand].tolist() == [1, 0, 1, 2, 2, 0, *[0] * 15]
     assert (person.keypoints[0, hand][[1, 5]] == 0).all()
@@ -73,10 +73,10 @@ def test_halpe_is_read_whole_or_without_faces_and_hands(tmp_path, split, skeleto
     assert dataset.name == f"{skeleton.name}/{split}"
     expected = np.float32(coco_document(HALPE136)["annotations"][0]["keypoints"])
     expected = expected.reshape(136, 3)[: skeleton.num_keypoints]
-    np.testing.assert_array_equal(dataset.pictures[1].keypoints[0], expected[:, :2])
-    np.testing.assert_array_equal(dataset.pictures[1].visibility[0], expected[:, 2])
+    np.testing.assert_array_equal(dataset.images[1].keypoints[0], expected[:, :2])
+    np.testing.assert_array_equal(dataset.images[1].visibility[0], expected[:, 2])
     folder = {"train": "images/train2015", "val": "val2017", "mini": "mini"}[split]
-    assert dataset.pictures[0].path.as_posix().endswith(f"{folder}/7.png")
+    assert dataset.images[0].path.as_posix().endswith(f"{folder}/7.png")
 
 
 def test_halpe_of_another_number_of_joints(tmp_path):
@@ -85,7 +85,7 @@ def test_halpe_of_another_number_of_joints(tmp_path):
         open_dataset(f"halpe136:{tmp_path}:val")
     only = coco_document(HALPE26)
     write_json(tmp_path / "annotations" / "halpe_val_v1.json", only)
-    assert open_dataset(f"halpe26:{tmp_path}:val").pictures[1].visibility[0].all()
+    assert open_dataset(f"halpe26:{tmp_path}:val").images[1].visibility[0].all()
 
 
 def test_other_categories_are_left_out(tmp_path):

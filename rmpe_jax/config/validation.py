@@ -1,8 +1,4 @@
-"""What a run can be told, with defaults; files in `configs/` change some of it.
-
-`default_config` is the one list of keys. `validate` looks at a config once, before anything is
-built, and says in one line what is wrong with it.
-"""
+"""Checks of a config before anything is built: one line that names the key and what it must be."""
 
 import difflib
 import re
@@ -10,7 +6,7 @@ from typing import Any
 
 import ml_collections
 
-from rmpe_jax.codecs.poses import ALIGNMENTS, DECODERS, LOSSES
+from rmpe_jax.codecs.heatmap import ALIGNMENTS, DECODERS, LOSSES
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import SPPE_NAMES
 from rmpe_jax.models.localization import LOCALIZATION_NAMES
@@ -22,92 +18,6 @@ OPTIMIZERS = ("adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "step")
 
 
-def default_config() -> ml_collections.ConfigDict:
-    """All keys. Lists are tuples, which the command line can change."""
-    config = ml_collections.ConfigDict()
-    config.seed = 0
-    config.total_steps = 1000
-    config.batch_size = 32  # of all devices and processes together
-    config.grad_accumulation = 1  # parts that a batch is worked through in, one after the other
-    config.log_every = 50
-    config.checkpoint_every = 500
-    config.evaluate_every = 500  # and at the end; 0: only at the end
-
-    config.model = ml_collections.ConfigDict()
-    config.model.task = "pose"  # or "detection": people's boxes, see docs/detectors.md
-    config.model.name = "tinypose_s"
-    config.model.skeleton = "coco"
-    config.model.input_size = (256, 192)  # height, width
-    config.model.dtype = "float32"  # of the arithmetic; parameters are float32
-    config.model.mean = (0.485, 0.456, 0.406)  # of RGB in 0..1, ImageNet's
-    config.model.std = (0.229, 0.224, 0.225)
-    config.model.backbone_weights = ""  # a .pth file to start from, see docs/interop.md
-    config.model.init_from = ""  # workdir of an earlier stage, whose weights to start from
-
-    config.sstn = ml_collections.ConfigDict()  # the symmetric spatial transformer, docs/sstn.md
-    config.sstn.enabled = False
-    config.sstn.localization = "small"  # or the paper's "resnet18"
-    config.sstn.localization_weights = ""  # torchvision's ResNet-18 to start "resnet18" from
-    config.sstn.localization_factor = 1.0  # on the learning rate of the localisation network
-    config.sstn.parallel = ""  # name of the parallel SPPE's network; empty: none
-    config.sstn.parallel_from = ""  # workdir of its run; empty: model.init_from
-    config.sstn.parallel_weight = 1.0  # of its loss
-    config.sstn.placement_weight = 0.0  # of views' distance from well-placed crops; 0 in the paper
-
-    config.codec = ml_collections.ConfigDict()
-    config.codec.loss = "mse"
-    config.codec.sigma = 2.0  # heatmap pixels
-    config.codec.integer_centre = False
-    config.codec.decode = "dark"
-    config.codec.alignment = "centre"  # of heatmaps with the crop, or AlphaPose's "first_pixel"
-
-    config.data = ml_collections.ConfigDict()
-    config.data.train = ()  # specs such as "coco:FOLDER:SPLIT", see docs/data.md
-    config.data.repeats = ()  # how often each of them comes in an epoch; empty: once
-    config.data.evaluate = ()
-    config.data.detections = ()  # a file for each of train, or "": a detector's soft labels
-    config.data.padding = 1.25
-    config.data.proposals = "none"  # boxes to crop people by: "jitter", "global", "atomic"
-    config.data.pgpg_model = ""  # of rmpe fit-pgpg, for "atomic", see docs/pgpg.md
-    config.data.patch_prob = 0.0  # of a part of the person's box instead
-    config.data.strict = False  # fail on the first picture that cannot be read
-    config.data.num_threads = 2
-    config.data.num_workers = 0  # processes beside the threads
-    config.data.prefetch = 8
-
-    config.augmentation = ml_collections.ConfigDict()
-    config.augmentation.flip_prob = 0.5
-    config.augmentation.rotation_degrees = 40.0
-    config.augmentation.rotation_prob = 0.6
-    config.augmentation.scale = 0.3
-    config.augmentation.translation = 0.0
-    config.augmentation.half_body_prob = 0.0
-    config.augmentation.half_body_min_joints = 9
-    config.augmentation.color_gain = (1.0, 1.0)
-
-    config.detection = ml_collections.ConfigDict()  # of runs whose task it is
-    config.detection.test_size = (320, 320)  # height, width of the pictures that are evaluated
-    config.detection.max_boxes = 64  # people that a picture can have
-    config.detection.bbox_weight = 2.5  # of the boxes' loss, the centres' being 1
-    config.detection.mosaic_prob = 0.5
-    config.detection.scale = (0.6, 2.0)
-    config.detection.stretch = 0.2
-    config.detection.min_visible = 0.3
-
-    config.optim = ml_collections.ConfigDict()
-    config.optim.name = "adam"
-    config.optim.learning_rate = 1e-3
-    config.optim.schedule = "cosine"
-    config.optim.warmup_steps = 0
-    config.optim.milestones = ()  # steps at which the "step" schedule divides the rate by ten
-    config.optim.weight_decay = 0.0  # adamw
-    config.optim.clip_norm = 0.0  # of the gradient; 0: none
-    config.optim.backbone_factor = 1.0  # on the learning rate of the submodule "backbone"
-    config.optim.frozen = ""  # parameters whose path this regular expression finds stay as they are
-    config.optim.ema_decay = 0.0  # of the averaged parameters that are evaluated; 0: none
-    return config.lock()
-
-
 def validate(config: ml_collections.ConfigDict) -> None:
     """Raises a UserError that names the first key whose value cannot be."""
     for key in ("batch_size", "grad_accumulation", "log_every", "checkpoint_every"):
@@ -115,6 +25,9 @@ def validate(config: ml_collections.ConfigDict) -> None:
     for key in ("total_steps", "evaluate_every"):
         _require(config[key] >= 0, key, config[key], "0 or more")
     _require(0 <= config.seed < 2**32, "seed", config.seed, "0 to 2**32 - 1")
+    steps = config.profile_steps
+    ordered = not steps or (len(steps) == 2 and _whole(steps) and steps[0] <= steps[1])
+    _require(ordered, "profile_steps", steps, "empty, or (first, last), steps from 1")
     _require(
         config.batch_size % config.grad_accumulation == 0,
         "grad_accumulation",
@@ -123,8 +36,8 @@ def validate(config: ml_collections.ConfigDict) -> None:
     )
     _validate_model(config.model, config.codec)
     _validate_sstn(config.sstn, config.model)
-    aligned = config.codec.alignment == "centre" or not config.sstn.enabled
-    wanted = "'centre' with sstn.enabled, whose theta is one for crops and heatmaps"
+    aligned = config.codec.alignment == "center" or not config.sstn.enabled
+    wanted = "'center' with sstn.enabled, whose theta is one for crops and heatmaps"
     _require(aligned, "codec.alignment", config.codec.alignment, wanted)
     _validate_data(config.data, config.augmentation)
     _validate_detection(config)

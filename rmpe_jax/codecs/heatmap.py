@@ -1,8 +1,8 @@
-"""Between crops, a network and keypoints: inputs, targets, loss, heatmaps, decoding.
+"""The codec of pose networks: inputs, targets, loss, heatmaps, decoding of keypoints.
 
-What the outputs mean follows from the loss they were trained with: Gaussians for the MSE, logits
-over positions for the cross-entropy, logits of the two-step normalisation for the symmetric
-integral. A `Codec` holds that choice, so that training and inference cannot disagree about it.
+The meaning of a network's outputs depends on the loss that it was trained with: Gaussians for the
+MSE, logits over positions for the cross-entropy, logits of the two-step normalization for the
+symmetric integral. A `HeatmapCodec` holds this choice, so training and inference always agree.
 """
 
 import dataclasses
@@ -17,64 +17,71 @@ from rmpe_jax.ops import geometry, heatmaps, losses
 
 LOSSES = ("mse", "cross_entropy", "symmetric_integral")
 DECODERS = ("argmax", "quarter", "dark", "integral")
-ALIGNMENTS = ("centre", "first_pixel")
+ALIGNMENTS = ("center", "first_pixel")
 
 
 @dataclasses.dataclass(frozen=True)
-class Codec:
-    """How keypoints are written into heatmaps and read out of them.
+class HeatmapCodec:
+    """How keypoints are encoded as heatmaps and decoded from them.
 
     Attributes:
       loss: one of `LOSSES`.
       input_size: (height, width) of the crop.
       heatmap_size: (height, width) of the network's output.
       sigma: of the target Gaussians, heatmap pixels.
-      integer_centre: AlphaPose's rounded, cut Gaussians instead of exact ones.
+      integer_center: AlphaPose's rounded, truncated Gaussians instead of exact ones.
       decode: one of `DECODERS`.
       mean: of the network's inputs, RGB in 0..1.
-      std: likewise.
-      alignment: one of `ALIGNMENTS`. Heatmaps cover the crop's area, as `heatmap_from_crop` says;
-        or the first pixels' centres coincide and x is x / stride there, as in AlphaPose's networks.
+      std: of the network's inputs, RGB in 0..1.
+      alignment: one of `ALIGNMENTS`. "center": heatmap and crop cover the same area. "first_pixel":
+        the centers of their first pixels coincide, so heatmap x is crop x / stride, as in
+        AlphaPose's networks.
     """
 
     loss: str
     input_size: tuple[int, int]
     heatmap_size: tuple[int, int]
     sigma: float
-    integer_centre: bool
+    integer_center: bool
     decode: str
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    alignment: str = "centre"
+    alignment: str = "center"
 
     @property
     def flip_shift(self) -> bool:
-        """Whether mirrored heatmaps lie a pixel aside, see `heatmaps.flip_and_merge`."""
+        """Whether mirrored heatmaps must move by a pixel, see `heatmaps.flip_and_merge`."""
         return self.alignment == "first_pixel"
 
     @property
     def heatmap_from_crop(self) -> Float[Array, "2 3"]:
-        """Crop pixels to heatmap pixels."""
+        """Affine from crop pixels to heatmap pixels."""
         affine = jnp.asarray(geometry.heatmap_from_crop(self.input_size, self.heatmap_size))
         return affine.at[:, 2].set(0) if self.alignment == "first_pixel" else affine
 
     def inputs(self, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        """RGB bytes of crops to what the network takes: (value / 255 - mean) / std."""
-        return normalised(image, self.mean, self.std)
+        """The network's inputs from the RGB bytes of crops: (value / 255 - mean) / std."""
+        return normalize(image, self.mean, self.std)
 
-    def loss_of(
+    def compute_loss(
         self,
         outputs: Float[Array, "b h w k"] | list[Float[Array, "b h w k"]],
         keypoints: Float[Array, "b k 2"],
         weights: Float[Array, "b k"],
     ) -> Float[Array, ""]:
-        """The loss, summed over the stacks of a stacked network; keypoints are crop pixels."""
+        """The loss, summed over the stacks of a stacked network.
+
+        Args:
+          outputs: the network's output, a list if it has several stacks.
+          keypoints: crop pixels.
+          weights: 0 where a joint is not annotated.
+        """
         stacks = outputs if isinstance(outputs, list) else [outputs]
         keypoints = self.to_heatmap(keypoints)
-        targets, drawn = heatmaps.encode(
-            keypoints, weights, self.heatmap_size, self.sigma, self.integer_centre
+        targets, is_drawn = heatmaps.encode(
+            keypoints, weights, self.heatmap_size, self.sigma, self.integer_center
         )
-        weights = weights * drawn
+        weights = weights * is_drawn
         match self.loss:
             case "mse":
                 terms = [losses.mse(output, targets, weights) for output in stacks]
@@ -87,7 +94,7 @@ class Codec:
     def heatmaps(
         self, outputs: Float[Array, "b h w k"] | list[Float[Array, "b h w k"]]
     ) -> Float[Array, "b h w k"]:
-        """Maps that are high where a joint is, of the last stack."""
+        """Maps that are high where a joint is, from the last stack's output."""
         last = outputs[-1] if isinstance(outputs, list) else outputs
         match self.loss:
             case "mse":
@@ -100,10 +107,11 @@ class Codec:
     def keypoints(
         self, maps: Float[Array, "b h w k"]
     ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
-        """Keypoints in crop pixels and scores from 0 to 1, from `heatmaps` of one or two passes.
+        """Keypoints in crop pixels and scores from 0 to 1, from maps of `heatmaps`.
 
-        The peak of a map that sums to 1 depends on its spread, so the score of the cross-entropy's
-        maps is the probability within two pixels of the keypoint.
+        The maps may be merged from two passes (`heatmaps.flip_and_merge`). The peak of a map that
+        sums to 1 depends on its spread, so the score of the cross-entropy's maps is the probability
+        within two pixels of the keypoint.
         """
         points, scores = heatmaps.decode(maps, self.decode, self.sigma)
         if self.loss == "cross_entropy":
@@ -112,14 +120,14 @@ class Codec:
         return geometry.transform_points(crop_from_heatmap, points), jnp.clip(scores, 0, 1)
 
     def to_heatmap(self, keypoints: Float[Array, "b k 2"]) -> Float[Array, "b k 2"]:
-        """Crop pixels to heatmap pixels."""
+        """Keypoints in heatmap pixels from keypoints in crop pixels."""
         return geometry.transform_points(self.heatmap_from_crop, keypoints)
 
 
-def normalised(
+def normalize(
     image: UInt8[Array, "b h w 3"],
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Float[Array, "b h w 3"]:
-    """RGB bytes to (value / 255 - mean) / std."""
+    """Normalize RGB bytes: (value / 255 - mean) / std."""
     return (image.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmpe_jax.codecs.poses import DECODERS, LOSSES, Codec
+from rmpe_jax.codecs.heatmap import DECODERS, LOSSES, HeatmapCodec
 from rmpe_jax.ops import heatmaps
 
 K = 5
@@ -17,12 +17,12 @@ def make_codec(loss: str = "mse", decode: str = "dark", size=(64, 48), stride: i
         "input_size": size,
         "heatmap_size": (size[0] // stride, size[1] // stride),
         "sigma": 2.0,
-        "integer_centre": False,
+        "integer_center": False,
         "decode": decode,
         "mean": (0.485, 0.456, 0.406),
         "std": (0.229, 0.224, 0.225),
     }
-    return Codec(**(options | changes))
+    return HeatmapCodec(**(options | changes))
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def inner_keypoints(rng, size, people: int = 3) -> np.ndarray:
     return rng.uniform(low, high, (people, K, 2)).astype(np.float32)
 
 
-def test_inputs_are_normalised_rgb(rng):
+def test_inputs_are_normalized_rgb(rng):
     image = rng.integers(0, 256, (2, 64, 48, 3), np.uint8)
     expected = (image / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     np.testing.assert_allclose(make_codec().inputs(image), expected, rtol=1e-4, atol=1e-5)
@@ -71,7 +71,9 @@ def test_targets_decode_to_the_keypoints(rng, size, stride, decode, apart):
     targets, _ = heatmaps.encode(
         codec.to_heatmap(keypoints), jnp.ones((3, K)), codec.heatmap_size, codec.sigma
     )
-    assert float(codec.loss_of(targets, keypoints, jnp.ones((3, K)))) == pytest.approx(0, abs=1e-12)
+    assert float(codec.compute_loss(targets, keypoints, jnp.ones((3, K)))) == pytest.approx(
+        0, abs=1e-12
+    )
     found, scores = jax.jit(codec.keypoints)(codec.heatmaps(targets))
     assert np.linalg.norm(found - keypoints, axis=-1).max() < apart * stride / 4
     assert (scores > 0.8).all()
@@ -93,7 +95,7 @@ def test_the_loss_is_least_at_the_right_place(rng, loss):
     decode = "integral" if loss == "symmetric_integral" else "dark"
     codec = make_codec(loss, decode)
     keypoints, weights = inner_keypoints(rng, (64, 48)), jnp.ones((3, K))
-    loss_of = jax.jit(codec.loss_of)
+    loss_of = jax.jit(codec.compute_loss)
     right = float(loss_of(logits_at(codec, loss, keypoints), keypoints, weights))
     for shift in ([2, 0], [-2, 0], [0, 2], [0, -2], [6, 6]):
         moved = logits_at(codec, loss, keypoints + np.array(shift, np.float32))
@@ -109,8 +111,8 @@ def test_cross_entropy_ends_at_the_entropy_of_its_targets(rng):
     p = targets / targets.sum((1, 2), keepdims=True)
     entropy = -(p * np.log(p)).sum((1, 2)).mean()
     best = logits_at(codec, "cross_entropy", keypoints)
-    assert float(codec.loss_of(best, keypoints, weights)) == pytest.approx(entropy, rel=1e-4)
-    gradient = jax.grad(codec.loss_of)(best, keypoints, weights)
+    assert float(codec.compute_loss(best, keypoints, weights)) == pytest.approx(entropy, rel=1e-4)
+    gradient = jax.grad(codec.compute_loss)(best, keypoints, weights)
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
 
 
@@ -120,8 +122,10 @@ def test_stacks_add_up_and_the_last_one_is_read(rng, loss):
     keypoints = inner_keypoints(rng, (64, 48), people=1)
     weights = jnp.ones((1, K))
     stacks = [jnp.asarray(rng.normal(size=(1, 16, 12, K)), jnp.float32) for _ in range(3)]
-    each = [float(codec.loss_of(stack, keypoints, weights)) for stack in stacks]
-    assert float(codec.loss_of(stacks, keypoints, weights)) == pytest.approx(sum(each), rel=1e-5)
+    each = [float(codec.compute_loss(stack, keypoints, weights)) for stack in stacks]
+    assert float(codec.compute_loss(stacks, keypoints, weights)) == pytest.approx(
+        sum(each), rel=1e-5
+    )
     np.testing.assert_array_equal(codec.heatmaps(stacks), codec.heatmaps(stacks[-1]))
 
 
@@ -134,7 +138,7 @@ def test_joints_that_are_not_annotated_do_not_count(rng, loss):
     outputs = jnp.asarray(rng.normal(size=(3, 16, 12, K)), jnp.float32)
     elsewhere = keypoints.copy()
     elsewhere[:, 1] = np.nan
-    value = jax.jit(jax.value_and_grad(codec.loss_of))
+    value = jax.jit(jax.value_and_grad(codec.compute_loss))
     (expected, _), (found, gradient) = (
         value(outputs, points, weights) for points in (keypoints, elsewhere)
     )
@@ -150,18 +154,18 @@ def test_joints_far_outside_do_not_count(rng, loss):
     keypoints = inner_keypoints(rng, (64, 48))
     keypoints[:, 2] = (500, -500)
     outputs = jnp.asarray(rng.normal(size=(3, 16, 12, K)), jnp.float32)
-    gradient = jax.grad(codec.loss_of)(outputs, keypoints, jnp.ones((3, K)))
+    gradient = jax.grad(codec.compute_loss)(outputs, keypoints, jnp.ones((3, K)))
     np.testing.assert_array_equal(gradient[..., 2], 0)
 
 
-def test_integer_centres_reach_the_targets(rng):
+def test_integer_centers_reach_the_targets(rng):
     """AlphaPose's targets are 1 at a pixel; the loss of that map is 0 for no other codec."""
     keypoints = inner_keypoints(rng, (64, 48))
-    rounded = make_codec(integer_centre=True)
+    rounded = make_codec(integer_center=True)
     maps, _ = heatmaps.encode(rounded.to_heatmap(keypoints), jnp.ones((3, K)), (16, 12), 2.0, True)
     assert maps.max() == 1
-    assert float(rounded.loss_of(maps, keypoints, jnp.ones((3, K)))) == 0
-    assert float(make_codec().loss_of(maps, keypoints, jnp.ones((3, K)))) > 0
+    assert float(rounded.compute_loss(maps, keypoints, jnp.ones((3, K)))) == 0
+    assert float(make_codec().compute_loss(maps, keypoints, jnp.ones((3, K)))) > 0
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_sets import encode, exif_orientation, raster
 
-from rmpe_jax.data.pictures import PictureError, decode_picture, read_encoded, read_picture
+from rmpe_jax.data.images import ImageError, decode_image, read_encoded, read_image
 from rmpe_jax.errors import UserError
 
 IMAGE = raster(3)
@@ -16,7 +16,7 @@ JPEG_OPTIONS = {
     "baseline": (),
     "progressive": (cv2.IMWRITE_JPEG_PROGRESSIVE, 1),
     "restarts": (cv2.IMWRITE_JPEG_RST_INTERVAL, 2),
-    "optimised": (cv2.IMWRITE_JPEG_OPTIMIZE, 1),
+    "optimized": (cv2.IMWRITE_JPEG_OPTIMIZE, 1),
 }
 
 
@@ -25,13 +25,13 @@ def with_segment(jpeg: bytes, segment: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("extension", [".png", ".bmp", ".tiff"])
-def test_lossless_pictures_come_back_as_rgb(extension):
-    np.testing.assert_array_equal(decode_picture(encode(IMAGE, extension), "a"), IMAGE)
+def test_lossless_images_come_back_as_rgb(extension):
+    np.testing.assert_array_equal(decode_image(encode(IMAGE, extension), "a"), IMAGE)
 
 
 @pytest.mark.parametrize("options", JPEG_OPTIONS.values(), ids=JPEG_OPTIONS)
 def test_jpeg_is_close(options):
-    decoded = decode_picture(encode(IMAGE, ".jpg", *options), "a")
+    decoded = decode_image(encode(IMAGE, ".jpg", *options), "a")
     assert decoded.dtype == np.uint8
     assert np.abs(decoded.astype(int) - IMAGE).mean() < 3
 
@@ -39,14 +39,14 @@ def test_jpeg_is_close(options):
 @pytest.mark.parametrize("extension", [".png", ".tiff"])
 def test_gray_becomes_three_equal_channels(extension):
     gray = IMAGE[..., 0]
-    decoded = decode_picture(encode(gray, extension), "a")
+    decoded = decode_image(encode(gray, extension), "a")
     np.testing.assert_array_equal(decoded, np.repeat(gray[..., None], 3, -1))
 
 
-def test_alpha_is_dropped_and_the_colours_under_it_stay():
+def test_alpha_is_dropped_and_the_colors_under_it_stay():
     alpha = np.zeros_like(IMAGE[..., :1])
     alpha[10:] = 128
-    decoded = decode_picture(encode(np.concatenate([IMAGE, alpha], -1)), "a")
+    decoded = decode_image(encode(np.concatenate([IMAGE, alpha], -1)), "a")
     np.testing.assert_array_equal(decoded, IMAGE)
 
 
@@ -56,7 +56,7 @@ def test_16_bits_are_scaled_and_rounded(extension, channels):
     deep = np.random.default_rng(0).integers(0, 65536, (9, 11, channels), np.uint16)
     deep[0, 0], deep[0, 1] = 65535, 128  # the latter is nearer to 0 than to 257
     expected = np.round(deep[..., :3] / 65535 * 255).astype(np.uint8)
-    decoded = decode_picture(encode(deep.squeeze(-1) if channels == 1 else deep, extension), "a")
+    decoded = decode_image(encode(deep.squeeze(-1) if channels == 1 else deep, extension), "a")
     np.testing.assert_array_equal(decoded, np.broadcast_to(expected, (9, 11, 3)))
 
 
@@ -64,85 +64,85 @@ def test_16_bits_are_scaled_and_rounded(extension, channels):
 def test_exif_orientation_is_not_applied(orientation):
     plain = encode(IMAGE, ".jpg")
     turned = with_segment(plain, exif_orientation(orientation))
-    np.testing.assert_array_equal(decode_picture(turned, "a"), decode_picture(plain, "a"))
+    np.testing.assert_array_equal(decode_image(turned, "a"), decode_image(plain, "a"))
     # OpenCV by itself obeys the segment, so it is a valid one.
     shown = cv2.imdecode(np.frombuffer(turned, np.uint8), cv2.IMREAD_COLOR)
     assert shown.shape[:2] == (IMAGE.shape[1::-1] if orientation > 4 else IMAGE.shape[:2])
-    np.testing.assert_array_equal(decode_picture(turned, "a", upright=True), shown[..., ::-1])
+    np.testing.assert_array_equal(decode_image(turned, "a", upright=True), shown[..., ::-1])
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 @pytest.mark.parametrize("kind", [*JPEG_OPTIONS, "png", "with_preview"])
-def test_a_truncated_picture_is_an_error(kind, data):
-    whole = encode(IMAGE, ".jpg", *JPEG_OPTIONS.get(kind, ()))
+def test_a_truncated_image_is_an_error(kind, data):
+    encoded = encode(IMAGE, ".jpg", *JPEG_OPTIONS.get(kind, ()))
     if kind == "png":
-        whole = encode(IMAGE, ".png")
-    if kind == "with_preview":  # a small picture inside, with an end marker of its own
-        whole = with_segment(whole, exif_orientation(1, encode(IMAGE[::4, ::4], ".jpg")))
-    assert decode_picture(whole, "a.jpg").shape == IMAGE.shape
-    length = data.draw(st.integers(8, len(whole) - 1))
-    with pytest.raises(PictureError, match=r"^picture a\.jpg is truncated \(\d+ bytes\): fetch it"):
-        decode_picture(whole[:length], "a.jpg")
+        encoded = encode(IMAGE, ".png")
+    if kind == "with_preview":  # a small image inside, with an end marker of its own
+        encoded = with_segment(encoded, exif_orientation(1, encode(IMAGE[::4, ::4], ".jpg")))
+    assert decode_image(encoded, "a.jpg").shape == IMAGE.shape
+    length = data.draw(st.integers(8, len(encoded) - 1))
+    with pytest.raises(ImageError, match=r"^image a\.jpg is truncated \(\d+ bytes\): fetch it"):
+        decode_image(encoded[:length], "a.jpg")
 
 
-def test_bytes_after_the_end_of_a_picture_do_no_harm():
+def test_bytes_after_the_end_of_an_image_do_no_harm():
     for extension in (".jpg", ".png"):
-        whole = encode(IMAGE, extension)
-        decoded = decode_picture(whole + b"\0" * 100 + b"more", "a")
-        np.testing.assert_array_equal(decoded, decode_picture(whole, "a"))
+        encoded = encode(IMAGE, extension)
+        decoded = decode_image(encoded + b"\0" * 100 + b"more", "a")
+        np.testing.assert_array_equal(decoded, decode_image(encoded, "a"))
 
 
 @pytest.mark.parametrize(
     ("encoded", "line"),
     [
-        (b"", "picture a.jpg is empty (0 bytes): fetch it again"),
-        (b"<html>404</html>", "picture a.jpg is not a picture or is damaged: fetch it again"),
-        (encode(IMAGE, ".bmp")[:900], "picture a.jpg is not a picture or is damaged: fetch it"),
-        (encode(IMAGE, ".webp")[:90], "picture a.jpg is not a picture or is damaged: fetch it"),
+        (b"", "image a.jpg is empty (0 bytes): fetch it again"),
+        (b"<html>404</html>", "a.jpg is not an image or is damaged: fetch it again"),
+        (encode(IMAGE, ".bmp")[:900], "a.jpg is not an image or is damaged: fetch it"),
+        (encode(IMAGE, ".webp")[:90], "a.jpg is not an image or is damaged: fetch it"),
         (
             encode(IMAGE.astype(np.float32), ".tiff"),
-            "picture a.jpg is of float32: convert it to 8 or 16 bits per channel",
+            "image a.jpg is of float32: convert it to 8 or 16 bits per channel",
         ),
     ],
     ids=["empty", "html", "bmp", "webp", "float"],
 )
-def test_what_is_no_picture_is_one_clear_line(encoded, line):
-    with pytest.raises(PictureError) as error:
-        decode_picture(encoded, "a.jpg")
+def test_what_is_no_image_is_one_clear_line(encoded, line):
+    with pytest.raises(ImageError) as error:
+        decode_image(encoded, "a.jpg")
     assert str(error.value).startswith(line)
 
 
 def test_damage_within_a_png_is_an_error():
     encoded = bytearray(encode(IMAGE))
     encoded[len(encoded) // 2] ^= 0xFF
-    with pytest.raises(PictureError, match="damaged"):
-        decode_picture(bytes(encoded), "a.png")
+    with pytest.raises(ImageError, match="damaged"):
+        decode_image(bytes(encoded), "a.png")
 
 
 def test_a_missing_file_is_one_clear_line(tmp_path):
     path = tmp_path / "gone.jpg"
     with pytest.raises(UserError) as error:
-        read_picture(path)
-    line = f"picture {path} is missing: put it there or remove it from what names it"
+        read_image(path)
+    line = f"image {path} is missing: add the file or remove its entry"
     assert str(error.value) == line
 
 
 def test_a_folder_in_place_of_a_file_is_one_clear_line(tmp_path):
-    with pytest.raises(PictureError, match=r"cannot be opened \(Is a directory\): check the file$"):
+    with pytest.raises(ImageError, match=r"cannot be opened \(Is a directory\): check the file$"):
         read_encoded(tmp_path)
 
 
 def test_a_file_is_read(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(encode(IMAGE))
-    np.testing.assert_array_equal(read_picture(path), IMAGE)
-    np.testing.assert_array_equal(read_picture(str(path)), IMAGE)
+    np.testing.assert_array_equal(read_image(path), IMAGE)
+    np.testing.assert_array_equal(read_image(str(path)), IMAGE)
 
 
 @pytest.mark.parametrize("split", ["train2017", "val2017"])
-def test_real_pictures_have_the_size_that_coco_says(shared_data: pathlib.Path, split):
+def test_real_images_have_the_size_that_coco_says(shared_data: pathlib.Path, split):
     annotations = shared_data / "coco" / "annotations" / f"person_keypoints_{split}.json"
     for image in json.loads(annotations.read_text())["images"]:
-        picture = read_picture(shared_data / "coco" / split / image["file_name"])
-        assert picture.shape == (image["height"], image["width"], 3)
+        pixels = read_image(shared_data / "coco" / split / image["file_name"])
+        assert pixels.shape == (image["height"], image["width"], 3)

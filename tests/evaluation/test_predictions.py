@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmpe_jax.codecs.poses import Codec
-from rmpe_jax.data.readers.records import Picture, PoseDataset
-from rmpe_jax.evaluation.protocol import PersonBoxes
-from rmpe_jax.evaluation.top_down import predict_boxes
+from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
+from rmpe_jax.evaluation.boxes import DatasetBoxes
+from rmpe_jax.evaluation.predictions import predict_dataset
+from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.skeletons import COCO
 from rmpe_jax.top_down.prediction import make_predict
 
@@ -31,12 +32,12 @@ class Pool(nn.Module):
         return jnp.roll(maps, self.shift, 2) * jnp.array(self.weights)
 
 
-CODEC = Codec(
+CODEC = HeatmapCodec(
     loss="mse",
     input_size=SIZE,
     heatmap_size=(16, 12),
     sigma=2.0,
-    integer_centre=False,
+    integer_center=False,
     decode="dark",
     mean=(0.0, 0.0, 0.0),
     std=(1.0, 1.0, 1.0),
@@ -134,7 +135,7 @@ def dataset(tmp_path) -> PoseDataset:
         path = pathlib.Path(tmp_path / f"{number}.png")
         path.write_bytes(cv2.imencode(".png", spot((120, 160), x, y, 6.0))[1].tobytes())
         pictures.append(
-            Picture(
+            ImageRecord(
                 image_id=number,
                 path=path,
                 keypoints=np.zeros((0, 17, 2), np.float32),
@@ -150,15 +151,15 @@ def dataset(tmp_path) -> PoseDataset:
     return PoseDataset("spots", COCO, tuple(pictures), tmp_path / "none.json")
 
 
-def boxes(picture_index: list[int]) -> PersonBoxes:
+def boxes(image_index: list[int]) -> DatasetBoxes:
     """Boxes about the spots, each a little different."""
-    around = np.array([SPOTS[i] for i in picture_index], np.float32).reshape(-1, 2)
+    around = np.array([SPOTS[i] for i in image_index], np.float32).reshape(-1, 2)
     wobble = np.random.default_rng(0).uniform(0.8, 1.2, (len(around), 4))
     sides = np.array([-25, -30, 25, 30]) * wobble
     bboxes = (np.tile(around, 2) + sides).astype(np.float32)
     count = len(around)
-    return PersonBoxes(
-        np.array(picture_index, int), bboxes, np.ones(count, np.float32), np.full(count, -1)
+    return DatasetBoxes(
+        np.array(image_index, int), bboxes, np.ones(count, np.float32), np.full(count, -1)
     )
 
 
@@ -166,17 +167,17 @@ def boxes(picture_index: list[int]) -> PersonBoxes:
 def test_poses_of_all_boxes_in_their_order(dataset, batch_size, num_threads):
     asked = [0, 0, 1, 2, 2, 3, 3, 3]
     predict = make_predict(Pool(), CODEC, COCO)
-    keypoints, scores = predict_boxes(
+    found = predict_dataset(
         predict,
         {},
         dataset,
         boxes(asked),
-        num_keypoints=17,
-        input_size=SIZE,
-        padding=1.25,
+        COCO,
+        CropSpec(SIZE),
         batch_size=batch_size,
         num_threads=num_threads,
     )
+    keypoints, scores = found.keypoints, found.keypoint_scores
     assert keypoints.shape == (8, 17, 2)
     unread = np.array(asked) == 2
     assert np.isnan(keypoints[unread]).all()
@@ -189,7 +190,6 @@ def test_poses_of_all_boxes_in_their_order(dataset, batch_size, num_threads):
 
 def test_no_boxes_no_poses(dataset):
     predict = make_predict(Pool(), CODEC, COCO)
-    options = {"num_keypoints": 17, "input_size": SIZE, "padding": 1.25}
-    keypoints, scores = predict_boxes(predict, {}, dataset, boxes([]), **options)
-    assert keypoints.shape == (0, 17, 2)
-    assert scores.shape == (0, 17)
+    found = predict_dataset(predict, {}, dataset, boxes([]), COCO, CropSpec(SIZE))
+    assert found.keypoints.shape == (0, 17, 2)
+    assert found.keypoint_scores.shape == (0, 17)

@@ -1,0 +1,39 @@
+"""Train a pose network or a detector.
+
+  rmpe train --config=configs/synthetic.py --workdir=runs/synthetic
+  rmpe train --config=configs/synthetic.py --workdir=runs/small --config.batch_size=16
+
+Run the same command again to resume after an interruption. `python train.py` is the same.
+"""
+
+from absl import flags
+from ml_collections import config_flags
+
+from rmpe_jax.entry import run_app, use_compilation_cache
+
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run: checkpoints and metrics.", required=True
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "host:port of process 0, when several processes train together."
+)
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of these processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
+config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
+flags.mark_flag_as_required("config")
+
+
+def main() -> None:
+    """The command line; ends the program."""
+    run_app(train_by_flags, __name__)
+
+
+def train_by_flags() -> None:
+    """Trains as the flags say."""
+    from rmpe_jax.training.loop import train
+    from rmpe_jax.training.mesh import join_processes
+
+    use_compilation_cache()
+    if _COORDINATOR.value:
+        join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    train(flags.FLAGS.config, _WORKDIR.value or "")

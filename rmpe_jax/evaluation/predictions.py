@@ -1,0 +1,100 @@
+"""Poses that a network finds in the boxes of a dataset."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from rmpe_jax.data.eval_pipeline import CropRequest, eval_batches
+from rmpe_jax.data.readers.records import PoseDataset
+from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.boxes import DatasetBoxes
+from rmpe_jax.ops.geometry import CropSpec
+from rmpe_jax.skeletons import Skeleton
+from rmpe_jax.top_down.prediction import Predict
+
+
+@dataclasses.dataclass(frozen=True)
+class PosePredictions:
+    """One pose per box of a dataset.
+
+    Attributes:
+      dataset: the annotated images.
+      boxes: where people were looked for.
+      keypoints: image pixels, in `skeleton`. All NaN where there is no pose, because the image
+        cannot be read.
+      keypoint_scores: 0 to 1.
+      skeleton: the joints of `keypoints`.
+    """
+
+    dataset: PoseDataset
+    boxes: DatasetBoxes
+    keypoints: Float[np.ndarray, "m k 2"]
+    keypoint_scores: Float[np.ndarray, "m k"]
+    skeleton: Skeleton
+
+    def in_dataset_skeleton(self) -> "PosePredictions":
+        """The same poses with the joints of the dataset.
+
+        Raises:
+          UserError: the network lacks one of them.
+        """
+        joints = _joints_of(self.dataset.skeleton, self.skeleton)
+        return dataclasses.replace(
+            self,
+            keypoints=self.keypoints[:, joints],
+            keypoint_scores=self.keypoint_scores[:, joints],
+            skeleton=self.dataset.skeleton,
+        )
+
+
+def predict_dataset(
+    predict: Predict,
+    variables: Any,
+    dataset: PoseDataset,
+    boxes: DatasetBoxes,
+    skeleton: Skeleton,
+    crop: CropSpec,
+    *,
+    batch_size: int = 32,
+    num_threads: int = 2,
+) -> PosePredictions:
+    """Runs a network on all boxes of a dataset.
+
+    Args:
+      predict: of `top_down.make_predict`.
+      variables: of its network.
+      dataset: the images.
+      boxes: where to look for people.
+      skeleton: of the network.
+      crop: likewise.
+      batch_size: crops that the network sees together.
+      num_threads: threads that decode images.
+    """
+    k = skeleton.num_keypoints
+    keypoints = np.full((len(boxes), k, 2), np.nan, np.float32)
+    scores = np.zeros((len(boxes), k), np.float32)
+    requests = [
+        CropRequest(dataset.images[image].path, bbox, index)
+        for index, (image, bbox) in enumerate(zip(boxes.image_index, boxes.bboxes, strict=True))
+    ]
+    batches = eval_batches(requests, crop=crop, batch_size=batch_size, num_threads=num_threads)
+    for batch in batches:
+        found = predict(variables, batch["image"], batch["image_from_crop"])
+        rows, valid = batch["index"], batch["valid"]
+        for target, values in zip((keypoints, scores), found, strict=True):
+            target[rows[valid]] = np.asarray(values)[valid]
+    return PosePredictions(dataset, boxes, keypoints, scores, skeleton)
+
+
+def _joints_of(wanted: Skeleton, available: Skeleton) -> Int[np.ndarray, " k"]:
+    """For each joint of `wanted` its index in `available`."""
+    indices = wanted.indices_in(available)
+    if (indices < 0).any():
+        missing = ", ".join(np.array(wanted.joints)[indices < 0])
+        raise UserError(
+            f"a network with {available.name} joints has no {missing}, which {wanted.name} "
+            "is evaluated on: evaluate on a dataset of its own joints, or train on the union"
+        )
+    return indices

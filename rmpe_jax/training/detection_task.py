@@ -1,0 +1,94 @@
+"""The task of a detector: mosaics of images with boxes, centers and sides, box AP50."""
+
+from typing import Any
+
+import numpy as np
+
+from rmpe_jax.config import DataConfig, RunConfig, model_spec
+from rmpe_jax.data import box_pipeline
+from rmpe_jax.data.boxed_images import (
+    BoxLabels,
+    LabeledImages,
+    annotated_labels,
+    label_images,
+    soft_labels,
+)
+from rmpe_jax.data.mosaic import MosaicOptions
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.readers.records import PoseDataset
+from rmpe_jax.detectors.evaluation import detector_ap
+from rmpe_jax.detectors.points import LEAST_SCORE, PointDetector
+from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.boxes import load_detections
+from rmpe_jax.models.spec import require_detector
+from rmpe_jax.training.objectives import DetectionObjective
+from rmpe_jax.training.tasks import Scores, Task, named_scores, stream_options
+
+
+def detection_task(run: RunConfig) -> Task:
+    """The task of a run with `model.task="detection"`.
+
+    Raises:
+      UserError: the network cannot be built, or the data cannot be used.
+    """
+    options, spec = run.detection, require_detector(model_spec(run))
+    model, codec = spec.build()
+    source = open_labeled_images(run.data)
+    dataset = box_pipeline.train_dataset(
+        source,
+        input_size=spec.input_size,
+        options=MosaicOptions(
+            mosaic_prob=options.mosaic_prob,
+            scale=options.scale,
+            stretch=options.stretch,
+            flip_prob=run.augmentation.flip_prob,
+            color_gain=run.augmentation.color_gain,
+            min_visible=options.min_visible,
+        ),
+        max_boxes=options.max_boxes,
+        **stream_options(run),
+    )
+    evaluations = [open_dataset(text) for text in run.data.evaluate]
+
+    def score(variables: Any) -> Scores:
+        detector = PointDetector(model, codec, variables, spec.test_size, LEAST_SCORE)
+        scores = {}
+        for dataset in evaluations:
+            scores |= named_scores(dataset.name, "AP50", detector_ap(detector, dataset)[0])
+        return scores
+
+    return Task(
+        spec=spec,
+        model=model,
+        objective=DetectionObjective(codec, options.bbox_weight),
+        dataset=dataset,
+        size=f"{len(source):,} images",
+        evaluate=score if evaluations else None,
+    )
+
+
+def open_labeled_images(data: DataConfig) -> LabeledImages:
+    """The images that `config.data` names for training a detector.
+
+    Raises:
+      UserError: a dataset or a file of detections cannot be used.
+    """
+    if not data.train:
+        raise UserError("no dataset to train on: name one or more in config.data.train")
+    files = data.detections or ("",) * len(data.train)
+    labeled = [
+        _labeled(open_dataset(text), file) for text, file in zip(data.train, files, strict=True)
+    ]
+    return label_images(labeled, data.repeats or (1,) * len(labeled))
+
+
+def _labeled(dataset: PoseDataset, detections: str) -> list[tuple[Any, BoxLabels]]:
+    """The images of a dataset with their labels, soft ones if there are detections."""
+    if not detections:
+        return [(record.path, annotated_labels(record)) for record in dataset.images]
+    found = load_detections(detections, dataset, skip_unknown=True)
+    ends = np.searchsorted(found.image_index, np.arange(len(dataset.images) + 1))
+    return [
+        (record.path, soft_labels(record, found.bboxes[low:high], found.scores[low:high]))
+        for record, low, high in zip(dataset.images, ends, ends[1:], strict=False)
+    ]

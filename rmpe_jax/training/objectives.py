@@ -1,0 +1,123 @@
+"""What a network is trained for: its inputs, its loss and the metrics of a step, by task."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import jax
+from jaxtyping import Array, Float
+
+from rmpe_jax.codecs.boxes import BoxCodec
+from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.config import SstnConfig
+from rmpe_jax.models.rmpe import TrainingOutputs
+from rmpe_jax.ops import geometry
+from rmpe_jax.ops.losses import heatmap_accuracy
+from rmpe_jax.ops.spatial_transformer import placement_error, theta_metrics
+
+Batch = Mapping[str, Array]
+Metrics = dict[str, Array]
+
+
+class Objective(Protocol):
+    """The loss of a network's outputs on a batch."""
+
+    @property
+    def batch_keys(self) -> tuple[str, ...]:
+        """What it uses of a batch; the rest can stay on the host."""
+        ...
+
+    def inputs(self, batch: Batch) -> Float[Array, "b h w 3"]:
+        """What the network is applied to."""
+        ...
+
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """The loss to minimize, and scalar metrics beside it."""
+        ...
+
+
+@dataclasses.dataclass(frozen=True)
+class PoseObjective:
+    """Heatmaps of an SPPE, alone or in `RMPE`.
+
+    Attributes:
+      codec: of the network.
+      sstn: whether the network has STN and SDTN, and the weights of what guides them.
+    """
+
+    codec: HeatmapCodec
+    sstn: SstnConfig = dataclasses.field(default_factory=SstnConfig)
+
+    @property
+    def batch_keys(self) -> tuple[str, ...]:
+        """Images, keypoints and their weights; with an STN, where the well-placed crop is."""
+        keys = ("image", "keypoints", "weights")
+        return (*keys, "centered_from_crop") if self.sstn.enabled else keys
+
+    def inputs(self, batch: Batch) -> Float[Array, "b h w 3"]:
+        """Normalized crops."""
+        return self.codec.inputs(batch["image"])
+
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """The loss of heatmaps, plus what guides the STN; the accuracy of keypoints as counts."""
+        loss, metrics = 0.0, {}
+        if self.sstn.enabled:
+            loss, metrics = self._sstn_loss(outputs, batch)
+            outputs = outputs.heatmaps
+        loss += self.codec.compute_loss(outputs, batch["keypoints"], batch["weights"])
+        maps = self.codec.heatmaps(jax.lax.stop_gradient(outputs))
+        predicted, _ = self.codec.keypoints(maps)
+        correct, counted = heatmap_accuracy(
+            predicted, batch["keypoints"], batch["weights"], self.codec.input_size
+        )
+        return loss, metrics | {"correct": correct, "joints": counted}
+
+    def _sstn_loss(
+        self, outputs: TrainingOutputs, batch: Batch
+    ) -> tuple[Float[Array, ""] | float, Metrics]:
+        """The loss of what guides the STN, and metrics of the spatial transformer.
+
+        The parallel SPPE's target is the pose in the frame of the well-placed crop, wherever the
+        STN looks. Joints outside the crop do not count, since the STN cannot bring them in (RMPE,
+        section 3.1). `placement_weight` is not in the paper: it penalizes the distance to the
+        well-placed crop itself.
+        """
+        centered_from_crop = batch["centered_from_crop"]
+        placement = placement_error(outputs.theta, centered_from_crop, self.codec.input_size)
+        metrics = {"placement": placement} | theta_metrics(outputs.theta)
+        loss = self.sstn.placement_weight * placement
+        if outputs.parallel_heatmaps is None:
+            return loss, metrics
+        keypoints = geometry.transform_points(centered_from_crop, batch["keypoints"])
+        parallel = self.codec.compute_loss(outputs.parallel_heatmaps, keypoints, batch["weights"])
+        return loss + self.sstn.parallel_weight * parallel, metrics | {"parallel_loss": parallel}
+
+
+@dataclasses.dataclass(frozen=True)
+class DetectionObjective:
+    """Centers and boxes of people.
+
+    Attributes:
+      codec: of the network.
+      bbox_weight: of the loss of boxes; that of centers is 1.
+    """
+
+    codec: BoxCodec
+    bbox_weight: float = 1.0
+
+    @property
+    def batch_keys(self) -> tuple[str, ...]:
+        """Images, boxes and their weights, and regions to ignore."""
+        return ("image", "bboxes", "weights", "ignored")
+
+    def inputs(self, batch: Batch) -> Float[Array, "b h w 3"]:
+        """Normalized images."""
+        return self.codec.inputs(batch["image"])
+
+    def loss(self, outputs: Any, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
+        """The loss of centers plus that of boxes, and both as metrics."""
+        heat, boxes = self.codec.compute_losses(
+            outputs, batch["bboxes"], batch["weights"], batch["ignored"]
+        )
+        boxes = self.bbox_weight * boxes
+        return heat + boxes, {"heat_loss": heat, "bbox_loss": boxes}

@@ -1,0 +1,64 @@
+"""The task of a pose network: crops of people, heatmaps, OKS AP or PCKh on ground-truth boxes."""
+
+from typing import Any
+
+from rmpe_jax.config import RunConfig, model_spec
+from rmpe_jax.data import pipeline
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.sources import open_source
+from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.evaluation.predictions import predict_dataset
+from rmpe_jax.evaluation.protocol import evaluate
+from rmpe_jax.models.spec import require_pose
+from rmpe_jax.pgpg.sample import open_proposals
+from rmpe_jax.top_down.prediction import make_predict
+from rmpe_jax.training.objectives import PoseObjective
+from rmpe_jax.training.tasks import Scores, Task, named_scores, stream_options
+
+
+def pose_task(run: RunConfig) -> Task:
+    """The task of a run with `model.task="pose"`.
+
+    Raises:
+      UserError: the network cannot be built, or the data cannot be used.
+    """
+    data, spec = run.data, require_pose(model_spec(run))
+    model, codec = spec.build()
+    source = open_source(data.train, spec.skeleton, data.repeats)
+    dataset = pipeline.train_dataset(
+        source,
+        skeleton=spec.skeleton,
+        crop=spec.crop,
+        augmentation=run.augmentation,
+        proposals=open_proposals(data.proposals, data.pgpg_model, data.patch_prob, spec.skeleton),
+        **stream_options(run),
+    )
+    evaluations = [open_dataset(text) for text in data.evaluate]
+    predict = make_predict(model, codec, spec.skeleton)
+
+    def score(variables: Any) -> Scores:
+        scores = {}
+        for dataset in evaluations:
+            predictions = predict_dataset(
+                predict,
+                variables,
+                dataset,
+                boxes_of(dataset, "gt"),
+                spec.skeleton,
+                spec.crop,
+                batch_size=run.batch_size,
+                num_threads=data.num_threads,
+            )
+            metrics, _ = evaluate(predictions)
+            main = "AP" if "AP" in metrics else "PCKh"
+            scores |= named_scores(dataset.name, main, metrics)
+        return scores
+
+    return Task(
+        spec=spec,
+        model=model,
+        objective=PoseObjective(codec, run.sstn),
+        dataset=dataset,
+        size=f"{len(source):,} people",
+        evaluate=score if evaluations else None,
+    )
