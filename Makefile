@@ -61,7 +61,7 @@ docs: .venv/.installed-docs  ## build the documentation site into site/; every w
 
 .PHONY: tutorials
 tutorials: .venv/.installed-docs  ## run the notebooks of docs/tutorials and save their outputs
-	.venv/bin/jupyter execute --inplace docs/tutorials/*.ipynb
+	$(PY) docs/run_tutorials.py
 
 .PHONY: bench
 bench: install  ## measure speed, as JSON lines; DATA=coco:FOLDER:SPLIT adds the loader

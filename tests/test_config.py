@@ -33,7 +33,7 @@ def test_every_file_of_configs_is_valid(path):
         ("model.dtype", "float16", "bfloat16"),
         ("codec.loss", "mae", "did you mean 'mse'"),
         ("codec.decode", "darkk", "did you mean 'dark'"),
-        ("codec.alignment", "first", "use centre, first_pixel"),
+        ("codec.alignment", "first", "use center, first_pixel"),
         ("model.skeleton", "unnamed_0", "is unknown: use coco"),
         ("optim.name", "sgd", "use adam, adamw, rmsprop"),
         ("optim.schedule", "cosin", "did you mean 'cosine'"),
@@ -107,7 +107,7 @@ def test_repeats_fit_the_data_sets(config, repeats):
 
 def test_atomic_proposals_need_a_model(config):
     config.data.proposals = "atomic"
-    with pytest.raises(UserError, match=r"config\.data\.pgpg_model='' cannot be.*fit-pgpg"):
+    with pytest.raises(UserError, match=r"config\.data\.pgpg_model='' is invalid.*fit-pgpg"):
         parse_config(config)
     config.data.pgpg_model = "pgpg.npz"
     parse_config(config)

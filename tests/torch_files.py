@@ -1,4 +1,4 @@
-"""Files as torch writes them, made without torch, of pickle opcodes."""
+"""Writes files in torch's format without torch, from pickle opcodes."""
 
 import io
 import struct
@@ -10,11 +10,11 @@ from flax import traverse_util
 
 from rmpe_jax.interop.torch_names import torch_key
 
-# --- A small assembler of pickles -----------------------------------------------------------------
+# --- A small pickle assembler ---------------------------------------------------------------------
 
 
 def literal(value) -> bytes:
-    """The opcodes that push a plain value; bytes are opcodes already."""
+    """Returns the opcodes that push a plain value; bytes are treated as opcodes."""
     match value:
         case bytes():
             return value
@@ -36,6 +36,7 @@ def literal(value) -> bytes:
 
 
 def named(name: str) -> bytes:
+    """Returns the opcode that pushes the global `name`."""
     module, _, name = name.rpartition(".")
     return f"c{module}\n{name}\n".encode()
 
@@ -48,9 +49,11 @@ def storage(key, total, kind="torch.FloatStorage", *view) -> bytes:
     return literal(("storage", named(kind), key, "cpu", total, *view)) + b"Q"
 
 
-def tensor(where: bytes, shape, stride, offset=0) -> bytes:
+def tensor(from_storage: bytes, shape, stride, offset=0) -> bytes:
     hooks = call("collections.OrderedDict")
-    return call("torch._utils._rebuild_tensor_v2", where, offset, shape, stride, False, hooks)
+    return call(
+        "torch._utils._rebuild_tensor_v2", from_storage, offset, shape, stride, False, hooks
+    )
 
 
 def program(content) -> bytes:
@@ -74,23 +77,23 @@ _KINDS = {"float32": "FloatStorage", "float16": "HalfStorage", "int64": "LongSto
 
 
 def save_state(path, state) -> None:
-    """Write arrays as torch.save does a state dict; of axes that broadcast, one element."""
+    """Writes arrays like torch.save writes a state dict; broadcast axes store one element."""
     content, blobs = {}, {}
     for key, array in state.items():
-        shown = [slice(None) if step else slice(1) for step in array.strides]
-        stored = np.array(array[tuple(shown)], order="C")
+        without_repeats = tuple(slice(None) if step else slice(1) for step in array.strides)
+        stored = np.array(array[without_repeats], order="C")
         strides = [
-            near // array.itemsize if far else 0
-            for near, far in zip(stored.strides, array.strides, strict=True)
+            stored_step // array.itemsize if step else 0
+            for stored_step, step in zip(stored.strides, array.strides, strict=True)
         ]
         blobs[str(len(blobs))] = stored
-        where = storage(str(len(content)), stored.size, f"torch.{_KINDS[array.dtype.name]}")
-        content[key] = tensor(where, array.shape, tuple(strides))
+        source = storage(str(len(content)), stored.size, f"torch.{_KINDS[array.dtype.name]}")
+        content[key] = tensor(source, array.shape, tuple(strides))
     path.write_bytes(zip_file(content, blobs))
 
 
 def torch_state(variables) -> dict[str, np.ndarray]:
-    """Variables of a network of ours as torch has them: its names, its order of axes."""
+    """Converts variables of our networks to torch's names and order of axes."""
     state = {}
     for path, leaf in traverse_util.flatten_dict(dict(variables)).items():
         key = torch_key(path[1:])
@@ -104,17 +107,17 @@ def torch_state(variables) -> dict[str, np.ndarray]:
 
 
 def shapes_of(module, size=(64, 64)):
-    """Of a network's variables."""
+    """Returns the shapes of a network's variables."""
     return jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, *size, 3), np.float32))
 
 
 def zeros(module):
-    """Variables of a network that take no memory."""
+    """Returns zero variables of a network, which take no memory."""
     return jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes_of(module))
 
 
 def random_variables(module, seed=0):
-    """Such that outputs are neither tiny nor huge; statistics of batch norms are random too."""
+    """Returns random variables, including batch norm statistics, for outputs of moderate size."""
     rng = np.random.default_rng(seed)
 
     def draw(path, leaf):

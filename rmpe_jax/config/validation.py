@@ -19,14 +19,14 @@ SCHEDULES = ("constant", "cosine", "step")
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
-    """Raises a UserError that names the first key whose value cannot be."""
+    """Raises a UserError that names the first key whose value is invalid."""
     for key in ("batch_size", "grad_accumulation", "log_every", "checkpoint_every"):
         _require(config[key] >= 1, key, config[key], "at least 1")
     for key in ("total_steps", "evaluate_every"):
         _require(config[key] >= 0, key, config[key], "0 or more")
     _require(0 <= config.seed < 2**32, "seed", config.seed, "0 to 2**32 - 1")
     steps = config.profile_steps
-    ordered = not steps or (len(steps) == 2 and _whole(steps) and steps[0] <= steps[1])
+    ordered = not steps or (len(steps) == 2 and _positive_ints(steps) and steps[0] <= steps[1])
     _require(ordered, "profile_steps", steps, "empty, or (first, last), steps from 1")
     _require(
         config.batch_size % config.grad_accumulation == 0,
@@ -45,17 +45,17 @@ def validate(config: ml_collections.ConfigDict) -> None:
 
 
 def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.ConfigDict) -> None:
-    _known("model.task", model.task, TASKS)
-    _known("model.name", model.name, SPPE_NAMES)
+    _require_known("model.task", model.task, TASKS)
+    _require_known("model.name", model.name, SPPE_NAMES)
     if not re.fullmatch(r"unnamed_[1-9]\d*", model.skeleton):  # see get_skeleton
-        _known("model.skeleton", model.skeleton, tuple(SKELETONS))
-    _known("model.dtype", model.dtype, ("float32", "bfloat16"))
-    _known("codec.loss", codec.loss, LOSSES)
-    _known("codec.decode", codec.decode, DECODERS)
-    _known("codec.alignment", codec.alignment, ALIGNMENTS)
+        _require_known("model.skeleton", model.skeleton, tuple(SKELETONS))
+    _require_known("model.dtype", model.dtype, ("float32", "bfloat16"))
+    _require_known("codec.loss", codec.loss, LOSSES)
+    _require_known("codec.decode", codec.decode, DECODERS)
+    _require_known("codec.alignment", codec.alignment, ALIGNMENTS)
     size = model.input_size
     wanted = "(height, width), whole numbers from 1"
-    _require(len(size) == 2 and _whole(size), "model.input_size", size, wanted)
+    _require(len(size) == 2 and _positive_ints(size), "model.input_size", size, wanted)
     wanted = "three numbers, for R, G and B"
     _require(_numbers(model.mean, 3), "model.mean", model.mean, wanted)
     std = model.std
@@ -64,17 +64,17 @@ def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.Conf
 
 
 def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.ConfigDict) -> None:
-    _known("sstn.localization", sstn.localization, LOCALIZATION_NAMES)
+    _require_known("sstn.localization", sstn.localization, LOCALIZATION_NAMES)
     for key in ("localization_factor", "parallel_weight", "placement_weight"):
         _require(sstn[key] >= 0, f"sstn.{key}", sstn[key], "0 or more")
     usable = not sstn.localization_weights or (sstn.enabled and sstn.localization == "resnet18")
-    wanted = "empty, but with sstn.enabled and the localization 'resnet18'"
+    wanted = "empty, unless sstn.enabled with the localization 'resnet18'"
     _require(usable, "sstn.localization_weights", sstn.localization_weights, wanted)
     if not sstn.parallel:
         return
-    _known("sstn.parallel", sstn.parallel, SPPE_NAMES)
+    _require_known("sstn.parallel", sstn.parallel, SPPE_NAMES)
     _require(sstn.enabled, "sstn.parallel", sstn.parallel, "empty without sstn.enabled")
-    # It never learns, so it must come trained.
+    # It is never trained here, so it must be trained already.
     trained = sstn.parallel_from or (model.init_from and sstn.parallel == model.name)
     wanted = "the workdir of a run of sstn.parallel; only model.name's own may come by init_from"
     _require(bool(trained), "sstn.parallel_from", sstn.parallel_from, wanted)
@@ -83,15 +83,15 @@ def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.Config
 def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.ConfigDict) -> None:
     for key in ("train", "evaluate"):
         texts = all(isinstance(spec, str) for spec in data[key])
-        _require(texts, f"data.{key}", data[key], "texts such as 'coco:FOLDER:SPLIT'")
+        _require(texts, f"data.{key}", data[key], "strings such as 'coco:FOLDER:SPLIT'")
     _require(
-        len(data.repeats) in (0, len(data.train)) and _whole(data.repeats),
+        len(data.repeats) in (0, len(data.train)) and _positive_ints(data.repeats),
         "data.repeats",
         data.repeats,
         "empty, or a whole number from 1 for each of data.train",
     )
     _require(data.padding > 0, "data.padding", data.padding, "more than 0")
-    _known("data.proposals", data.proposals, MODES)
+    _require_known("data.proposals", data.proposals, MODES)
     wanted = "the pgpg.npz that rmpe fit-pgpg writes, for atomic proposals"
     has_model = data.proposals != "atomic" or bool(data.pgpg_model)
     _require(has_model, "data.pgpg_model", data.pgpg_model, wanted)
@@ -105,8 +105,8 @@ def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.Conf
     for key in ("rotation_degrees", "translation"):
         _require(augment[key] >= 0, f"augmentation.{key}", augment[key], "0 or more")
     gain = augment.color_gain
-    right = _numbers(gain, 2) and 0 <= gain[0] <= gain[1]
-    _require(right, "augmentation.color_gain", gain, "(low, high)")
+    valid = _numbers(gain, 2) and 0 <= gain[0] <= gain[1]
+    _require(valid, "augmentation.color_gain", gain, "(low, high)")
 
 
 def _validate_detection(config: ml_collections.ConfigDict) -> None:
@@ -115,7 +115,7 @@ def _validate_detection(config: ml_collections.ConfigDict) -> None:
         len(files) in (0, len(config.data.train)),
         "data.detections",
         files,
-        "empty, or a text, which may be empty, for each of data.train",
+        "empty, or a string, which may be empty, for each of data.train",
     )
     if config.model.task != "detection":
         _require(not files, "data.detections", files, "empty without model.task='detection'")
@@ -123,20 +123,20 @@ def _validate_detection(config: ml_collections.ConfigDict) -> None:
     _require(not config.sstn.enabled, "sstn.enabled", True, "False with model.task='detection'")
     size = detection.test_size
     wanted = "(height, width), whole numbers from 1"
-    _require(len(size) == 2 and _whole(size), "detection.test_size", size, wanted)
+    _require(len(size) == 2 and _positive_ints(size), "detection.test_size", size, wanted)
     _require(detection.max_boxes >= 1, "detection.max_boxes", detection.max_boxes, "at least 1")
     for key in ("bbox_weight", "stretch"):
         _require(detection[key] >= 0, f"detection.{key}", detection[key], "0 or more")
     for key in ("mosaic_prob", "min_visible"):
         _require(0 <= detection[key] <= 1, f"detection.{key}", detection[key], "from 0 to 1")
     scale = detection.scale
-    right = _numbers(scale, 2) and 0 < scale[0] <= scale[1]
-    _require(right, "detection.scale", scale, "(low, high), more than 0")
+    valid = _numbers(scale, 2) and 0 < scale[0] <= scale[1]
+    _require(valid, "detection.scale", scale, "(low, high), more than 0")
 
 
 def _validate_optim(optim: ml_collections.ConfigDict) -> None:
-    _known("optim.name", optim.name, OPTIMIZERS)
-    _known("optim.schedule", optim.schedule, SCHEDULES)
+    _require_known("optim.name", optim.name, OPTIMIZERS)
+    _require_known("optim.schedule", optim.schedule, SCHEDULES)
     rate = optim.learning_rate
     _require(rate > 0, "optim.learning_rate", rate, "more than 0")
     for key in ("warmup_steps", "weight_decay", "clip_norm", "backbone_factor"):
@@ -148,8 +148,8 @@ def _validate_optim(optim: ml_collections.ConfigDict) -> None:
         f"0 with {optim.name}: only adamw uses it",
     )
     steps = optim.milestones
-    right = _whole(steps) and tuple(sorted(steps)) == steps
-    _require(right, "optim.milestones", steps, "steps in ascending order")
+    valid = _positive_ints(steps) and tuple(sorted(steps)) == steps
+    _require(valid, "optim.milestones", steps, "steps in ascending order")
     _require(
         bool(steps) == (optim.schedule == "step"),
         "optim.milestones",
@@ -165,7 +165,7 @@ def _validate_optim(optim: ml_collections.ConfigDict) -> None:
     _require(0 <= decay < 1, "optim.ema_decay", decay, "at least 0 and less than 1")
 
 
-def _whole(values: tuple) -> bool:
+def _positive_ints(values: tuple) -> bool:
     return all(isinstance(value, int) and value >= 1 for value in values)
 
 
@@ -173,13 +173,13 @@ def _numbers(values: tuple, count: int) -> bool:
     return len(values) == count and all(isinstance(value, int | float) for value in values)
 
 
-def _known(key: str, value: str, choices: tuple[str, ...]) -> None:
+def _require_known(key: str, value: str, choices: tuple[str, ...]) -> None:
     if value not in choices:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise UserError(f"config.{key}={value!r} is unknown: {hint}use {', '.join(choices)}")
 
 
-def _require(right: bool, key: str, value: Any, wanted: str) -> None:
-    if not right:
-        raise UserError(f"config.{key}={value!r} cannot be: it must be {wanted}")
+def _require(valid: bool, key: str, value: Any, wanted: str) -> None:
+    if not valid:
+        raise UserError(f"config.{key}={value!r} is invalid: it must be {wanted}")

@@ -1,8 +1,8 @@
 """Conversion of AlphaPose checkpoints: detects the network and converts its weights.
 
 The architecture is detected from the names and shapes of the tensors, not from a config file,
-because published configs and logs disagree. The file does not store the input size or the loss, which
-determines how heatmaps are decoded. They default to AlphaPose's defaults.
+because published configs and logs disagree. A file does not store the input size, nor the loss,
+which determines how heatmaps are decoded. Both default to AlphaPose's defaults.
 """
 
 import os
@@ -34,8 +34,8 @@ class Checkpoint(NamedTuple):
     """A converted network.
 
     Attributes:
-      spec: the SPPE, and how AlphaPose crops people and reads its heatmaps.
-      variables: `{"params": …, "batch_stats": …}`, NumPy float32.
+      spec: the SPPE, and how AlphaPose crops people and decodes heatmaps.
+      variables: `{"params": …, "batch_stats": …}`, NumPy float32 arrays.
     """
 
     spec: ModelSpec
@@ -58,7 +58,8 @@ def load_alphapose(
         early networks.
       input_size: (height, width) of the crops that the network was trained on.
       loss: loss that the network was trained with, one of `LOSSES`. By default the symmetric
-        integral for the 133 or 136 joints of whole bodies, as for most published ones, else the MSE.
+        integral for 133 or 136 joints of whole bodies, as in most published networks, else the
+        MSE.
 
     Raises:
       UserError: the file is damaged, holds another network, or does not fit the skeleton.
@@ -75,7 +76,7 @@ def load_alphapose(
         variables = from_torch(expected, state)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    spec = _spec(name, joints, input_size, loss or _default_loss(total))
+    spec = _make_spec(name, target, input_size, loss or _default_loss(num_channels))
     return Checkpoint(spec, variables)
 
 
@@ -130,29 +131,31 @@ def _depth(state: Mapping[str, np.ndarray]) -> int:
     )
 
 
-def _skeleton(total: int, name: str) -> Skeleton:
-    """What the `total` channels are, as far as it was asked for."""
-    if total > _MOST_JOINTS:
-        raise UserError(f"has {total} channels, which cannot be joints")
-    if total == _COCO_AND_MPII:
-        whole = get_skeleton("coco")
+def _find_skeleton(num_channels: int, name: str) -> Skeleton:
+    """Returns the requested skeleton if it fits the channels; without a name, the default one."""
+    if num_channels > _MAX_JOINTS:
+        raise UserError(f"has {num_channels} channels, too many for joints; use a pose network")
+    if num_channels == _COCO_AND_MPII:
+        default = get_skeleton("coco")
     else:
-        whole = get_skeleton(_SKELETONS.get(total, f"{UNNAMED_PREFIX}{total}"))
+        default = get_skeleton(_SKELETONS.get(num_channels, f"{UNNAMED_PREFIX}{num_channels}"))
     if not name:
-        return whole
-    wanted = get_skeleton(name)
-    first = whole.joints[: wanted.num_keypoints] == wanted.joints
-    nameless = whole.name not in SKELETONS
-    if first or (nameless and wanted.num_keypoints == total):
-        return wanted
+        return default
+    requested = get_skeleton(name)
+    is_prefix = default.joints[: requested.num_keypoints] == requested.joints
+    is_unnamed = default.name not in SKELETONS
+    if is_prefix or (is_unnamed and requested.num_keypoints == num_channels):
+        return requested
     raise UserError(
-        f"has {total} joints, of which those of {name} are not the first; go without the skeleton, "
-        "or name another"
+        f"has {num_channels} joints, and the joints of {name} are not the first of them; leave the "
+        "skeleton out or name another"
     )
 
 
-def _first_joints(state: Mapping[str, np.ndarray], head: str, count: int) -> dict[str, np.ndarray]:
-    names = (f"{head}.weight", f"{head}.bias")
+def _keep_first_channels(
+    state: Mapping[str, np.ndarray], last_layer: str, count: int
+) -> dict[str, np.ndarray]:
+    names = (f"{last_layer}.weight", f"{last_layer}.bias")
     return {**state, **{name: np.atleast_1d(state[name])[:count] for name in names}}
 
 
@@ -160,8 +163,10 @@ def _default_loss(num_channels: int) -> str:
     return "symmetric_integral" if num_channels in (133, 136) else "mse"
 
 
-def _spec(network: str, skeleton: Skeleton, input_size: tuple[int, int], loss: str) -> ModelSpec:
-    """AlphaPose's inputs, targets and decoding, from its presets, `SimpleTransform` and test code."""
+def _make_spec(
+    network: str, skeleton: Skeleton, input_size: tuple[int, int], loss: str
+) -> ModelSpec:
+    """AlphaPose's inputs, targets and decoding, from its presets, `SimpleTransform`, test code."""
     return ModelSpec(
         network=network,
         skeleton=skeleton,

@@ -1,7 +1,7 @@
-"""JAX functions as ONNX models: traced with an open batch, translated primitive by primitive.
+"""Export of JAX functions to ONNX: traced with a symbolic batch, translated by primitive.
 
-What does not depend on the input is computed while exporting and stored as weights. A primitive
-without a rule is refused by name; a model that comes out has passed `onnx.checker`.
+Values that do not depend on the input are computed during the export and stored as weights.
+Primitives without a rule raise an error that names them. Exported models pass `onnx.checker`.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,25 +12,25 @@ import numpy as np
 import onnx
 from jax.extend import core
 
-from rmpe_jax.interop.onnx_elementwise import ELEMENTWISE, refusal
+from rmpe_jax.interop.onnx_elementwise import ELEMENTWISE, unsupported
 from rmpe_jax.interop.onnx_graph import Graph, Value, is_int
 from rmpe_jax.interop.onnx_layers import LAYERS, depthwise
 from rmpe_jax.interop.onnx_shapes import LAZY_SHAPES, SHAPES
 
 RULES = ELEMENTWISE | SHAPES | LAYERS
-# Functions of ours that have a rule of their own, by the name that JAX keeps of them.
+# Functions of this project with their own rule, by their names in the jaxpr.
 FUNCTION_RULES = {"depthwise": depthwise}
 CHANNELS_FIRST = (0, 3, 1, 2)
-# Primitives that do what a function within them does, and where they keep it.
-_CALLS = {
+# Primitives that call a function, and the parameter that holds the function's jaxpr.
+_CALL_PARAMS = {
     "checkpoint": "jaxpr",
     "closed_call": "call_jaxpr",
     "custom_jvp_call": "call_jaxpr",
     "custom_vjp_call": "call_jaxpr",
     "jit": "jaxpr",
 }
-# What folding meets most: JAX would compile each of these anew for each shape.
-_NUMPY = {
+# The most frequent constant expressions. JAX would compile each of them for each shape.
+_NUMPY_FUNCTIONS = {
     "add": np.add,
     "mul": np.multiply,
     "rsqrt": lambda x: 1 / np.sqrt(x),
@@ -48,19 +48,22 @@ def to_onnx(
     channels_first: bool = False,
     metadata: dict[str, str] | None = None,
 ) -> onnx.ModelProto:
-    """Translates a function of one batched array.
+    """Exports a function of one batched array.
 
     Args:
-      function: (b, *input_shape) to an array or a tuple of arrays.
-      input_shape: without the batch, which stays open.
-      dtype: of the input.
-      input_name: in the model.
-      output_names: one for each array that comes out.
-      channels_first: arrays of four axes go in and come out as (b, c, h, w), not (b, h, w, c).
-      metadata: stored in the model.
+      function: maps an array (b, *input_shape) to an array or a tuple of arrays.
+      input_shape: shape of the input without the batch. The model accepts any batch size.
+      dtype: dtype of the input.
+      input_name: name of the input in the model.
+      output_names: names of the outputs, one per array.
+      channels_first: inputs and outputs with four axes are (b, c, h, w) instead of (b, h, w, c).
+      metadata: key-value pairs to store in the model.
+
+    Returns:
+      The checked model.
 
     Raises:
-      UserError: the function uses a primitive, or a form of one, that has no translation.
+      UserError: the function uses a primitive, or a variant of one, that has no translation.
     """
     (batch,) = jax.export.symbolic_shape("b")
     spec = jax.ShapeDtypeStruct((batch, *input_shape), dtype)
@@ -71,15 +74,16 @@ def to_onnx(
 
     graph = Graph(input_name, spec.shape, np.dtype(dtype), layout(spec.shape))
     constants = [Value.constant(np.asarray(constant)) for constant in closed.consts]
-    results = _translate(graph, closed.jaxpr, constants, [graph.input])
+    results = _translate_jaxpr(graph, closed.jaxpr, constants, [graph.input])
     for name, value, var in zip(output_names, results, closed.jaxpr.outvars, strict=True):
         graph.output(name, value, var.aval.shape, var.aval.dtype, layout(var.aval.shape))
     return graph.model("rmpe_jax", metadata or {})
 
 
-def _translate(
+def _translate_jaxpr(
     graph: Graph, jaxpr: Any, constants: Sequence[Value], arguments: Sequence[Value]
 ) -> list[Value]:
+    """Translates all equations; returns the values of the outputs."""
     values = dict(zip((*jaxpr.constvars, *jaxpr.invars), (*constants, *arguments), strict=True))
 
     def read(atom: Any) -> Value:
@@ -95,38 +99,38 @@ def _translate(
 
 
 def _translate_equation(graph: Graph, eqn: Any, inputs: list[Value]) -> list[Value]:
-    if eqn.primitive.name in _CALLS:
-        called = eqn.params[_CALLS[eqn.primitive.name]]
+    if eqn.primitive.name in _CALL_PARAMS:
+        called = eqn.params[_CALL_PARAMS[eqn.primitive.name]]
         inner = getattr(called, "jaxpr", called)
         rule = FUNCTION_RULES.get(inner.debug_info.func_name)
         if rule:
             return [rule(graph, eqn, *inputs)]
         constants = [Value.constant(np.asarray(c)) for c in getattr(called, "consts", ())]
-        return _translate(graph, inner, constants, inputs)
-    if eqn.primitive.name == "platform_index":  # of `lax.platform_dependent`: take its default
+        return _translate_jaxpr(graph, inner, constants, inputs)
+    if eqn.primitive.name == "platform_index":  # `lax.platform_dependent`: use its default
         return [Value.constant(np.asarray(eqn.params["platforms"].index(None)))]
     if eqn.primitive.name == "cond" and inputs[0].array is not None:
         branch = eqn.params["branches"][int(inputs[0].array)]
         constants = [Value.constant(np.asarray(c)) for c in branch.consts]
-        return _translate(graph, branch.jaxpr, constants, inputs[1:])
-    folded = _fold(eqn, inputs)
+        return _translate_jaxpr(graph, branch.jaxpr, constants, inputs[1:])
+    folded = _fold_constants(eqn, inputs)
     if folded is not None:
         return folded
     if eqn.primitive.name not in RULES:
-        raise refusal(eqn)
+        raise unsupported(eqn)
     return [RULES[eqn.primitive.name](graph, eqn, *inputs)]
 
 
-def _fold(eqn: Any, inputs: list[Value]) -> list[Value] | None:
-    """The outputs of an equation whose inputs are all known, or None."""
+def _fold_constants(eqn: Any, inputs: list[Value]) -> list[Value] | None:
+    """Computes the outputs of an equation if all inputs are constants, else returns None."""
     name = eqn.primitive.name
     arrays = [value.array for value in inputs if value.array is not None]
     if len(arrays) != len(inputs) or name in LAZY_SHAPES or name not in RULES:
         return None
-    if name in _NUMPY:
-        return [Value.constant(np.asarray(_NUMPY[name](*arrays)))]
+    if name in _NUMPY_FUNCTIONS:
+        return [Value.constant(np.asarray(_NUMPY_FUNCTIONS[name](*arrays)))]
     if name in ELEMENTWISE:
-        arrays = np.broadcast_arrays(*arrays)  # with each other; the batch may still be missing
+        arrays = np.broadcast_arrays(*arrays)  # with each other, but not along the batch
     elif all(is_int(size) for var in eqn.outvars for size in var.aval.shape):
         arrays = [np.broadcast_to(a, v.aval.shape) for a, v in zip(arrays, eqn.invars, strict=True)]
     else:

@@ -1,10 +1,10 @@
-"""An ONNX graph under construction, and the arrays in it.
+"""A builder for ONNX graphs, and the arrays in them.
 
-JAX says what the axes of an array are; where they lie in memory is free. Networks here are NHWC,
-ONNX convolves NCHW: so a `Value` knows in which order its tensor holds the axes. Transposing one
-then costs nothing until an operation insists on an order, which in a pose network happens at its
-ends and in its pixel shuffles alone. Likewise, an array that repeats along an axis is not repeated
-before it must be.
+Networks here are NHWC, but ONNX convolves NCHW. So a `Value` keeps the axes of the JAX array, and
+separately the order of these axes in the ONNX tensor. A transpose only changes that order. Nodes
+that move data are only added where an operation requires a certain order. In a pose network this
+happens only at its ends and in its pixel shuffles. Likewise, broadcast arrays are only expanded
+where an operation requires it.
 """
 
 import dataclasses
@@ -13,14 +13,16 @@ from typing import Any
 
 import numpy as np
 import onnx
+from jax.typing import DTypeLike
+from jaxtyping import Int64
 from onnx import helper, numpy_helper
 
 from rmpe_jax.errors import UserError
 
-# Of ONNX 1.12 (2022): young enough for Einsum, GatherND and Where, old enough for most runtimes.
+# Versions of ONNX 1.12 (2022): they have Einsum, GatherND and Where, and most runtimes read them.
 OPSET = 17
 IR_VERSION = 8
-BATCH = "batch"  # name of the dimension that is left open
+BATCH = "batch"  # name of the symbolic dimension in the model
 
 Dim = Any  # an int, or a symbolic dimension of jax.export
 Tensor = str | np.ndarray  # the name of a tensor, or a constant
@@ -32,8 +34,9 @@ class Value:
 
     Attributes:
       tensor: the name of a tensor in the graph, or a constant.
-      shape: by axis; 1 where the array may still have to be repeated.
-      axes: the axis at each place of the tensor; those of constants are in order.
+      shape: sizes of the array's axes; 1 where a broadcast array is not expanded yet.
+      axes: for each axis of the tensor, the corresponding axis of the array. For constants this is
+        0, 1, 2, ...
     """
 
     tensor: Tensor
@@ -42,7 +45,7 @@ class Value:
 
     @classmethod
     def constant(cls, array: np.ndarray) -> "Value":
-        """An array that is known while exporting."""
+        """Creates the value of an array that is known during the export."""
         return cls(array, array.shape, tuple(range(array.ndim)))
 
     @property
@@ -50,13 +53,13 @@ class Value:
         """The constant, or None."""
         return None if isinstance(self.tensor, str) else self.tensor
 
-    def places(self, axes: Iterable[int]) -> list[int]:
-        """Where in the tensor these axes are, ascending."""
+    def tensor_axes(self, axes: Iterable[int]) -> list[int]:
+        """Returns the tensor's axes for these axes of the array, in ascending order."""
         return sorted(self.axes.index(axis) for axis in axes)
 
 
 class Graph:
-    """Nodes and weights of an ONNX graph with one input, whose axis 0 is the batch."""
+    """Nodes and weights of an ONNX graph with one input; axis 0 of the input is the batch."""
 
     def __init__(self, name: str, shape: Sequence[Dim], dtype: np.dtype, axes: Sequence[int]):
         self.input = Value(name, tuple(shape), tuple(axes))
@@ -65,11 +68,14 @@ class Graph:
         self._weights: dict[str, np.ndarray] = {}
         self._outputs: list[onnx.ValueInfoProto] = []
 
-    def op(self, kind: str, *inputs: Tensor | None, **attributes: Any) -> str:
-        """Adds a node. Arrays among its inputs become weights, None is an input left out."""
+    def op(self, op_type: str, *inputs: Tensor | None, **attributes: Any) -> str:
+        """Adds a node and returns the name of its output.
+
+        Arrays among the inputs become weights; None omits an optional input.
+        """
         names = [self._name(tensor) for tensor in inputs]
-        output = f"{kind.lower()}_{len(self._nodes)}"
-        self._nodes.append(helper.make_node(kind, names, [output], output, **attributes))
+        output = f"{op_type.lower()}_{len(self._nodes)}"
+        self._nodes.append(helper.make_node(op_type, names, [output], output, **attributes))
         return output
 
     def _name(self, tensor: Tensor | None) -> str:
@@ -82,10 +88,16 @@ class Graph:
     def tensor(
         self, value: Value, axes: Sequence[int], shape: Sequence[Dim] | None = None
     ) -> Tensor:
-        """The tensor of `value` with its axes in this order, repeated to `shape` if that is given.
+        """Returns a tensor of `value` with its axes in the given order.
+
+        Args:
+          value: the array.
+          axes: axes of the array, in the order that the tensor must have.
+          shape: sizes of the array's axes, to expand a broadcast array. By default it is not
+            expanded.
 
         Raises:
-          UserError: it would be repeated along a symbolic axis that is not the batch.
+          UserError: the array would be expanded along a symbolic axis other than the batch.
         """
         order = [value.axes.index(axis) for axis in axes]
         tensor = value.tensor
@@ -95,47 +107,58 @@ class Graph:
             tensor = self.op("Transpose", tensor, perm=order)
         if shape is None:
             return tensor
-        repeated = [is_int(value.shape[a], 1) and not is_int(shape[a], 1) for a in axes]
-        if not any(repeated):
+        expanded = [is_int(value.shape[a], 1) and not is_int(shape[a], 1) for a in axes]
+        if not any(expanded):
             return tensor
-        sizes = [shape[a] if r else 1 for a, r in zip(axes, repeated, strict=True)]
+        sizes = [shape[a] if e else 1 for a, e in zip(axes, expanded, strict=True)]
         return self._expand(tensor, sizes)
 
     def _expand(self, tensor: Tensor, shape: list[Dim]) -> Tensor:
         if all(is_int(n) for n in shape):
             if not isinstance(tensor, str):
                 return np.broadcast_to(tensor, np.broadcast_shapes(tensor.shape, tuple(shape)))
-            return self.op("Expand", tensor, integers(*shape))
-        sizes = [integers(n) if is_int(n) else self._batch_of(n) for n in shape]
+            return self.op("Expand", tensor, int64s(*shape))
+        sizes = [int64s(n) if is_int(n) else self._batch_size(n) for n in shape]
         return self.op("Expand", tensor, self.op("Concat", *sizes, axis=0))
 
-    def _batch_of(self, dim: Dim) -> str:
+    def _batch_size(self, dim: Dim) -> str:
         if dim != self.input.shape[0]:
-            raise UserError(f"to ONNX: a dimension of {dim} is not supported; only the batch is")
-        place = integers(self.input.axes.index(0))
-        return self.op("Gather", self.op("Shape", self.input.tensor), place)
+            raise UserError(
+                f"to ONNX: the symbolic dimension {dim} is not supported; only the batch is"
+            )
+        batch_axis = int64s(self.input.axes.index(0))
+        return self.op("Gather", self.op("Shape", self.input.tensor), batch_axis)
 
-    def output(self, name: str, value: Value, shape: Sequence[Dim], dtype: np.dtype, axes) -> None:
-        """Makes `value` an output, with its axes in this order."""
+    def output(
+        self,
+        name: str,
+        value: Value,
+        shape: Sequence[Dim],
+        dtype: np.dtype,
+        axes: Sequence[int],
+    ) -> None:
+        """Makes `value` an output of the graph, with its axes in the given order."""
         tensor = self._name(self.tensor(value, axes, shape))
         self._nodes.append(helper.make_node("Identity", [tensor], [name], name))
         self._outputs.append(self._info(name, shape, dtype, axes))
 
-    def _info(self, name: str, shape: Sequence[Dim], dtype: np.dtype, axes: Sequence[int]):
+    def _info(
+        self, name: str, shape: Sequence[Dim], dtype: np.dtype, axes: Sequence[int]
+    ) -> onnx.ValueInfoProto:
         dims = [shape[axis] if is_int(shape[axis]) else BATCH for axis in axes]
         return helper.make_tensor_value_info(name, onnx_type(dtype), dims)
 
     def model(self, name: str, metadata: dict[str, str]) -> onnx.ModelProto:
-        """The finished model, without what no output needs; checked by `onnx.checker`."""
-        nodes, needed = [], {info.name for info in self._outputs}
+        """Returns the checked model, without nodes and weights that no output depends on."""
+        nodes, required = [], {info.name for info in self._outputs}
         for node in reversed(self._nodes):
-            if node.output[0] in needed:
+            if node.output[0] in required:
                 nodes.append(node)
-                needed.update(node.input)
+                required.update(node.input)
         weights = [
             numpy_helper.from_array(array, key)
             for key, array in self._weights.items()
-            if key in needed
+            if key in required
         ]
         source = self.input
         inputs = [self._info(str(source.tensor), source.shape, self._input_dtype, source.axes)]
@@ -150,15 +173,15 @@ class Graph:
 
 
 def is_int(dim: Dim, value: int | None = None) -> bool:
-    """Is a dimension fixed, and this `value` if one is given?"""
+    """Whether a dimension is not symbolic, and equal to `value` if that is given."""
     return isinstance(dim, int | np.integer) and (value is None or dim == value)
 
 
-def integers(*values: int) -> np.ndarray:
-    """A vector of ONNX's type for sizes and places."""
+def int64s(*values: Any) -> Int64[np.ndarray, " n"]:
+    """Returns a vector of ONNX's type for sizes, axes and indices."""
     return np.array(values, np.int64)
 
 
-def onnx_type(dtype: np.dtype) -> int:
-    """ONNX's number of a NumPy type."""
+def onnx_type(dtype: DTypeLike) -> int:
+    """Returns ONNX's number for a NumPy dtype."""
     return helper.np_dtype_to_tensor_dtype(np.dtype(dtype))

@@ -1,9 +1,9 @@
-"""PyTorch's weight files (`.pth`, `.pt`) read without torch and without running what they hold.
+"""Reads PyTorch's weight files (`.pth`, `.pt`) without torch and without executing their code.
 
-Both layouts of `torch.save` are read: the zip archive of torch >= 1.6 (`data.pkl`, and an entry
-`data/KEY` for each storage), and the stream of older versions (magic number, protocol, system,
-object, storage keys, storages). Their pickles can call nothing but the functions of `_GLOBALS`
-below, which copy counts into tuples; arrays are made after that, as views of the storages.
+Both layouts of `torch.save` are supported: the zip archive of torch >= 1.6 (`data.pkl`, and an
+entry `data/KEY` per storage), and the stream of older versions (magic number, protocol, system,
+object, storage keys, storages). Their pickles can only call the functions in `_ALLOWED_GLOBALS`
+below, which copy sizes into tuples. Afterwards the arrays are created as views of the storages.
 """
 
 import functools
@@ -40,8 +40,8 @@ _DTYPES = {
     name: np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
     for name in [*_STORAGES.values(), "uint16", "uint32", "uint64"]
 }
-# What damaged bytes make of zipfile, pickletools, NumPy, and of a stack that runs empty.
-_DAMAGE = (
+# Errors that damaged bytes cause in zipfile, pickletools and NumPy, or by an empty stack.
+_ERRORS_OF_DAMAGED_FILES = (
     ArithmeticError,
     EOFError,
     LookupError,
@@ -55,7 +55,7 @@ _DAMAGE = (
 
 
 class _Storage(NamedTuple):
-    """Elements `offset` to `offset + size` of the `total` elements stored under `key`."""
+    """Elements `offset` to `offset + size` of the `total` elements that are stored under `key`."""
 
     key: str
     dtype: str
@@ -77,19 +77,19 @@ class _Tensor(NamedTuple):
 def read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
     """Reads the tensors of a PyTorch state dict.
 
-    Of a training checkpoint, the dict under `state_dict` or `model` is taken. Entries that are not
-    tensors are left out, and the prefix `module.` of `DataParallel` is taken off. No code of the
-    file is executed: anything but tensors in plain containers is refused.
+    In a training checkpoint, this is the dict under `state_dict` or `model`. Entries that are not
+    tensors are ignored, and the prefix `module.` of `DataParallel` is removed. No code of the file
+    is executed: files with anything but tensors in plain containers are refused.
 
     Args:
-      path: A `.pth` file, as `torch.save(model.state_dict(), path)` writes it.
+      path: a `.pth` file, as written by `torch.save(model.state_dict(), path)`.
 
     Returns:
-      Arrays by parameter name, in the file's order, axis order and dtype (`bfloat16` is
+      Arrays by parameter name, with the order, axis order and dtype of the file (`bfloat16` is
       `ml_dtypes.bfloat16`). They are read-only; tied weights share memory.
 
     Raises:
-      UserError: if the file is missing, damaged, no PyTorch file, or holds other objects.
+      UserError: the file is missing, damaged, not a PyTorch file, or holds other objects.
     """
     path = pathlib.Path(path)
     try:
@@ -97,19 +97,19 @@ def read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give the path of a .pth file") from error
     try:
-        content, read = _open_zip(data) if data[:2] == b"PK" else _open_legacy(data)
-        return _state_dict(content, read)
+        content, read_storage = _open_zip(data) if data[:2] == b"PK" else _open_legacy(data)
+        return _state_dict(content, read_storage)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except _DAMAGE as error:
+    except _ERRORS_OF_DAMAGED_FILES as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise UserError(
-            f"{path}: damaged or no PyTorch file ({reason}); download it or save it again"
+            f"{path}: damaged or not a PyTorch file ({reason}); download it or save it again"
         ) from error
 
 
-def _state_dict(content: Any, read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
-    """The arrays of a state dict, or of the state dict within a training checkpoint."""
+def _state_dict(content: Any, read_storage: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    """Returns the arrays of a state dict, or of the state dict in a training checkpoint."""
     entries = content if type(content) is dict else {}
     for key in ("state_dict", "model"):
         if type(entries.get(key)) is dict:
@@ -122,16 +122,19 @@ def _state_dict(content: Any, read: Callable[[str], bytes]) -> dict[str, np.ndar
     if not tensors:
         raise UserError("holds no state dict; save one with torch.save(model.state_dict(), path)")
     prefix = "module." if all(name.startswith("module.") for name in tensors) else ""
-    return {name.removeprefix(prefix): _array(value, read) for name, value in tensors.items()}
+    return {
+        name.removeprefix(prefix): _make_array(value, read_storage)
+        for name, value in tensors.items()
+    }
 
 
-def _array(tensor: _Tensor, read: Callable[[str], bytes]) -> np.ndarray:
-    """The tensor as a view of its storage's bytes; NumPy checks that it lies within them."""
+def _make_array(tensor: _Tensor, read_storage: Callable[[str], bytes]) -> np.ndarray:
+    """Returns the tensor as a view of its storage; NumPy checks that it lies within the storage."""
     storage, dtype = tensor.storage, _DTYPES[tensor.dtype]
-    raw, itemsize = read(storage.key), _DTYPES[storage.dtype].itemsize
+    raw, itemsize = read_storage(storage.key), _DTYPES[storage.dtype].itemsize
     start, end = storage.offset * itemsize, (storage.offset + storage.size) * itemsize
     if len(raw) != storage.total * itemsize or end > len(raw):
-        raise ValueError(f"storage {storage.key[:40]!r} has {len(raw)} bytes, not as announced")
+        raise ValueError(f"storage {storage.key[:40]!r} has {len(raw)} bytes, not as declared")
     if 0 in tensor.shape:
         return np.empty(tensor.shape, dtype)
     strides = [step * dtype.itemsize for step in tensor.stride]
@@ -140,10 +143,10 @@ def _array(tensor: _Tensor, read: Callable[[str], bytes]) -> np.ndarray:
 
 
 def _open_zip(data: bytes) -> tuple[Any, Callable[[str], bytes]]:
-    """The object in an archive of torch >= 1.6, and the reader of its storages by key."""
+    """Returns the object in an archive of torch >= 1.6, and a function that reads its storages."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     entries = archive.infolist()
-    # torch does not compress. Entries that inflate or overlap could fill the memory.
+    # torch does not compress. Compressed or overlapping entries could fill the memory.
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ValueError("compressed entries")
     if sum(entry.file_size for entry in entries) > len(data):
@@ -154,17 +157,17 @@ def _open_zip(data: bytes) -> tuple[Any, Callable[[str], bytes]]:
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in archive.namelist() and archive.read(f"{folder}byteorder") == b"big":
         raise UserError("saved big-endian; save it again on a little-endian machine")
-    content = unpickle(io.BytesIO(archive.read(pickles[0])), _find_global, _storage)
+    content = unpickle(io.BytesIO(archive.read(pickles[0])), _find_global, _parse_storage)
     return content, functools.cache(lambda key: archive.read(f"{folder}data/{key}"))
 
 
 def _open_legacy(data: bytes) -> tuple[Any, Callable[[str], bytes]]:
-    """The object in a stream of torch < 1.6, and the reader of its storages by key."""
+    """Returns the object in a stream of torch < 1.6, and a function that reads its storages."""
     stream = io.BytesIO(data)
     storages: dict[str, _Storage] = {}
 
     def load(persistent_id: Any) -> _Storage:
-        storage = _storage(persistent_id)
+        storage = _parse_storage(persistent_id)
         storages.setdefault(storage.key, storage)
         return storage
 
@@ -181,38 +184,41 @@ def _open_legacy(data: bytes) -> tuple[Any, Callable[[str], bytes]]:
     for key in keys:
         (size,) = struct.unpack("<q", stream.read(8))
         if size != storages[key].total:
-            raise ValueError(f"storage {key[:40]!r} has {size} elements, not as announced")
+            raise ValueError(f"storage {key[:40]!r} has {size} elements, not as declared")
         blobs[key] = stream.read(size * _DTYPES[storages[key].dtype].itemsize)
     return content, blobs.__getitem__
 
 
-def _storage(persistent_id: Any) -> _Storage:
-    """Reads `("storage", type, key, device, size[, None or (view key, offset, size)])`."""
+def _parse_storage(persistent_id: Any) -> _Storage:
+    """Parses `("storage", type, key, device, size[, None or (view key, offset, size)])`."""
     kind, dtype, key, _, total, *view = persistent_id
     _, offset, size = view[0] if view and view[0] else (None, 0, total)
     _check_names(kind, dtype, key)
     if kind != "storage" or dtype not in _DTYPES:
-        raise ValueError("an odd storage")
-    return _Storage(key, dtype, *_counts((total, offset, size)))
+        raise ValueError("an invalid storage")
+    return _Storage(key, dtype, *_checked_sizes((total, offset, size)))
 
 
 def _check_names(*values: Any) -> None:
     if not all(type(value) is str for value in values):
-        raise ValueError("a name that is no string")
+        raise ValueError("a name that is not a string")
 
 
-def _counts(values: Any) -> tuple[int, ...]:
-    # No tensor has more axes than NumPy allows, so copies of a long list cannot pile up.
+def _checked_sizes(values: Any) -> tuple[int, ...]:
+    # NumPy allows 64 axes. The limit also keeps many copies of one long list from filling memory.
     if len(values) > 64 or not all(type(value) is int and value >= 0 for value in values):
-        raise ValueError("an odd size, offset or stride")
+        raise ValueError("an invalid size, offset or stride")
     return tuple(values)
+
+
+# The functions that pickles may call. Their arguments can be anything, so they have no annotations.
 
 
 def _rebuild_tensor(storage, offset, shape, stride) -> _Tensor:
     if type(storage) is not _Storage or len(shape) != len(stride):
-        raise ValueError("an odd tensor")
-    (start,) = _counts((offset,))
-    return _Tensor(storage, storage.dtype, start, _counts(shape), _counts(stride))
+        raise ValueError("an invalid tensor")
+    (start,) = _checked_sizes((offset,))
+    return _Tensor(storage, storage.dtype, start, _checked_sizes(shape), _checked_sizes(stride))
 
 
 def _rebuild_tensor_v2(storage, offset, shape, stride, grad, hooks, bits=None) -> _Tensor:
@@ -231,21 +237,21 @@ def _rebuild_parameter(tensor, *_) -> Any:
     return tensor
 
 
-def _ordered_dict(*pairs: list) -> dict:
-    """An `OrderedDict`; Python 2 pickled it with its items, Python 3 sets them afterwards."""
+def _ordered_dict(*pairs: Any) -> dict:
+    """Stands for `OrderedDict`. Python 2 pickles it with its items, Python 3 sets them later."""
     content = {}
     for items in pairs:
         if type(items) is not list:
-            raise ValueError("an odd OrderedDict")
+            raise ValueError("an invalid OrderedDict")
         for key, value in items:
             set_item(content, key, value)
-        items.clear()  # Each list is used once, so copies of a long one cannot pile up.
+        items.clear()  # So calls with the same long list cannot fill the memory with copies.
     return content
 
 
-_GLOBALS = {
+_ALLOWED_GLOBALS = {
     "collections.OrderedDict": _ordered_dict,
-    "torch.Size": _counts,
+    "torch.Size": _checked_sizes,
     "torch._utils._rebuild_tensor": _rebuild_tensor,
     "torch._utils._rebuild_tensor_v2": _rebuild_tensor_v2,
     "torch._utils._rebuild_tensor_v3": _rebuild_tensor_v3,
@@ -258,12 +264,12 @@ _GLOBALS = {
 
 
 def _find_global(module: str, name: str) -> Any:
-    """What stands here for a global of torch: one of our functions, or the name of a dtype."""
+    """Returns the stand-in for a global of torch: a function of this module or a dtype's name."""
     _check_names(module, name)
     full_name = f"{module}.{name}"
-    if full_name not in _GLOBALS:
+    if full_name not in _ALLOWED_GLOBALS:
         raise UserError(
-            f"refused to load {full_name[:80]!r}, which is no part of a tensor; "
-            "save the weights alone with torch.save(model.state_dict(), path)"
+            f"refused to load {full_name[:80]!r}, which is not part of a tensor; "
+            "save only the weights with torch.save(model.state_dict(), path)"
         )
-    return _GLOBALS[full_name]
+    return _ALLOWED_GLOBALS[full_name]

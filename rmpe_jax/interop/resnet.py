@@ -76,7 +76,7 @@ def _localization_name(name: str) -> str:
 
 
 def _fold_shortcut_norm(state: Mapping[str, np.ndarray], block: str) -> dict[str, np.ndarray]:
-    """Returns the shortcut's convolution with its batch norm folded in, or {} without a shortcut."""
+    """Returns the shortcut's convolution with its batch norm folded in; {} without a shortcut."""
     leaves = ("weight", "bias", "running_mean", "running_var")
     names = [f"{block}.downsample.1.{leaf}" for leaf in leaves]
     kernel = state.get(f"{block}.downsample.0.weight")

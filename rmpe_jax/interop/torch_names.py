@@ -1,6 +1,6 @@
 """Names and axis orders of variables in torch checkpoints and in Flax.
 
-Flax modules are named after published checkpoints: an underscore before a digit stands for a dot, so
+Flax modules are named after published checkpoints. An underscore before a digit stands for a dot:
 `layer2_0/bn1/scale` is `layer2.0.bn1.weight`.
 """
 
@@ -77,8 +77,8 @@ def _in_flax_layout(key: str, tensor: np.ndarray) -> np.ndarray:
     """Returns a view of a tensor in Flax's order of axes.
 
     Convolutions change from OIHW to HWIO, and matrices are transposed. Transposed convolutions
-    change from IOHW to HWIO and are flipped along both spatial axes, because torch scatters with the
-    kernel and `lax.conv_transpose` gathers.
+    change from IOHW to HWIO and are flipped along both spatial axes, because torch scatters with
+    the kernel and `lax.conv_transpose` gathers.
     """
     if tensor.ndim == 4 and "deconv" in key:
         return tensor.transpose(2, 3, 0, 1)[::-1, ::-1]

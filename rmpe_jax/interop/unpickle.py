@@ -1,10 +1,10 @@
-"""The part of the pickle language that plain containers need, with nothing to execute.
+"""A safe unpickler for plain containers.
 
-A pickle is a program: whoever wrote it chooses which functions its reader imports and calls. So
-`pickle` is not used here. `pickletools` only disassembles the program, and `unpickle` plays the
-instructions that build dicts, lists, tuples, numbers and strings. What a program may call is the
-caller's choice; attributes are never set. What the instructions build takes memory in proportion to
-the program's size, at most a hundred bytes for each of its own: an empty list is one byte there.
+A pickle is a program: its author chooses which functions the reader imports and calls. So `pickle`
+is not used here. `pickletools` only disassembles the program, and `unpickle` interprets the
+instructions that build dicts, lists, tuples, numbers and strings. The caller decides which
+functions a program may call; attributes are never set. The result takes memory in proportion to the
+size of the program, at most a hundred bytes per byte: an empty list is one byte in a pickle.
 """
 
 import io
@@ -23,17 +23,20 @@ def unpickle(
     find_global: Callable[[str, str], Any],
     persistent_load: Callable[[Any], Any],
 ) -> Any:
-    """Plays one pickle and leaves the stream behind it.
+    """Interprets one pickle and leaves the stream at its end.
 
     Args:
-      stream: Where the pickle starts.
-      find_global: Gives the stand-in for what the pickle calls `module`, `name`. A stand-in that
-        is callable may be called with anything that the pickle can build.
-      persistent_load: Gives the object of a persistent id.
+      stream: a stream that is positioned at the start of a pickle.
+      find_global: maps (module, name) to the stand-in for that global. A callable stand-in may be
+        called with anything that the pickle can build.
+      persistent_load: maps a persistent id to its object.
+
+    Returns:
+      The object.
 
     Raises:
-      UserError: for an instruction that plain containers do not need.
-      LookupError, TypeError, ValueError: for a damaged pickle.
+      UserError: the pickle has an instruction that plain containers do not need.
+      LookupError, TypeError, ValueError: the pickle is damaged.
     """
     stack, marks, memo = [], [], {}
 
@@ -90,31 +93,31 @@ def unpickle(
                 arguments, function = stack.pop(), stack.pop()
                 stack.append(_call(function, arguments))
             case "BUILD":
-                stack.pop()  # Attributes, such as a state dict's `_metadata`, are not wanted.
+                stack.pop()  # Ignores attributes, such as the `_metadata` of a state dict.
             case "BINPERSID":
                 stack.append(persistent_load(stack.pop()))
             case name if name.startswith(_LITERALS):
                 stack.append(argument)
             case name:
-                raise UserError(f"refused the pickle instruction {name}; save plain dicts, no code")
+                raise UserError(f"refused the pickle instruction {name}; save only plain dicts")
     return stack.pop()
 
 
-def set_item(target: dict, key: str | int, value: Any) -> None:
-    """Sets `target[key]`. Raises `ValueError` for anything but a plain dict and a plain key."""
-    # Hashing a tuple that is nested a million deep would overflow the C stack: no tuples.
+def set_item(target: Any, key: Any, value: Any) -> None:
+    """Sets `target[key]`. Raises `ValueError` unless target is a dict and key a string or int."""
+    # Tuples are refused, because hashing one with a million levels would overflow the C stack.
     if type(target) is not dict or type(key) not in (str, int):
-        raise ValueError("an item of what is no plain dict")
+        raise ValueError("an item for something that is not a plain dict")
     target[key] = value
 
 
-def _extend(target: list, items: list) -> None:
+def _extend(target: Any, items: list) -> None:
     if type(target) is not list:
-        raise ValueError("an item of what is no list")
+        raise ValueError("an item for something that is not a list")
     target.extend(items)
 
 
-def _call(function: Callable, arguments: tuple) -> Any:
+def _call(function: Any, arguments: Any) -> Any:
     if not callable(function) or type(arguments) is not tuple:
-        raise ValueError("a call of what is no function")
+        raise ValueError("a call of something that is not a function")
     return function(*arguments)

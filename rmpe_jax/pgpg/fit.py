@@ -259,6 +259,7 @@ def mirrored_offsets(offsets: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*
 
 
 _Mixture = tuple[Float[np.ndarray, " m"], Float[np.ndarray, "m 4"], Float[np.ndarray, "m 4 4"]]
+_Blend = tuple[Float[np.ndarray, " 2*m"], Float[np.ndarray, "2*m 4"], Float[np.ndarray, "2*m 4 4"]]
 
 
 def _mixture(offsets: Float[np.ndarray, "n 4"], num_components: int, seed: int) -> _Mixture:
@@ -279,7 +280,7 @@ def _mixture(offsets: Float[np.ndarray, "n 4"], num_components: int, seed: int) 
     )
 
 
-def _blend(own: _Mixture, overall: _Mixture) -> _Mixture:
+def _blend(own: _Mixture, overall: _Mixture) -> _Blend:
     """The global mixture with weight `GLOBAL_WEIGHT`, followed by an atom's own mixture."""
     weights = np.concatenate([GLOBAL_WEIGHT * overall[0], (1 - GLOBAL_WEIGHT) * own[0]])
     means = np.concatenate([overall[1], own[1]])

@@ -60,8 +60,8 @@ def draw_offsets(
       UserError: matplotlib is not installed.
     """
     counts = np.bincount(rows, minlength=len(model.weights))
-    shown = [row for row in np.argsort(-counts, kind="stable")[:max_atoms] if counts[row]]
-    figure = _figure(12, 1.6 * len(shown) + 0.6)
+    shown = [int(row) for row in np.argsort(-counts, kind="stable")[:max_atoms] if counts[row]]
+    figure = _figure(12.0, 1.6 * len(shown) + 0.6)
     grid = figure.subplots(len(shown), 5, squeeze=False)
     for axes, row in zip(grid, shown, strict=True):
         axes[0].axis("off")

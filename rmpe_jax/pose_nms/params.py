@@ -115,7 +115,8 @@ class PoseNmsParams:
         # The union is the largest skeleton of bodies alone.
         if skeleton.num_keypoints <= UNION.num_keypoints:
             return params
-        return params.replace(variant=dataclasses.replace(params.variant, joints="body"))
+        variant = dataclasses.replace(params.variant, joints="body")
+        return dataclasses.replace(params, variant=variant)
 
 
 _PRESETS = {

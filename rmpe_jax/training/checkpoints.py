@@ -1,4 +1,4 @@
-"""Writing a run's checkpoints: whole or not at all, the latest two and the best kept.
+"""Writing a run's checkpoints: atomically, keeping the latest two and the best.
 
 What a checkpoint holds is described in `model_io.checkpoints`, which reads the model of it.
 """
@@ -38,7 +38,7 @@ class Checkpoints:
         try:
             self._manager.close()
         except Exception as error:
-            if kind is None:  # else it has been said
+            if kind is None:  # else the error that ends the block is reported
                 raise self._save_failed(None, error) from error
 
     def steps(self) -> list[int]:
@@ -46,13 +46,13 @@ class Checkpoints:
         return steps_of(self._manager)
 
     def save(self, state: TrainState, meta: dict[str, Any], *, wait: bool = False) -> None:
-        """Begins to write `state`; returns once it has been copied, or with `wait` once written.
+        """Starts to write `state`; returns once it is copied, or with `wait` once it is written.
 
-        A checkpoint of the same step, as a damaged one leaves behind, gives way to it.
+        An existing checkpoint of the same step, such as a damaged one, is replaced.
 
         Raises:
-          UserError: this save or the one before it did not fit on the disk. Complete checkpoints
-            are not touched.
+          UserError: this save or the one before it failed, for example because the disk is full.
+            Complete checkpoints are not touched.
         """
         step = int(state.step)
         items = ocp.args.Composite(
@@ -71,7 +71,7 @@ class Checkpoints:
             raise self._save_failed(step, error) from error
 
     def wait(self) -> None:
-        """Waits for a save in the background; raises as `save` does."""
+        """Waits for a save in the background. Raises as `save` does."""
         try:
             self._manager.wait_until_finished()
         except Exception as error:
@@ -89,14 +89,14 @@ class Checkpoints:
         )
 
     def restore(self, template: TrainState, spec: Spec) -> tuple[TrainState, dict[str, Any]] | None:
-        """The newest state that can be read, with its meta data, or None if there is none.
+        """The newest readable state with its meta data, or None if there is none.
 
         Args:
-          template: a state of the right structure and sharding; its values do not matter.
+          template: a state of the right structure and sharding; its values are not used.
           spec: of the run's network.
 
         Raises:
-          UserError: all steps are damaged, or belong to another network.
+          UserError: all steps are damaged, or they are of another network.
         """
         wanted = ocp.args.Composite(
             model=ocp.args.StandardRestore(_abstract(_model_item(template))),
@@ -123,7 +123,7 @@ class Checkpoints:
         return None
 
     def best_score(self) -> float | None:
-        """The score of the newest checkpoint that can be read, or None if there is none."""
+        """The score of the newest readable checkpoint, or None if there is none."""
         for step in self.steps():
             try:
                 return read_meta(self._manager, step)["best_score"]

@@ -1,4 +1,4 @@
-"""What a run says while it trains: metrics summed on the device, and a line of progress."""
+"""Progress of a run: metrics summed on the device, and a line at regular steps."""
 
 import contextlib
 import math
@@ -17,7 +17,7 @@ from rmpe_jax.training.step import COUNTS
 
 
 class Log:
-    """Sums metrics on the device, and reads them only when a line is due."""
+    """Sums metrics on the device and reads them only when a line is due."""
 
     def __init__(self, start: int, total_steps: int, batch_size: int) -> None:
         """Begin after step `start` of a run."""
@@ -32,14 +32,14 @@ class Log:
 
     @contextlib.contextmanager
     def waiting(self):
-        """Time in here is time that the data pipeline owes us."""
+        """Counts the time in this block as waiting for the data pipeline."""
         begin = time.monotonic()
         yield
         self._waited += time.monotonic() - begin
 
     @contextlib.contextmanager
     def paused(self):
-        """Time in here does not count as training."""
+        """Excludes the time in this block from the training rates."""
         jax.block_until_ready([metrics["loss"] for metrics in self._sums[-1:]])
         begin = time.monotonic()
         yield
@@ -48,7 +48,7 @@ class Log:
         self._run_begin += spent
 
     def add(self, metrics: dict[str, jax.Array]) -> None:
-        """Take a step's metrics, which may still be on their way."""
+        """Adds the metrics of a step, which may still be computing."""
         self._sums.append(metrics)
         if not self._compiled:
             # The first step compiles; rates and the time left are those of the steps after it.
@@ -59,7 +59,7 @@ class Log:
             self._waited = 0.0
 
     def require_finite(self, step: int, state: TrainState | None = None) -> None:
-        """Raises a UserError if a loss since the last line, or anything in `state`, is not."""
+        """Raises a UserError if a recent loss, or a value in `state`, is not finite."""
         losses = [float(metrics["loss"]) for metrics in self._sums]
         if not all(map(math.isfinite, losses)):
             bad = f"the loss is not finite between steps {self._since + 1} and {step}"
@@ -69,11 +69,11 @@ class Log:
             return
         raise UserError(
             f"{bad}: stopped, nothing of it was saved; lower config.optim.learning_rate or set "
-            "config.optim.clip_norm, and run the same command to go on from the checkpoint"
+            "config.optim.clip_norm, and run the same command to resume from the checkpoint"
         )
 
     def flush(self, step: int) -> dict[str, float]:
-        """Prints the progress line of the steps since the last one, and returns its numbers."""
+        """Prints the progress line of the steps since the last line and returns its numbers."""
         self.require_finite(step)
         sums = jax.device_get(self._sums)
         now = time.monotonic()
@@ -111,7 +111,7 @@ def _all_finite(state: TrainState) -> Bool[Array, ""]:
 
 
 def say(text: str) -> None:
-    """Write to the terminal, of several processes the first alone."""
+    """Writes to stderr; with several processes only the first one writes."""
     if jax.process_index() == 0:
         sys.stderr.write(text)
         sys.stderr.flush()

@@ -1,4 +1,4 @@
-"""The training loop, to be read from top to bottom."""
+"""The training loop, written to be read from top to bottom."""
 
 import contextlib
 import dataclasses
@@ -35,21 +35,22 @@ TERMINATED = 128 + signal.SIGTERM  # exit status after a SIGTERM
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dict[str, float]:
-    """Trains until `config.total_steps`, from the last checkpoint of `workdir` if there is one.
+    """Trains until `config.total_steps`, from the last checkpoint in `workdir` if there is one.
 
-    Leaves in `workdir`: `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/` (the last
-    two), `best/`, and `profile/` if steps are to be profiled. On SIGTERM it saves and exits with
-    status 143; the same command goes on.
+    Writes `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/` (the last two), `best/`,
+    and `profile/` if steps are profiled, to `workdir`. On SIGTERM it saves and exits with status
+    143; the same command resumes.
 
     Args:
       config: of `default_config`, changed.
-      workdir: the run's folder, made if need be.
+      workdir: the run's folder, made if needed.
 
     Returns:
-      The metrics of the last evaluation; empty if nothing was to be evaluated.
+      The metrics of the last evaluation; empty without a dataset to evaluate on.
 
     Raises:
-      UserError: bad config, data, checkpoint or workdir; a loss that is not finite; a full disk.
+      UserError: config, data, checkpoint or workdir cannot be used; the loss is not finite; the
+        disk is full.
     """
     run = parse_config(config)
     workdir = _prepare_workdir(workdir, config)
@@ -137,7 +138,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
             if saving:
                 _save(checkpoints, state, run, scores, log, wait=last or stopping)
             if stopping:
-                say(f"SIGTERM: saved step {step}; the same command goes on from there\n")
+                say(f"SIGTERM: saved step {step}; the same command resumes from there\n")
                 sys.exit(TERMINATED)
         if start >= run.total_steps:
             say(f"nothing left to do: the run is at step {start}\n")
@@ -152,7 +153,7 @@ def _prepare_workdir(workdir: pathlib.Path | str, config: ml_collections.ConfigD
         if jax.process_index() == 0:
             (workdir / "config.json").write_text(config.to_json(indent=2) + "\n")
     except OSError as error:
-        line = f"{workdir}: cannot be written to, {error.strerror}; choose another workdir"
+        line = f"{workdir}: cannot be written to ({error.strerror}); choose another workdir"
         raise UserError(line) from error
     return workdir
 
@@ -172,15 +173,15 @@ def _writer(workdir: pathlib.Path, start: int) -> MetricWriter | None:
 
 @contextlib.contextmanager
 def _sigterm():
-    """A function of the step, to be asked once in each: has SIGTERM come, to any process?"""
+    """A function of the step, called once per step: has any process received SIGTERM?"""
     if jax.process_count() > 1:
-        # JAX's own handler sees to it that all processes stop at the same step.
+        # JAX's own handler makes all processes stop at the same step.
         yield multihost_utils.reached_preemption_sync_point
         return
     received: list[int] = []
     try:
         previous = signal.signal(signal.SIGTERM, lambda number, _: received.append(number))
-    except ValueError:  # not in the main thread: whoever runs us there handles signals
+    except ValueError:  # not in the main thread: the caller handles signals
         yield lambda step: False
         return
     try:
@@ -200,12 +201,12 @@ def _batches(dataset: Any, start: int, data: DataConfig):
 
 
 def _due(step: int, every: int) -> bool:
-    """Is `step` one of every so many? 0 is never."""
+    """Whether `step` is a multiple of `every`; never if that is 0."""
     return every > 0 and step % every == 0
 
 
 def _used(batch: dict[str, np.ndarray], task: Task) -> dict[str, np.ndarray]:
-    """What a step uses; the rest stays on the host."""
+    """What a step uses of a batch; the rest stays on the host."""
     return {name: batch[name] for name in (*task.objective.batch_keys, "corrupt")}
 
 

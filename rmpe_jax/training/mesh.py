@@ -1,7 +1,7 @@
-"""One device mesh over everything there is: batches are split over it, states are copied to it.
+"""One mesh over all devices: batches are split over it, states are replicated.
 
-Under one `jit` the compiler does the rest: gradients are summed over devices, and batch norms see
-the whole batch (synchronised batch norm; AlphaPose's statistics are those of one GPU's share).
+The compiler does the rest under one `jit`: gradients are summed over devices, and batch norms use
+the whole batch (synchronized batch norm; AlphaPose's statistics are those of one GPU's part).
 """
 
 import jax
@@ -12,21 +12,21 @@ from rmpe_jax.errors import UserError
 
 
 def join_processes(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
-    """Makes this one of several processes that train together.
+    """Joins several processes that train together.
 
     Args:
       coordinator: host:port of process 0.
-      num_processes: how many there are.
+      num_processes: number of processes.
       process_id: which of them this is, from 0.
 
     Raises:
-      UserError: the numbers are missing or do not fit.
+      UserError: the numbers are missing or inconsistent.
     """
     if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
         raise UserError(
             f"--coordinator={coordinator} with --num_processes={num_processes} and "
-            f"--process_id={process_id}: give how many processes there are, and a number from 0 "
-            "to each of them"
+            f"--process_id={process_id}: give the number of processes, and to each of them a number "
+            "from 0"
         )
     jax.distributed.initialize(coordinator, num_processes, process_id)
 

@@ -1,4 +1,4 @@
-"""Where numbers of a run go: `metrics.jsonl` always, TensorBoard where `tensorboardX` is there."""
+"""Metrics of a run: `metrics.jsonl` always, TensorBoard if `tensorboardX` is installed."""
 
 import contextlib
 import importlib
@@ -12,9 +12,9 @@ from rmpe_jax.errors import UserError
 
 
 class MetricWriter:
-    """Appends flat JSON lines, `{"step": …, name: value, …}`; only the first process has one.
+    """Appends flat JSON lines `{"step": …, name: value, …}`; only the first process has a writer.
 
-    After a resume, lines of steps after the checkpoint are cut: each step stands there once.
+    On resuming, lines after the checkpoint's step are removed, so that each step occurs once.
     """
 
     def __init__(self, folder: pathlib.Path, start_step: int):
@@ -26,7 +26,7 @@ class MetricWriter:
             self._board = _tensorboard(folder / "tensorboard", start_step)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Values that are not finite are written as null. Raises a UserError on a full disk."""
+        """Writes values; those that are not finite become null. Raises a UserError on a full disk."""
         finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
         with self._clear_errors():
             self._file.write(json.dumps({"step": step, **finite}) + "\n")
@@ -34,7 +34,7 @@ class MetricWriter:
                 self._board.write(step, values)
 
     def close(self) -> None:
-        # All lines have been flushed; what a full disk refused is refused again here.
+        # All lines have been flushed; a full disk fails here again.
         with contextlib.suppress(OSError):
             self._file.close()
         with contextlib.suppress(OSError):
@@ -47,13 +47,13 @@ class MetricWriter:
             yield
         except OSError as error:
             raise UserError(
-                f"{self._path.parent}: metrics cannot be written, {error.strerror}; "
+                f"{self._path.parent}: metrics cannot be written ({error.strerror}); "
                 "make room and run the same command again"
             ) from error
 
 
 def _cut_after(path: pathlib.Path, step: int) -> None:
-    """Keeps the whole lines up to `step`."""
+    """Keeps the complete lines up to `step`."""
     if not path.exists():
         return
     kept = []
@@ -71,7 +71,7 @@ def _cut_after(path: pathlib.Path, step: int) -> None:
 class _TensorBoard:
     """An event file, written in the caller's thread.
 
-    tensorboardX's own writer has a thread, which a full disk ends, and then waits for it for ever.
+    tensorboardX's own writer uses a thread; a full disk ends it, and closing then waits forever.
     """
 
     def __init__(self, folder: pathlib.Path, start_step: int):
@@ -80,7 +80,7 @@ class _TensorBoard:
         folder.mkdir(exist_ok=True)
         self._events = importlib.import_module("tensorboardX.proto.event_pb2")
         self._file = EventsWriter(str(folder / "events"))
-        # TensorBoard then forgets the steps of an earlier run from here on.
+        # TensorBoard then drops later steps of an earlier run.
         start = self._events.SessionLog(status=self._events.SessionLog.START)
         self._add(start_step + 1, session_log=start)
 

@@ -46,7 +46,7 @@ def build_optimizer(
             decay = optax.add_decayed_weights(optim.weight_decay, mask=_is_matrix)
             update = optax.chain(optax.scale_by_adam(), decay)
         case _:
-            # Torch7's RMSprop of the RMPE code: alpha 0.99, epsilon 1e-8, no momentum.
+            # Torch7's RMSprop, as in the RMPE code: alpha 0.99, epsilon 1e-8, no momentum.
             update = optax.scale_by_rms(decay=0.99, eps=1e-8, eps_in_sqrt=False)
     parts = [update, optax.scale_by_learning_rate(schedule)]
     if optim.clip_norm:
@@ -64,7 +64,7 @@ def _is_matrix(params: Params) -> dict[str, bool]:
 
 
 def _is_in(name: str, params: Params) -> dict[str, bool]:
-    """Which parameters belong to the submodule `name`, wherever it is."""
+    """Which parameters belong to a submodule called `name`, at any depth."""
     return {path: name in path.split("/") for path in params}
 
 
@@ -75,7 +75,7 @@ def split_frozen(params: Params, frozen: str) -> tuple[Params, Params]:
 
     Args:
       params: the nested tree.
-      frozen: a regular expression, searched in each path; empty freezes nothing more.
+      frozen: a regular expression that is searched in each path; empty: nothing else is frozen.
     """
     flat = traverse_util.flatten_dict(params, sep="/")
     kept = {path for path in flat if frozen and re.search(frozen, path)}
@@ -85,5 +85,5 @@ def split_frozen(params: Params, frozen: str) -> tuple[Params, Params]:
 
 
 def join_frozen(trainable: Params, frozen: Params) -> Params:
-    """The nested tree of `split_frozen`'s two parts."""
+    """The nested tree of the two parts of `split_frozen`."""
     return traverse_util.unflatten_dict({**trainable, **frozen}, sep="/")

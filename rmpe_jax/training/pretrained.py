@@ -1,4 +1,4 @@
-"""Weights of other projects to start from: ImageNet's, for backbones and for localisation."""
+"""ImageNet weights of other projects, for backbones and for localization networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +24,7 @@ def load_backbone(
       batch_stats: likewise.
 
     Raises:
-      UserError: the network has no backbone that there are files for, or the file is of another.
+      UserError: there is no reader for this network's backbone, or the file is of another network.
     """
     part = "backbone" if name.startswith("litepose_effnet0") else "preact"
     if part not in params:
@@ -46,7 +46,7 @@ def load_backbone(
 
 
 def load_localization(path: str, params: dict[str, Any], batch_stats: dict[str, Any]) -> None:
-    """Replaces the localization ResNet-18 but its last layer by torchvision's, in place.
+    """Replaces the localization ResNet-18, except its last layer, by torchvision's, in place.
 
     Args:
       path: `config.sstn.localization_weights`.
@@ -67,7 +67,7 @@ def load_localization(path: str, params: dict[str, Any], batch_stats: dict[str, 
 
 
 def _merged(ours: Mapping, theirs: Mapping, *, partly: bool) -> dict[str, Any]:
-    """Our tree with the leaves of theirs, which may be all or, `partly`, some."""
+    """Our tree with the leaves of theirs: all of them or, with `partly`, some."""
     flat: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(ours))
     loaded: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(theirs))
     same = loaded.keys() <= flat.keys() if partly else loaded.keys() == flat.keys()

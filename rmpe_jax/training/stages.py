@@ -1,7 +1,7 @@
-"""Starting from an earlier run's weights: the stages of RMPE's training.
+"""Starting from the weights of an earlier run: the stages of RMPE's training.
 
-First an SPPE alone, then the SPPE within the spatial transformer, guided by a frozen copy of itself
-or by another trained SPPE; each stage is a run of its own.
+The first stage trains an SPPE alone. The second trains it inside the spatial transformer, guided by
+a frozen copy of itself or by another trained SPPE. Each stage is a run of its own.
 """
 
 import dataclasses
@@ -114,12 +114,12 @@ def _part(variables: Variables, name: str) -> Variables:
 
 
 def _sppe(variables: Variables) -> Variables:
-    """The SPPE's own, also of a network that has it within `RMPE`."""
+    """The variables of the SPPE alone, also of one inside `RMPE`."""
     return _part(variables, "sppe") if "sppe" in variables["params"] else variables
 
 
 def _replaced(state: TrainState, variables: Variables, workdir: str) -> TrainState:
-    """`state` with copies of `variables`, which must have its shapes."""
+    """`state` with copies of `variables`, which must have the same shapes."""
     ours = {"params": state.params, "batch_stats": state.batch_stats}
     if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, ours):
         raise UserError(f"{workdir}: {_OTHER_SHAPES}")
@@ -128,5 +128,5 @@ def _replaced(state: TrainState, variables: Variables, workdir: str) -> TrainSta
 
 
 def _copy(tree: Any) -> Any:
-    """A buffer that stood in the state twice could not be donated to the training step."""
+    """Copies: a buffer that occurs twice in the state could not be donated to the training step."""
     return jax.tree.map(jnp.copy, tree)

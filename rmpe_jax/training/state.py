@@ -1,4 +1,4 @@
-"""Everything a training step changes, and how it starts."""
+"""The state of a run, and its value at step 0."""
 
 from typing import Any
 
@@ -20,10 +20,10 @@ class TrainState(flax.struct.PyTreeNode):
     """The state of a run.
 
     Attributes:
-      step: how many optimiser steps have been done.
+      step: number of optimizer steps done.
       params: the network's parameters.
       batch_stats: running statistics of the batch norms.
-      ema_params: their moving average, or None.
+      ema_params: moving average of the parameters, or None.
       opt_state: of the trainable parameters.
     """
 
@@ -35,7 +35,7 @@ class TrainState(flax.struct.PyTreeNode):
 
     @property
     def variables(self) -> dict[str, Any]:
-        """What is evaluated: averaged parameters where there are any."""
+        """The variables to evaluate: averaged parameters if there are any."""
         params = self.params if self.ema_params is None else self.ema_params
         return {"params": params, "batch_stats": self.batch_stats}
 

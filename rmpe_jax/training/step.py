@@ -79,7 +79,7 @@ def make_train_step(
 
 def _accumulate(part: Callable, batch_stats: Any, batch: Batch, parts: int):
     """Mean gradient and loss over `parts` pieces of the batch, in sequence."""
-    # Piece j takes rows j, j + parts, ...: each device's share of the batch stays on the device.
+    # Piece j takes rows j, j + parts, ...: each device's part of the batch stays on the device.
     pieces = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
 
     def body(batch_stats, piece):
@@ -93,9 +93,9 @@ def _accumulate(part: Callable, batch_stats: Any, batch: Batch, parts: int):
 
 
 def _average(state: TrainState, params: Any, decay: float) -> Any:
-    """The moving average; it forgets faster at first, so that the start does not linger."""
+    """The moving average; it decays faster at first, so that the initial values fade soon."""
     if state.ema_params is None:
         return None
-    share = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
-    # In this form a parameter that stays as it is has itself as its average, to the last bit.
-    return jax.tree.map(lambda ema, new: ema + share * (new - ema), state.ema_params, params)
+    rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
+    # In this form the average of a constant parameter equals it to the last bit.
+    return jax.tree.map(lambda ema, new: ema + rate * (new - ema), state.ema_params, params)

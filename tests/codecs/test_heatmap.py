@@ -30,21 +30,22 @@ def rng():
     return np.random.default_rng(0)
 
 
-def inner_keypoints(rng, size, people: int = 3) -> np.ndarray:
+def inner_keypoints(rng, size, people: int = 3) -> jax.Array:
     """Crop pixels, five heatmap pixels of stride 4 from the border."""
     low, high = (20, 20), (size[1] - 21, size[0] - 21)
-    return rng.uniform(low, high, (people, K, 2)).astype(np.float32)
+    return jnp.asarray(rng.uniform(low, high, (people, K, 2)), jnp.float32)
 
 
 def test_inputs_are_normalized_rgb(rng):
     image = rng.integers(0, 256, (2, 64, 48, 3), np.uint8)
     expected = (image / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
-    np.testing.assert_allclose(make_codec().inputs(image), expected, rtol=1e-4, atol=1e-5)
+    inputs = make_codec().inputs(jnp.asarray(image))
+    np.testing.assert_allclose(inputs, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_crop_and_heatmap_cover_the_same_area():
     codec = make_codec()
-    edges = np.array([[[-0.5, -0.5], [47.5, 63.5], [1.5, 1.5]]], np.float32)
+    edges = jnp.array([[[-0.5, -0.5], [47.5, 63.5], [1.5, 1.5]]])
     expected = [[[-0.5, -0.5], [11.5, 15.5], [0.0, 0.0]]]
     np.testing.assert_allclose(codec.to_heatmap(edges), expected, atol=1e-6)
 
@@ -96,10 +97,10 @@ def test_the_loss_is_least_at_the_right_place(rng, loss):
     codec = make_codec(loss, decode)
     keypoints, weights = inner_keypoints(rng, (64, 48)), jnp.ones((3, K))
     loss_of = jax.jit(codec.compute_loss)
-    right = float(loss_of(logits_at(codec, loss, keypoints), keypoints, weights))
+    least = float(loss_of(logits_at(codec, loss, keypoints), keypoints, weights))
     for shift in ([2, 0], [-2, 0], [0, 2], [0, -2], [6, 6]):
         moved = logits_at(codec, loss, keypoints + np.array(shift, np.float32))
-        assert float(loss_of(moved, keypoints, weights)) > right, shift
+        assert float(loss_of(moved, keypoints, weights)) > least, shift
     found, _ = codec.keypoints(codec.heatmaps(logits_at(codec, loss, keypoints)))
     np.testing.assert_allclose(found, keypoints, atol=0.2)
 
@@ -110,7 +111,7 @@ def test_cross_entropy_ends_at_the_entropy_of_its_targets(rng):
     targets = np.exp(logits_at(codec, "cross_entropy", keypoints), dtype=np.float64)
     p = targets / targets.sum((1, 2), keepdims=True)
     entropy = -(p * np.log(p)).sum((1, 2)).mean()
-    best = logits_at(codec, "cross_entropy", keypoints)
+    best = jnp.asarray(logits_at(codec, "cross_entropy", keypoints))
     assert float(codec.compute_loss(best, keypoints, weights)) == pytest.approx(entropy, rel=1e-4)
     gradient = jax.grad(codec.compute_loss)(best, keypoints, weights)
     np.testing.assert_allclose(gradient, 0, atol=1e-6)
@@ -136,8 +137,7 @@ def test_joints_that_are_not_annotated_do_not_count(rng, loss):
     weights = np.ones((3, K), np.float32)
     weights[:, 1] = 0
     outputs = jnp.asarray(rng.normal(size=(3, 16, 12, K)), jnp.float32)
-    elsewhere = keypoints.copy()
-    elsewhere[:, 1] = np.nan
+    elsewhere = keypoints.at[:, 1].set(jnp.nan)
     value = jax.jit(jax.value_and_grad(codec.compute_loss))
     (expected, _), (found, gradient) = (
         value(outputs, points, weights) for points in (keypoints, elsewhere)
@@ -152,7 +152,7 @@ def test_joints_that_are_not_annotated_do_not_count(rng, loss):
 def test_joints_far_outside_do_not_count(rng, loss):
     codec = make_codec(loss)
     keypoints = inner_keypoints(rng, (64, 48))
-    keypoints[:, 2] = (500, -500)
+    keypoints = keypoints.at[:, 2].set(jnp.array([500, -500]))
     outputs = jnp.asarray(rng.normal(size=(3, 16, 12, K)), jnp.float32)
     gradient = jax.grad(codec.compute_loss)(outputs, keypoints, jnp.ones((3, K)))
     np.testing.assert_array_equal(gradient[..., 2], 0)
@@ -183,7 +183,7 @@ def test_scores_lie_between_0_and_1_whatever_the_network_says(rng, loss, decode)
 def test_the_score_of_a_softmax_tells_sure_from_unsure():
     """The peak of a sharp map and of a Gaussian differ much; the probability nearby does not."""
     codec = make_codec("cross_entropy")
-    keypoints = np.full((1, K, 2), 25.5, np.float32)
+    keypoints = jnp.full((1, K, 2), 25.5)
     sure = logits_at(codec, "cross_entropy", keypoints)
 
     def score(outputs):

@@ -98,7 +98,7 @@ def test_crop_is_black_outside_the_image():
 
 @pytest.mark.parametrize("spanned", [1.3, 2.0, 2.7, 3.5, 7.2])
 def test_crop_of_a_ramp_shows_image_coordinates(spanned):
-    """At any reduction: a shift of half a pixel anywhere would show."""
+    """Detects shifts of half a pixel, at any reduction."""
     image = np.zeros((255, 255, 3), np.uint8)
     image[..., 0] = np.arange(255)
     image[..., 1] = np.arange(255)[:, None]
@@ -109,7 +109,7 @@ def test_crop_of_a_ramp_shows_image_coordinates(spanned):
         augment.crop(i, affine, (height, width))[..., :2].astype(float)
         for i in (image, 254 - image)
     )
-    out = (out + 254 - reverse) / 2  # whichever way a half is rounded
+    out = (out + 254 - reverse) / 2  # cancels the rounding of halves
     y, x = np.mgrid[:height, :width].astype(np.float32)
     points = geometry.transform_points(affine, np.stack([x, y], -1).reshape(-1, 2))
     clear = ((points > 10) & (points < 244)).all(-1)
@@ -218,7 +218,7 @@ def test_a_proposal_moves_the_crop_and_not_the_well_placed_one():
 
 @pytest.mark.parametrize("seed", range(8))
 def test_the_well_placed_crop_undoes_shift_and_scale_alone(seed):
-    """The crop about the box itself, with the same turn and mirror, so that theta has no turn."""
+    """It is the crop of the box itself, rotated and mirrored alike, so theta has no rotation."""
     a = dataclasses.replace(EVERYTHING, half_body_prob=0.0)
     plan = draw(a, seed)
     image_from_centered = geometry.compose(
@@ -305,7 +305,7 @@ def test_drawn_affines_are_similarities_and_reproducible(seed, num_labeled):
 
 
 def test_opencv_maps_pixel_centers():
-    """What `crop` relies on: cv2's inverse map takes pixel indices to pixel indices."""
+    """`crop` relies on cv2's inverse map taking pixel indices to pixel indices."""
     image = np.zeros((9, 9, 3), np.uint8)
     image[4, 6] = 200
     affine = np.array([[0.5, 0, 4], [0, 0.5, 2]], np.float32)

@@ -29,7 +29,7 @@ def white_box(height=80, width=120) -> np.ndarray:
 
 
 def extent(tile: np.ndarray) -> np.ndarray:
-    """The box of what is white."""
+    """The box around the white pixels."""
     rows, columns = np.nonzero(tile[..., 0] > 180)
     return np.array([columns.min(), rows.min(), columns.max() + 1, rows.max() + 1], np.float32)
 

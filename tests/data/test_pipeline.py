@@ -93,7 +93,7 @@ def test_each_epoch_shows_everybody_once_in_its_own_order():
     assert len({tuple(epoch) for epoch in epochs}) == 3
     images = np.concatenate([b["image"] for b in batches])
     same_person = images[np.argsort(np.concatenate([b["person_id"] for b in batches]))]
-    assert not np.array_equal(same_person[0], same_person[1])  # nor twice with the same crop
+    assert not np.array_equal(same_person[0], same_person[1])  # the crop differs between epochs
 
 
 def test_seeds_differ():

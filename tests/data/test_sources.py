@@ -144,7 +144,7 @@ def test_sources_can_be_sent_to_worker_processes(specs, tmp_path, form):
         prepare(tmp_path / "out", specs)
         specs = (f"prepared:{tmp_path}/out",)
     source = open_source(specs, UNION)
-    before = source[3]  # an opened reader must not stand in the way
+    before = source[3]  # an opened reader must not prevent pickling
     copy = pickle.loads(pickle.dumps(source))
     assert len(copy) == len(source)
     assert_same_person(copy[3], before)

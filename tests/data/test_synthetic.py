@@ -226,7 +226,7 @@ def test_detections_are_imperfect_in_every_way(scenes):
     assert 0.75 < (best > 0.5).mean() < 0.95  # the others are missed or badly cut
     assert 0.4 < (best > 0.75).mean() < 0.85
     assert 0.1 < (hits > 1).mean() < 0.5  # duplicates
-    assert 0.05 < (precision < 0.3).mean() < 0.35  # on nobody
+    assert 0.05 < (precision < 0.3).mean() < 0.35  # false alarms
     assert np.corrcoef(precision, sides)[0, 1] > 0.4
 
 

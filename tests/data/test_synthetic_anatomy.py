@@ -1,4 +1,4 @@
-"""The jointed body: bones keep their lengths, left, right, front and back are where they say."""
+"""The jointed body: bone lengths are constant; left, right, front and back are correct."""
 
 import dataclasses
 

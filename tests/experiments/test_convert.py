@@ -89,7 +89,7 @@ def test_whole_bodies_have_an_nms_of_their_own(checkpoint, tmp_path):
         (["--input-size", "100x64"], "make both sides multiples of 32"),
         (
             ["--skeleton", "mpii"],
-            "net.pth: has 17 joints, of which those of mpii are not the first",
+            "net.pth: has 17 joints, and the joints of mpii are not the first",
         ),
     ],
 )
@@ -107,4 +107,4 @@ def test_a_file_that_is_no_checkpoint(tmp_path, capsys):
     path = tmp_path / "net.pth"
     path.write_bytes(b"<!DOCTYPE html>")
     assert cli.main(["convert", "alphapose", str(path), "--out", str(tmp_path / "out")]) == 1
-    assert "damaged or no PyTorch file" in capsys.readouterr().err
+    assert "damaged or not a PyTorch file" in capsys.readouterr().err

@@ -1,7 +1,7 @@
-"""Checkpoints of AlphaPose's form, of our own weights: what becomes of them, and what is refused.
+"""Checkpoints in AlphaPose's format with our own weights: conversion and refused files.
 
-test_alphapose_twins.py compares with networks of torch, tests/experiments/test_convert.py goes
-from file to file.
+test_alphapose_twins.py compares with networks in torch, tests/experiments/test_convert.py converts
+files to files.
 """
 
 import functools
@@ -14,20 +14,20 @@ from torch_files import random_variables, save_state, torch_state, zeros
 
 from rmpe_jax.config import spec_to_dict
 from rmpe_jax.errors import UserError
-from rmpe_jax.interop.alphapose import _network, load_alphapose
+from rmpe_jax.interop.alphapose import _detect_network, load_alphapose
 from rmpe_jax.models import build_sppe, resnet
 
 
 @pytest.fixture
 def tiny_depth(monkeypatch):
-    """A ResNet-50 of five blocks, at its own widths."""
+    """A ResNet-50 with five blocks, at its original widths."""
     monkeypatch.setitem(resnet.NUM_BLOCKS, 50, (2, 1, 1, 1))
 
 
 @pytest.mark.parametrize(
     "name", ["fastpose_res50", "fastpose_duc_res50_shuffle", "simplepose_res50"]
 )
-def test_a_file_is_the_network_it_was_made_of(tiny_depth, tmp_path, name):
+def test_a_file_converts_back_to_its_network(tiny_depth, tmp_path, name):
     module = build_sppe(name, 17)
     variables = random_variables(module)
     save_state(tmp_path / "net.pth", torch_state(variables))
@@ -49,8 +49,8 @@ def test_a_file_is_the_network_it_was_made_of(tiny_depth, tmp_path, name):
         "hrnet_w32",
     ],
 )
-def test_architectures_are_told_by_their_keys(name):
-    found, head = _network(torch_state(zeros(build_sppe(name, 5))))
+def test_architectures_are_detected_by_their_keys(name):
+    found, head = _detect_network(torch_state(zeros(build_sppe(name, 5))))
     assert found == name
     assert head == ("conv_out" if name.startswith("fastpose") else "final_layer")
 
@@ -61,7 +61,7 @@ def zero_state(joints):
 
 
 def small_state(joints=17, **changes):
-    """A FastPose of `tiny_depth`, all zero, as a state dict of tensors that take no memory."""
+    """The state dict of a FastPose of `tiny_depth`: all zeros, which take no memory."""
     state = zero_state(joints) | changes
     return {key: value for key, value in state.items() if value is not None}
 
@@ -100,7 +100,7 @@ def test_config_is_alphaposes(tiny_depth, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("joints", "asked", "skeleton", "left"),
+    ("joints", "requested", "skeleton", "kept"),
     [
         (26, "", "halpe26", 26),
         (26, "coco", "coco", 17),
@@ -111,17 +111,17 @@ def test_config_is_alphaposes(tiny_depth, tmp_path):
         (21, "unnamed_21", "unnamed_21", 21),
     ],
 )
-def test_any_number_of_joints(tiny_depth, tmp_path, joints, asked, skeleton, left):
+def test_any_number_of_joints(tiny_depth, tmp_path, joints, requested, skeleton, kept):
     numbers = np.arange(joints, dtype=np.float32)[:, None, None, None]
     weight = np.broadcast_to(numbers, (joints, 128, 3, 3))
     state = small_state(joints, **{"conv_out.weight": weight})
-    spec, variables = load(tmp_path, state, skeleton=asked, input_size=(320, 256))
+    spec, variables = load(tmp_path, state, skeleton=requested, input_size=(320, 256))
     assert spec.skeleton.name == skeleton
     assert spec.input_size == (320, 256)
-    assert spec.skeleton.num_keypoints == left
+    assert spec.skeleton.num_keypoints == kept
     kernel = variables["params"]["conv_out"]["kernel"]
-    assert kernel.shape == (3, 3, 128, left)
-    np.testing.assert_array_equal(kernel[1, 1, 5], np.arange(left))
+    assert kernel.shape == (3, 3, 128, kept)
+    np.testing.assert_array_equal(kernel[1, 1, 5], np.arange(kept))
 
 
 @pytest.mark.parametrize("joints", [133, 136])
@@ -143,35 +143,37 @@ def test_the_prefix_of_data_parallel_and_half_precision(tiny_depth, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changes", "says"),
+    ("changes", "message"),
     [
         ({"duc1.bn.weight": None}, "lacks duc1.bn.weight"),
         (
             {f"preact.layer2.0.bn{i}.weight": None for i in (1, 2, 3)} | {"duc2.bn.bias": None},
             "and 1 more",
         ),
-        ({"smpl.joints": of_shape(3)}, "has smpl.joints, for which there is no place"),
+        ({"smpl.joints": of_shape(3)}, "has smpl.joints, unknown to this network"),
         ({"conv_out.bias": None}, "lacks conv_out.bias"),
-        ({"conv_out.bias": of_shape(18)}, r"of another size .*conv_out.weight \(17x128x3x3\)"),
+        ({"conv_out.bias": of_shape(18)}, r"whose size differs .*conv_out.weight \(17x128x3x3\)"),
         ({"duc1.conv.weight": of_shape(1024, 512, 1, 1)}, r"duc1.conv.weight \(1024x512x1x1\)"),
         ({"conv_out.bias": np.full(17, np.nan, np.float32)}, "not finite in conv_out.bias"),
         (
             {"preact.layer2.0.conv2_offset.weight": of_shape(18, 128, 3, 3)},
             r"deformable convolutions \(preact.layer2.0.conv2_offset.weight\)",
         ),
-        ({"preact.layer4.1.bn1.bias": of_shape(512)}, "ResNet of 2, 1, 1, 2 blocks a stage"),
-        ({"preact.layer1.0.conv3.weight": None}, "none of the depths 50, 101 and 152"),
-        ({"conv_out.bias": of_shape(2**40)}, "cannot be joints"),
-        ({"conv_out.weight": of_shape(17, 2**40, 3, 3)}, "of another size"),
+        ({"preact.layer4.1.bn1.bias": of_shape(512)}, "ResNet with 2, 1, 1, 2 blocks per stage"),
+        ({"preact.layer1.0.conv3.weight": None}, "only the depths 50, 101 and 152"),
+        ({"conv_out.bias": of_shape(2**40)}, "too many for joints"),
+        ({"conv_out.weight": of_shape(17, 2**40, 3, 3)}, "whose size differs"),
     ],
 )
-def test_what_does_not_fit_is_one_line(tiny_depth, tmp_path, changes, says):
-    assert re.search(says, refusal(tmp_path, small_state(**changes)))
+def test_files_that_do_not_fit_give_a_one_line_error(tiny_depth, tmp_path, changes, message):
+    assert re.search(message, refusal(tmp_path, small_state(**changes)))
 
 
 def test_other_networks_and_skeletons(tiny_depth, tmp_path):
     line = refusal(tmp_path, {"backbone.stem.weight": of_shape(3), "head.bias": of_shape(2)})
-    assert "none of FastPose, FastPose-DUC, SimplePose and HRNet" in line
+    assert "is not a supported network (FastPose, FastPose-DUC, SimplePose or HRNet" in line
     assert "backbone.stem.weight, head.bias" in line
-    assert "those of mpii are not the first" in refusal(tmp_path, small_state(), skeleton="mpii")
+    assert "the joints of mpii are not the first" in refusal(
+        tmp_path, small_state(), skeleton="mpii"
+    )
     assert "no skeleton is called 'cocoo'" in refusal(tmp_path, small_state(), skeleton="cocoo")

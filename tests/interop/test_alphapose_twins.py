@@ -1,4 +1,4 @@
-"""AlphaPose's networks in torch, random, saved and converted: the same heatmaps come out."""
+"""Random networks of AlphaPose in torch give the same heatmaps after saving and conversion."""
 
 import functools
 
@@ -8,7 +8,7 @@ import pytest
 from flax import traverse_util
 
 from rmpe_jax import models
-from rmpe_jax.interop.alphapose import _network, load_alphapose
+from rmpe_jax.interop.alphapose import _detect_network, load_alphapose
 from rmpe_jax.interop.torch_names import torch_key
 from rmpe_jax.models import build_sppe, hrnet, resnet
 
@@ -22,7 +22,7 @@ BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}
 
 @pytest.fixture
 def tiny_depth(monkeypatch):
-    """A ResNet-50 of five blocks, at its own widths."""
+    """A ResNet-50 with five blocks, at its original widths."""
     monkeypatch.setitem(resnet.NUM_BLOCKS, 50, TINY)
 
 
@@ -32,7 +32,7 @@ def save(network, path, **options):
 
 
 def assert_same_heatmaps(network, path, size=(64, 32)):
-    """Ours within 1e-4 of torch's greatest value, for the same file and input."""
+    """Our heatmaps are within 1e-4 of torch's maximum, for the same file and input."""
     checkpoint = load_alphapose(path)
     x = np.random.default_rng(0).standard_normal((2, *size, 3)).astype(np.float32)
     with torch.no_grad():
@@ -57,14 +57,14 @@ def assert_same_heatmaps(network, path, size=(64, 32)):
     ids=["fastpose", "fastpose_duc", "simplepose"],
 )
 def test_every_family(tiny_depth, tmp_path, make, name):
-    network = twins.randomised(make())
+    network = twins.randomized(make())
     checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
     assert checkpoint.spec.network == name
 
 
 @pytest.fixture
 def narrow_hrnet(monkeypatch):
-    """One module of one block a stage; three hundred convolutions take long to compile."""
+    """One module with one block per stage; the original's 300 convolutions compile slowly."""
     narrow = functools.partial(hrnet.HRNet, width=4)
     monkeypatch.setitem(models._MODELS, "hrnet_w32", narrow)
     monkeypatch.setattr(hrnet, "_STAGES", SHORT)
@@ -72,7 +72,7 @@ def narrow_hrnet(monkeypatch):
 
 
 def test_hrnet(narrow_hrnet, tmp_path):
-    network = twins.randomised(twins.HRNet(4, 17, SHORT, blocks=1))
+    network = twins.randomized(twins.HRNet(4, 17, SHORT, blocks=1))
     checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
     assert checkpoint.spec.network == "hrnet_w32"
 
@@ -101,7 +101,7 @@ def test_hrnet(narrow_hrnet, tmp_path):
     ids=lambda x: x if isinstance(x, str) else "",
 )
 def test_networks_at_full_size(tmp_path, make, name):
-    network = twins.randomised(make())
+    network = twins.randomized(make())
     checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
     assert checkpoint.spec.network == name
 
@@ -122,7 +122,7 @@ def test_names_are_those_of_torch(name):
     with torch.device("meta"):
         state = SHAPES[name]().state_dict()
     empty = {key: np.broadcast_to(np.float32(0), value.shape) for key, value in state.items()}
-    found, head = _network(empty)
+    found, head = _detect_network(empty)
     assert found == name
     shapes = {key: value.shape for key, value in state.items() if "num_batches" not in key}
     module = build_sppe(name, len(empty[f"{head}.bias"]))

@@ -1,4 +1,4 @@
-"""Every rule against JAX's own arithmetic, in onnxruntime."""
+"""Compares every rule in onnxruntime with JAX's arithmetic."""
 
 import collections
 
@@ -36,12 +36,12 @@ def conv(x, kernel=KERNEL, strides=(1, 1), padding=((1, 1), (1, 1)), **options):
     )
 
 
-def whole(x):
+def to_integers(x):
     return jnp.floor(3 * x).astype(jnp.int32)
 
 
 def thetas(x):
-    """Some warps, which depend on x."""
+    """Warps that depend on x."""
     small = 0.2 * jnp.tanh(x[:, 0, 0, :1])
     return jnp.stack(
         [jnp.stack([1 + small, small, -small], -1), jnp.stack([-small, 1 - small, small], -1)], -2
@@ -49,7 +49,7 @@ def thetas(x):
 
 
 FUNCTIONS = {
-    # entry by entry
+    # elementwise
     "arithmetic": lambda x: (2 * x - 1) / (3 + x * x) - x + 0.5,
     "two_arrays": lambda x: x * x[:, 4:, :1].repeat(2, 1) - x[:, :1] + x[..., :1] / (4 + x),
     "powers": lambda x: x**3 + jnp.square(x) + jnp.abs(x) ** 1.5 + jnp.sqrt(jnp.abs(x)),
@@ -63,10 +63,16 @@ FUNCTIONS = {
     "comparisons": lambda x: (
         jnp.where((x > 0) & (x <= 1) | (x < -1), x, -x) + jnp.where(~(x >= 0.5), 1.0, x)
     ),
-    "equality": lambda x: jnp.where(whole(x) == 1, 5, 0) + jnp.where(whole(x) != 2, whole(x), 7),
-    "integers": lambda x: whole(x) // 2 + 10 * (whole(x) % 3) + lax.rem(whole(x), 4),
-    "integer_bounds": lambda x: jnp.maximum(whole(x), 0) - jnp.minimum(whole(x), jnp.int32(1)),
-    "types": lambda x: whole(x).astype(jnp.float32) + (x > 0).astype(jnp.float32),
+    "equality": lambda x: (
+        jnp.where(to_integers(x) == 1, 5, 0) + jnp.where(to_integers(x) != 2, to_integers(x), 7)
+    ),
+    "integers": lambda x: (
+        to_integers(x) // 2 + 10 * (to_integers(x) % 3) + lax.rem(to_integers(x), 4)
+    ),
+    "integer_bounds": lambda x: (
+        jnp.maximum(to_integers(x), 0) - jnp.minimum(to_integers(x), jnp.int32(1))
+    ),
+    "types": lambda x: to_integers(x).astype(jnp.float32) + (x > 0).astype(jnp.float32),
     "softmax": lambda x: jax.nn.softmax(x, axis=(1, 2)),
     "platforms": lambda x: lax.platform_dependent(x, cpu=lambda x: x + x, default=lambda x: 2 * x),
     "identities": lambda x: lax.optimization_barrier(lax.stop_gradient(x)) + x,
@@ -85,8 +91,8 @@ FUNCTIONS = {
     "broadcast": lambda x: jnp.broadcast_to(jnp.arange(6.0)[:, None], x.shape).at[:].get() + x,
     "constant": lambda x: jnp.broadcast_to(jnp.arange(24.0).reshape(6, 4), x.shape),
     "iota": lambda x: x + lax.broadcasted_iota(jnp.float32, x.shape, 2),
-    "take": lambda x: jnp.take_along_axis(x, whole(x[:, :2]) % 8, axis=1, mode="clip"),
-    "take_outside": lambda x: jnp.take_along_axis(x, 5 * whole(x), axis=3, mode="clip"),
+    "take": lambda x: jnp.take_along_axis(x, to_integers(x[:, :2]) % 8, axis=1, mode="clip"),
+    "take_outside": lambda x: jnp.take_along_axis(x, 5 * to_integers(x), axis=3, mode="clip"),
     "constant_index": lambda x: x[:, 3] + x[:, -1] + x[:, 2, :, :1],
     "pixel_shuffle": lambda x: pixel_shuffle(conv(x, KERNEL[..., :4])) + 1,
     "pixel_unshuffle": lambda x: conv(pixel_unshuffle(x), KERNEL.repeat(4, 2)),
@@ -127,7 +133,7 @@ FUNCTIONS = {
     "dot_layer": lambda x: conv(x, KERNEL[..., :4]) @ MATRIX,
     "einsum": lambda x: jnp.einsum("bhwc,hk,bhwd->bkcd", x, ROWS, x),
     "matmul": lambda x: x @ x.swapaxes(-1, -2),
-    # the method's own
+    # functions of the method
     "stn": lambda x: stn(x, thetas(x)),
     "sdtn": lambda x: sdtn(x, thetas(x), (32, 24), logits=True),
     **{
@@ -175,16 +181,16 @@ def test_channels_first():
     assert kinds(model) == {"Conv": 1, "Identity": 1}
 
 
-def test_layers_in_a_row_move_nothing():
+def test_consecutive_layers_need_no_transposes():
     model = export(FUNCTIONS["conv_in_a_row"])
     assert kinds(model)["Transpose"] == 2
     assert kinds(model)["Conv"] == 2
-    # The shuffle itself is the one transposition more.
+    # The shuffle itself adds one transpose.
     assert kinds(export(FUNCTIONS["pixel_shuffle"]))["Transpose"] == 3
 
 
 def test_a_1x1_convolution_is_a_convolution():
-    """On CPUs JAX has a product in its place; the model is for any machine."""
+    """On CPUs JAX computes it as a matrix product, but models are exported for any machine."""
     network = layers.conv(5, 1, name="layer")
     variables = network.init(jax.random.key(0), jnp.zeros((1, *SIZE)))
     nodes = kinds(export(lambda x: network.apply(variables, x), channels_first=True))
@@ -192,7 +198,7 @@ def test_a_1x1_convolution_is_a_convolution():
     assert not nodes["MatMul"]
 
 
-def test_what_is_known_or_not_needed_is_left_out():
+def test_constants_are_folded_and_unused_values_are_left_out():
     weights = jnp.asarray(MATRIX)
 
     def function(x):
@@ -206,7 +212,7 @@ def test_what_is_known_or_not_needed_is_left_out():
     np.testing.assert_allclose(onnx.numpy_helper.to_array(weight), 2 * MATRIX + 1, rtol=1e-6)
 
 
-def test_the_model_says_what_it_is():
+def test_the_model_has_names_shapes_and_metadata():
     model = export(lambda x: (x, x > 0), metadata={"joints": "nose"})
     (opset,) = model.opset_import
     assert opset.version == OPSET
@@ -221,7 +227,7 @@ def test_the_model_says_what_it_is():
     assert results[1].type.tensor_type.elem_type == onnx.TensorProto.BOOL
 
 
-def test_bytes_in():
+def test_uint8_inputs():
     x = RNG.integers(0, 256, (2, *SIZE), np.uint8)
     model = export(lambda x: x.astype(jnp.float32) / 255, dtype=np.uint8)
     np.testing.assert_allclose(run(model, x)[0], x / 255, rtol=1e-6)
@@ -234,24 +240,24 @@ def test_bytes_in():
         (lambda x: jnp.cumsum(x, 1), "the primitive 'cumsum' is not supported"),
         (lambda x: x / x.shape[0], "the primitive 'dim_as_value' is not supported"),
         (lambda x: lax.fori_loop(0, 3, lambda _, y: y + x, x), "the primitive 'scan' is not"),
-        (lambda x: whole(x) & 3, "the primitive 'and' of integers is not"),
+        (lambda x: to_integers(x) & 3, "the primitive 'and' of integers is not"),
         (
-            lambda x: jnp.take_along_axis(x, whole(x), 1, mode="fill"),
-            "the primitive 'gather' with a filling is not",
+            lambda x: jnp.take_along_axis(x, to_integers(x), 1, mode="fill"),
+            "the primitive 'gather' with a fill value is not",
         ),
-        (lambda x: x[:, ::2, :1], "the primitive 'gather' of slices"),
+        (lambda x: x[:, ::2, :1], "the primitive 'gather' of partial slices"),
         (lambda x: x + lax.broadcasted_iota(jnp.float32, x.shape, 0), "'iota' along the batch"),
         (
             lambda x: conv(x, x.sum(0)[:3, :3, :, None]),
-            "'conv_general_dilated' whose weights are comp",
+            "'conv_general_dilated' with computed weights",
         ),
         (
             lambda x: lax.pad(x, 0.0, [(0, 0, 0), (1, 1, 1), (0, 0, 0), (0, 0, 0)]),
-            "'pad' that cuts",
+            "'pad' with negative, interior or computed padding",
         ),
     ],
 )
-def test_what_has_no_translation_is_refused_by_name(function, message):
+def test_unsupported_primitives_are_named_in_the_error(function, message):
     with pytest.raises(UserError, match=r"^to ONNX: ") as info:
         export(function)
     assert message in str(info.value)

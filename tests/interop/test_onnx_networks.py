@@ -1,4 +1,4 @@
-"""Every pose network against its ONNX model in onnxruntime."""
+"""Compares every pose network with its ONNX model in onnxruntime."""
 
 import jax
 import numpy as np
@@ -16,7 +16,7 @@ FAST = ("tinypose_s",)
 
 
 def random_variables(module, x):
-    """Variables of which none is zero or one, so that each matters."""
+    """Variables that are neither zero nor one, so each has an effect."""
     shapes = jax.eval_shape(module.init, jax.random.key(0), x)
     rng = np.random.default_rng(0)
 

@@ -1,4 +1,4 @@
-"""Files with torchvision's names, as backbones and localisation networks."""
+"""Files with torchvision's names, as initial weights of backbones and localization networks."""
 
 import jax
 import numpy as np
@@ -13,24 +13,24 @@ from rmpe_jax.models.localization import ResNet18Localization
 
 
 def state_of(variables):
-    """torchvision's state dict of a ResNet: it has a classifier too."""
+    """torchvision's state dict of a ResNet, including the classifier."""
     classifier = {"fc.weight": np.zeros((10, 7), np.float32), "fc.bias": np.zeros(10, np.float32)}
     return torch_state(variables) | classifier
 
 
 @pytest.fixture
-def pictures():
+def images():
     return np.random.default_rng(0).standard_normal((2, 64, 32, 3)).astype(np.float32)
 
 
 @pytest.mark.parametrize(("depth", "blocks"), [(18, (2, 2, 2, 2)), (50, (2, 1, 1, 1))])
-def test_backbone_computes_the_same_as_in_torch(monkeypatch, pictures, depth, blocks):
+def test_backbone_computes_the_same_as_in_torch(monkeypatch, images, depth, blocks):
     torch = pytest.importorskip("torch")
     import torch_networks as twins  # beside this file; it needs torch
 
     monkeypatch.setitem(resnet.NUM_BLOCKS, depth, blocks)
-    network = twins.randomised(twins.ResNet(blocks, basic=depth == 18, classes=10))
-    module, x = resnet.ResNet(depth), pictures
+    network = twins.randomized(twins.ResNet(blocks, basic=depth == 18, classes=10))
+    module, x = resnet.ResNet(depth), images
     state = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
     variables = resnet_variables(shapes_of(module), state)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_backbone_computes_the_same_as_in_torch(monkeypatch, pictures, depth, bl
         (152, True, False),
     ],
 )
-def test_every_depth_has_its_place(depth, se, shuffle):
+def test_every_depth_is_supported(depth, se, shuffle):
     expected = shapes_of(resnet.ResNet(depth, se=se, shuffle=shuffle))
     loaded = resnet_variables(expected, state_of(zeros(resnet.ResNet(depth))))
     ours = traverse_util.flatten_dict(dict(expected))
@@ -66,7 +66,7 @@ def test_another_depth_or_network_is_refused():
     state = state_of(zeros(resnet.ResNet(18)))
     with pytest.raises(UserError, match=r"lacks layer1.0.bn3.* and \d+ more$"):
         resnet_variables(shapes_of(resnet.ResNet(50)), state)
-    with pytest.raises(UserError, match=r"has layer3.2.conv1.weight.*no place"):
+    with pytest.raises(UserError, match=r"has layer3.2.conv1.weight.*unknown to this network"):
         resnet_variables(
             shapes_of(resnet.ResNet(18)), state | {"layer3.2.conv1.weight": np.zeros(3)}
         )
@@ -75,8 +75,8 @@ def test_another_depth_or_network_is_refused():
         localization_variables(shapes_of(ResNet18Localization()), lacking)
 
 
-def test_localization_computes_the_same(pictures):
-    """Of the features of a ResNet-18 the mean, times a matrix, is theta."""
+def test_localization_computes_the_same(images):
+    """theta is the mean of a ResNet-18's features times a matrix."""
     backbone = resnet.ResNet(18)
     variables = random_variables(backbone)
     module = ResNet18Localization()
@@ -84,7 +84,7 @@ def test_localization_computes_the_same(pictures):
     assert "theta" not in loaded["params"]
     weight = np.random.default_rng(1).standard_normal((512, 6)).astype(np.float32)
     theta = {"kernel": weight, "bias": np.zeros(6, np.float32)}
-    expected = jax.jit(backbone.apply)(variables, pictures).mean((1, 2)) @ weight
+    expected = jax.jit(backbone.apply)(variables, images).mean((1, 2)) @ weight
     variables = loaded | {"params": loaded["params"] | {"theta": theta}}
-    actual = jax.jit(module.apply)(variables, pictures).reshape(2, 6)
+    actual = jax.jit(module.apply)(variables, images).reshape(2, 6)
     np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())

@@ -1,6 +1,6 @@
-"""AlphaPose's pose networks in torch, written from their layers, with the names of its checkpoints.
+"""AlphaPose's pose networks in torch, with the parameter names of its checkpoints.
 
-For tests alone: the random networks whose files are converted.
+Only for tests, which convert files of these networks with random weights.
 """
 
 import pytest
@@ -212,8 +212,8 @@ class HRNet(nn.Module):
         return self.final_layer(y[0])
 
 
-def randomised(network, seed=0):
-    """The network in evaluation mode with random weights, statistics of batch norms included."""
+def randomized(network, seed=0):
+    """Sets random weights and batch norm statistics; returns the network in evaluation mode."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for module in network.modules():

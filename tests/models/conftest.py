@@ -1,7 +1,8 @@
-"""References for the networks: their layers by checkpoint name, in NumPy from the formula or torch.
+"""Reference implementations of the networks' layers, in NumPy and in torch.
 
-Arrays of the reference side are NCHW and float64. A network is written down once more in its test
-file, as a function of a `Twin`; the fixture `make_twin` runs it with both kinds of arithmetic.
+Reference arrays are NCHW and float64. Each test file reimplements its network as a function of a
+`Twin`, which finds the weights by their checkpoint names. The fixture `assert_twins` compares it
+with our network, with both NumPy and torch.
 """
 
 import functools
@@ -15,7 +16,7 @@ import pytest
 
 
 def checkpoint_state(variables) -> dict[str, jax.Array]:
-    """Our variables under the names and in the layouts of published torch checkpoints."""
+    """Converts our variables to the names and layouts of published torch checkpoints."""
     leaves = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
     state = {}
     for path, value in jax.tree.leaves_with_path((variables["params"], variables["batch_stats"])):
@@ -116,7 +117,7 @@ def torch_ops() -> types.SimpleNamespace:
 
 
 class Twin:
-    """Layers of a network by checkpoint name; `ops` does the arithmetic."""
+    """The layers of a network by checkpoint name; `ops` implements the arithmetic."""
 
     def __init__(self, ops, variables):
         self.ops = ops
@@ -177,7 +178,7 @@ def ops(request):
 
 
 def random_variables(module, x, seed=0):
-    """Variables whose every entry matters: nothing is left at zero or one."""
+    """Random variables: no entry is zero or one, so each has an effect."""
     shapes = jax.eval_shape(lambda x: module.init(jax.random.key(0), x), x)
     rng = np.random.default_rng(seed)
 
@@ -193,7 +194,7 @@ def random_variables(module, x, seed=0):
 
 @functools.cache
 def run(module, size, channels):
-    """Input, variables and output of a module, once for both kinds of reference."""
+    """Input, variables and output of a module; cached, because both references use them."""
     x = np.random.default_rng(1).standard_normal((2, *size, channels)).astype(np.float32)
     variables = random_variables(module, x)
     return x, variables, module.apply(variables, jnp.asarray(x))

@@ -23,13 +23,13 @@ PUBLISHED = (
 
 @functools.cache
 def shapes(name, num_keypoints=17, dtype=jnp.float32):
-    """Heatmaps and variables without computing anything."""
+    """The shapes of heatmaps and variables."""
     net = build_sppe(name, num_keypoints, dtype)
     x = jax.ShapeDtypeStruct((2, 128, 64, 3), jnp.float32)
     return jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x), x)
 
 
-def test_all_published_networks_are_there():
+def test_all_published_networks_exist():
     assert set(PUBLISHED) <= set(SPPE_NAMES)
 
 
@@ -59,7 +59,7 @@ def test_parameter_counts(name, count):
 
 
 def read_keys(path):
-    """{name: shape} of a list of checkpoint keys, one `name (shape)` a line."""
+    """Reads {name: shape} from a list of checkpoint keys, one `name (shape)` per line."""
     lines = [line.split(" ", 1) for line in path.read_text().splitlines()]
     keys = {name: shape for name, shape in lines if shape.startswith("(")}
     return {name: shape for name, shape in keys.items() if "num_batches_tracked" not in name}
@@ -93,7 +93,7 @@ def test_unknown_name():
 
 
 @pytest.mark.parametrize("name", ["fastpose_res18", "simplepose_res18", "hrnet_w32", "hourglass_2"])
-def test_size_that_does_not_divide(name):
+def test_invalid_input_size(name):
     with pytest.raises(UserError, match="input of 256x200 pixels"):
         jax.eval_shape(build_sppe(name, 17).init, jax.random.key(0), jnp.zeros((1, 256, 200, 3)))
 
@@ -116,8 +116,8 @@ def test_eager_jitted_and_bfloat16_agree(random_variables, net, shape):
     eager = np.asarray(net.apply(variables, x))
     jitted = jax.jit(net.apply)(variables, x)
     np.testing.assert_allclose(jitted, eager, atol=1e-4 * np.abs(eager).max())
-    rough = jax.jit(net.clone(dtype=jnp.bfloat16).apply)(variables, x)
-    error = np.abs(np.asarray(rough, np.float32) - eager).mean() / np.abs(eager).mean()
+    bfloat16 = jax.jit(net.clone(dtype=jnp.bfloat16).apply)(variables, x)
+    error = np.abs(np.asarray(bfloat16, np.float32) - eager).mean() / np.abs(eager).mean()
     assert 1e-4 < error < 0.05
 
 

@@ -1,4 +1,4 @@
-"""Folded networks give what the networks give."""
+"""Folded networks have the same outputs as the original ones."""
 
 import functools
 
@@ -20,7 +20,7 @@ SIZE = (64, 64)
 
 
 class Pieces(nn.Module):
-    """All that is folded, and a norm that is not: it follows no convolution."""
+    """All kinds of folded norms, and one that is not folded: it does not follow a convolution."""
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -32,7 +32,7 @@ class Pieces(nn.Module):
 
 
 def random_variables(model) -> dict:
-    """Variables of a network of any depth that neither vanishes nor blows up."""
+    """Random variables; outputs neither vanish nor explode in networks of any depth."""
     rng = np.random.default_rng(0)
 
     def draw(path, leaf):
@@ -49,7 +49,7 @@ def random_variables(model) -> dict:
     return jax.tree.map_with_path(draw, dict(shapes))
 
 
-def norms_left(variables) -> list[str]:
+def remaining_norms(variables) -> list[str]:
     stats = traverse_util.flatten_dict(variables.get("batch_stats", {}), sep="/")
     return sorted(name.removesuffix("/var") for name in stats if name.endswith("/var"))
 
@@ -68,36 +68,36 @@ def compare(model, tolerance: float = 1e-5) -> dict:
 
 def test_every_kind_of_norm_after_every_kind_of_convolution():
     variables = compare(Pieces())
-    assert norms_left(variables) == ["alone"]
+    assert remaining_norms(variables) == ["alone"]
     assert set(variables["params"]["frozen"]) == {"bias"}
 
 
-def test_a_network_that_is_folded_gives_the_same():
+def test_a_folded_network_gives_the_same_outputs():
     compare(build_sppe("tinypose_s", 3))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in SPPE_NAMES if name != "tinypose_s"])
-def test_so_do_all_others(name):
+def test_all_other_folded_networks_give_the_same_outputs(name):
     compare(build_sppe(name, 3))
 
 
 @pytest.mark.slow
 def test_the_spatial_transformer_is_folded_too():
-    """Rounding moves the view a little, and with it what is at edges."""
+    """The tolerance is larger, because rounding moves the view slightly and changes edges."""
     model = RMPE(build_sppe("tinypose_s", 3), build_localization("small"))
-    left = norms_left(compare(model, tolerance=1e-4))
-    assert left == ["sppe/head/sum_bn1", "sppe/head/sum_bn2", "sppe/head/sum_bn3"]
+    remaining = remaining_norms(compare(model, tolerance=1e-4))
+    assert remaining == ["sppe/head/sum_bn1", "sppe/head/sum_bn2", "sppe/head/sum_bn3"]
 
 
 @pytest.mark.parametrize("name", ["fastpose_res18", "simplepose_res18"])
-def test_nothing_is_left_where_each_norm_follows_a_convolution(name):
+def test_no_norm_remains_if_each_follows_a_convolution(name):
     model = build_sppe(name, 3)
     _, variables = fold_batch_norm(model, random_variables(model), SIZE)
-    assert norms_left(variables) == []
+    assert remaining_norms(variables) == []
 
 
-def test_the_given_variables_stay_as_they_are():
+def test_the_given_variables_are_not_modified():
     model = build_sppe("tinypose_s", 3)
     variables = random_variables(model)
     fold_batch_norm(model, variables, SIZE)

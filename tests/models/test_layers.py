@@ -46,7 +46,7 @@ def test_shuffles_undo_each_other(batch, height, width, channels):
 @jitted
 @pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 1)])
 def test_max_pool(ops, jit, size):
-    x = draw(2, *size, 3) - 5  # below zero: zero padding would show
+    x = draw(2, *size, 3) - 5  # negative, so padding with zeros would change the result
     actual = jit(layers.max_pool_3x3)(jnp.asarray(x))
     np.testing.assert_array_equal(nchw(actual), ops.max_pool2d(nchw(x), 3, 2, 1))
 
@@ -128,7 +128,7 @@ def test_batch_norm_against_torch():
     expected = net(torch.from_numpy(nchw(x).copy())).detach().numpy()
     np.testing.assert_allclose(nchw(y), expected, atol=1e-5)
     np.testing.assert_allclose(stats["mean"], net.running_mean, atol=1e-6)
-    # torch keeps the unbiased variance, n / (n - 1) times ours, from the same output.
+    # torch stores the unbiased variance, n / (n - 1) times ours.
     count = x[..., 0].size
     unbiased = 0.9 + (stats["var"] - 0.9) * count / (count - 1)
     np.testing.assert_allclose(unbiased, net.running_var, atol=1e-5)
@@ -150,7 +150,7 @@ def test_heatmap_conv_starts_near_zero_and_is_float32():
     np.testing.assert_allclose(kernel.std(), 0.001, rtol=0.02)
     assert not variables["params"]["bias"].any()
     assert y.dtype == jnp.float32
-    assert (y.astype(jnp.bfloat16) != y).mean() > 0.9  # not rounded on the way either
+    assert (y.astype(jnp.bfloat16) != y).mean() > 0.9  # also not rounded internally
 
 
 def test_conv_starts_he_normal():

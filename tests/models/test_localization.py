@@ -59,8 +59,8 @@ def test_the_papers_parameters():
     shapes = jax.eval_shape(
         ResNet18Localization().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3))
     )["params"]
-    # Torchvision's ResNet-18 has 11,689,512. Without its classifier (513,000) and the norms of its
-    # three shortcuts (1,792), with 6 x 513 numbers for theta and a bias for each of 4,800 channels.
+    # torchvision's ResNet-18 has 11,689,512 parameters: 513,000 of the classifier and 1,792 of the
+    # norms of three shortcuts are removed. Theta adds 6 x 513, and 4,800 channels get a bias.
     expected = 11_689_512 - 513_000 - 1_792 + 6 * 513 + 4_800
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == expected
 

@@ -18,7 +18,7 @@ THETA = np.array([[0.8, 0.05, 0.12], [-0.04, 0.9, -0.1]], np.float32)
 
 
 class TinySppe(nn.Module):
-    """A convolution, a batch norm, pooling to a quarter; as many outputs as stacks."""
+    """A convolution, a batch norm, pooling to a quarter of the size; one output per stack."""
 
     stacks: int = 1
 
@@ -32,7 +32,7 @@ class TinySppe(nn.Module):
 
 
 class Pooling(nn.Module):
-    """A perfect estimator: its input are heatmaps, its output the same at a quarter of the size."""
+    """A perfect estimator: the inputs are heatmaps, which it scales to a quarter of the size."""
 
     def __call__(self, x, train=False):
         return nn.avg_pool(x, (4, 4), strides=(4, 4))
@@ -66,7 +66,7 @@ def network(**options):
 
 
 def part(variables, name):
-    """The variables of one of the networks inside."""
+    """The variables of one submodule."""
     return {kind: trees[name] for kind, trees in variables.items()}
 
 
@@ -99,8 +99,8 @@ def test_stn_sppe_sdtn_one_after_the_other():
 @pytest.mark.parametrize("logits", [False, True])
 def test_heatmaps_are_in_the_crops_frame(logits):
     """For any theta, a pose that is correct in the view is correct in the crop."""
-    points = np.array([[[40.0, 60.0], [70.0, 50.0], [50.0, 90.0]]], np.float32)
-    x, _ = heatmaps.encode(points, np.ones((1, 3)), (128, 96), 8.0)
+    points = jnp.array([[[40.0, 60.0], [70.0, 50.0], [50.0, 90.0]]])
+    x, _ = heatmaps.encode(points, jnp.ones((1, 3)), (128, 96), 8.0)
     net = RMPE(Pooling(), FixedTheta(), logits=logits)
     found, _ = jax.jit(net.init_with_output)(jax.random.key(0), x)
     decoded, _ = heatmaps.decode(found, "dark", 2.0)
@@ -108,7 +108,7 @@ def test_heatmaps_are_in_the_crops_frame(logits):
     np.testing.assert_allclose(decoded, expected, atol=0.04)
 
 
-def test_what_the_view_does_not_show_is_unlikely():
+def test_pixels_outside_the_view_get_the_background_value():
     """After zooming in, the border of the crop is filled with 0, or with the lowest logit."""
     theta = jnp.array([[[0.5, 0, 0], [0, 0.5, 0]]], jnp.float32)
     maps = jnp.full((1, 16, 12, 1), -3.0).at[0, 8, 6].set(5)

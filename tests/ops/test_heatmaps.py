@@ -21,6 +21,7 @@ SIZE = (20, 14)
 METHODS = ("argmax", "quarter", "dark", "integral")
 encode = jax.jit(hm.encode, static_argnums=(2, 3, 4))
 decode = jax.jit(hm.decode, static_argnums=(1, 2))
+local_mass = jax.jit(hm.local_mass, static_argnums=2)
 few = hypothesis.settings(max_examples=40, deadline=None, derandomize=True)
 
 
@@ -109,7 +110,7 @@ def test_keypoints_that_are_no_numbers_have_no_weight_and_poison_nothing(bad, vi
     visible = np.array([visible, 2])
 
     def total(keypoints):
-        return hm.encode(keypoints, visible, SIZE, 2.0)[0].sum()
+        return hm.encode(keypoints, jnp.asarray(visible), SIZE, 2.0)[0].sum()
 
     maps, weights = encode(keypoints, visible, SIZE, 2.0)
     np.testing.assert_array_equal(weights, [0, 1])
@@ -129,7 +130,7 @@ def test_encode_gradient_is_finite_differences(rng):
     mix = rng.normal(size=(*SIZE, 3)).astype(np.float32)
 
     def mixed(keypoints):
-        return (hm.encode(keypoints, np.ones(3), SIZE, 2.0)[0] * mix).sum()
+        return (hm.encode(keypoints, jnp.ones(3), SIZE, 2.0)[0] * mix).sum()
 
     check_grads(jax.jit(mixed), (keypoints,), order=1, modes=("rev",), eps=1e-2, rtol=2e-2)
 
@@ -319,7 +320,7 @@ def test_decode_is_float32_whatever_the_maps_are(method):
 
 
 def test_spatial_softmax_is_scipys(rng):
-    logits = rng.normal(scale=5, size=(2, *SIZE, 3)).astype(np.float32)
+    logits = jnp.asarray(rng.normal(scale=5, size=(2, *SIZE, 3)), jnp.float32)
     maps = hm.spatial_softmax(logits)
     np.testing.assert_allclose(maps, scipy.special.softmax(logits, (1, 2)), rtol=1e-4, atol=1e-9)
     np.testing.assert_allclose(maps.sum((1, 2)), 1, rtol=1e-5)
@@ -336,7 +337,7 @@ def test_local_mass_counts_the_pixels_of_the_window(keypoints, radius):
         for v, u in np.ndindex(SIZE):
             if abs(u - x) <= radius and abs(v - y) <= radius:
                 expected[j] += maps[v, u, j]
-    np.testing.assert_allclose(hm.local_mass(maps, keypoints, radius), expected, rtol=1e-5)
+    np.testing.assert_allclose(local_mass(maps, keypoints, radius), expected, rtol=1e-5)
 
 
 def test_local_mass_ranks_by_certainty_where_the_peak_does_not(rng):
@@ -345,11 +346,11 @@ def test_local_mass_ranks_by_certainty_where_the_peak_does_not(rng):
     maps = np.concatenate([one / one.sum(), np.full_like(one, 0.9 / one.size)], -1)
     maps[9, 7, 1] += 0.1
     keypoints, peaks = decode(maps, "argmax")
-    mass = hm.local_mass(maps, keypoints, 2)
+    mass = local_mass(maps, keypoints, 2)
     assert peaks[0] < peaks[1]
     assert mass[0] > 0.75
     assert mass[1] < 0.2
-    np.testing.assert_allclose(hm.local_mass(maps, keypoints, 20), 1, rtol=1e-5)
+    np.testing.assert_allclose(local_mass(maps, keypoints, 20), 1, rtol=1e-5)
 
 
 @pytest.mark.parametrize("shift", [False, True])
@@ -383,7 +384,9 @@ FUNCTIONS = {
     **{m: functools.partial(lambda m, keypoints, maps: hm.decode(maps, m), m) for m in METHODS},
     "spatial_softmax": lambda keypoints, maps: hm.spatial_softmax(maps),
     "local_mass": lambda keypoints, maps: hm.local_mass(maps, keypoints, 1),
-    "flip_and_merge": lambda keypoints, maps: hm.flip_and_merge(maps, maps, [1, 0, 2], True),
+    "flip_and_merge": lambda keypoints, maps: hm.flip_and_merge(
+        maps, maps, np.array([1, 0, 2]), True
+    ),
 }
 
 

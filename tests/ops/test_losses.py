@@ -15,20 +15,23 @@ from rmpe_jax.ops import heatmaps, losses
 SIZE = HEIGHT, WIDTH = (9, 7)
 
 
+encode = jax.jit(heatmaps.encode, static_argnums=(2, 3))
+
+
 @pytest.fixture
 def batch():
     """Logits, target maps, keypoints and weights of 3 people with 4 joints, some not annotated."""
     rng = np.random.default_rng(0)
     keypoints = rng.uniform(0, [WIDTH - 1, HEIGHT - 1], (3, 4, 2)).astype(np.float32)
     weights = np.array([[1, 1, 0, 1], [1, 0, 0, 1], [2, 0.5, 1, 1]], np.float32)
-    targets, _ = heatmaps.encode(keypoints, np.ones((3, 4)), SIZE, 1.0)
+    targets, _ = encode(keypoints, np.ones((3, 4)), SIZE, 1.0)
     logits = rng.normal(scale=2, size=(3, *SIZE, 4)).astype(np.float32)
     return logits, np.asarray(targets), keypoints, weights
 
 
 def losses_of(batch):
     """Each loss as a function of the logits alone."""
-    _, targets, keypoints, weights = batch
+    targets, keypoints, weights = map(jnp.asarray, batch[1:])
     return {
         "mse": lambda x: losses.mse(x, targets, weights),
         "cross_entropy": lambda x: losses.cross_entropy(x, targets, weights),
@@ -163,7 +166,7 @@ def test_joints_without_weight_matter_to_nothing(batch, name):
 
     # What an unannotated joint is in practice: NaN, from which `encode` makes an empty target.
     keypoints = np.where(masked[..., None], np.nan, keypoints).astype(np.float32)
-    targets, _ = heatmaps.encode(keypoints, weights, SIZE, 1.0)
+    targets, _ = encode(keypoints, weights, SIZE, 1.0)
     again = jax.jit(jax.value_and_grad(losses_of((logits, targets, keypoints, weights))[name]))
     np.testing.assert_allclose(again(logits)[0], value, rtol=1e-6)
     np.testing.assert_allclose(again(logits)[1], grad, rtol=1e-5)
@@ -184,17 +187,14 @@ def test_cross_entropy_leaves_out_empty_targets(batch):
     targets[2, :, :, 1] = 0
     unweighted = weights.copy()
     unweighted[2, 1] = 0
+    loss = jax.jit(losses.cross_entropy)
     np.testing.assert_allclose(
-        losses.cross_entropy(logits, targets, weights),
-        losses.cross_entropy(logits, targets, unweighted),
-        rtol=1e-6,
+        loss(logits, targets, weights), loss(logits, targets, unweighted), rtol=1e-6
     )
 
 
 def test_least_cross_entropy_is_the_entropy_of_a_gaussian():
-    targets, weights = heatmaps.encode(
-        np.full((1, 1, 2), 20, np.float32), np.ones((1, 1)), (41, 41), 2.0
-    )
+    targets, weights = encode(np.full((1, 1, 2), 20, np.float32), np.ones((1, 1)), (41, 41), 2.0)
     logits = jnp.log(jnp.maximum(targets, 1e-30))
     value, grad = jax.value_and_grad(losses.cross_entropy)(logits, targets, weights)
     np.testing.assert_allclose(value, np.log(2 * np.pi * np.e * 2.0**2), rtol=1e-4)
@@ -204,11 +204,8 @@ def test_least_cross_entropy_is_the_entropy_of_a_gaussian():
 def test_symmetric_integral_is_per_person(batch):
     logits, _, keypoints, weights = batch
     doubled = (np.concatenate([x, x]) for x in (logits, keypoints, weights))
-    np.testing.assert_allclose(
-        losses.symmetric_integral(*doubled),
-        losses.symmetric_integral(logits, keypoints, weights),
-        rtol=1e-6,
-    )
+    loss = jax.jit(losses.symmetric_integral)
+    np.testing.assert_allclose(loss(*doubled), loss(logits, keypoints, weights), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -216,7 +213,7 @@ def test_losses_are_float32_of_bfloat16_outputs(batch, name):
     loss = losses_of(batch)[name]
     value = loss(jnp.asarray(batch[0], jnp.bfloat16))
     assert value.dtype == jnp.float32
-    np.testing.assert_allclose(value, loss(batch[0]), rtol=1e-2)
+    np.testing.assert_allclose(value, loss(jnp.asarray(batch[0])), rtol=1e-2)
 
 
 @pytest.mark.parametrize(
@@ -232,7 +229,7 @@ def test_descending_a_loss_finds_the_keypoints(name, method, normalize):
     rng = np.random.default_rng(1)
     keypoints = rng.uniform(5, 12, (2, 3, 2)).astype(np.float32)
     weights = np.ones((2, 3), np.float32)
-    targets, _ = heatmaps.encode(keypoints, weights, (18, 18), 1.5)
+    targets, _ = encode(keypoints, weights, (18, 18), 1.5)
     loss = losses_of((None, targets, keypoints, weights))[name]
     optimizer = optax.adam(optax.cosine_decay_schedule(0.3, 200))
 
@@ -245,7 +242,7 @@ def test_descending_a_loss_finds_the_keypoints(name, method, normalize):
     (logits, _), _ = jax.jit(
         lambda x: jax.lax.scan(step, (x, optimizer.init(x)), None, length=200)
     )(start)
-    decoded, _ = jax.jit(heatmaps.decode, static_argnums=1)(normalize(logits), method, 1.5)
+    decoded, _ = jax.jit(heatmaps.decode, static_argnums=(1, 2))(normalize(logits), method, 1.5)
     assert np.abs(decoded - keypoints).max() < 0.1
 
 

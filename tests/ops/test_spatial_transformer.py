@@ -21,6 +21,7 @@ from rmpe_jax.ops.spatial_transformer import (
 )
 
 sample = jax.jit(affine_sample, static_argnums=2)
+encode = jax.jit(heatmaps.encode, static_argnums=(2, 3))
 IDENTITY = np.eye(2, 3, dtype=np.float32)
 # Zoom, shear and shift; a mirror that looks past two edges; a quarter turn; a far zoom out. The
 # odd digits keep samples off pixel centers, where the derivative is a matter of convention.
@@ -259,7 +260,7 @@ SMALL_WARPS = np.array(
 @pytest.mark.parametrize("theta", SMALL_WARPS)
 def test_sdtn_returns_heatmaps_to_their_place(theta):
     points = np.array([[20.3, 24.6], [31.8, 40.2], [24.0, 32.0]], np.float32)
-    maps, _ = heatmaps.encode(points, np.ones(3), (64, 48), 3.0)
+    maps, _ = encode(points, np.ones(3), (64, 48), 3.0)
     moved = sample(maps, theta, (64, 48))
     back = sample(moved, np.asarray(invert_theta(jnp.asarray(theta))), (64, 48))
     assert np.abs(moved - maps).max() > 0.5  # something has happened
@@ -279,7 +280,7 @@ def test_a_warp_of_the_crop_is_undone_on_heatmaps(theta):
     gamma = np.linalg.inv(np.vstack([theta, [0, 0, 1]]))[:2]
     view_points = ((crop_points / half - 1) @ gamma[:, :2].T + gamma[:, 2] + 1) * half
     seen = geometry.transform_points(heatmap_from_crop, view_points.astype(np.float32))
-    maps, _ = heatmaps.encode(seen, np.ones(2), heatmap_size, 3.0)
+    maps, _ = encode(seen, np.ones(2), heatmap_size, 3.0)
     on_heatmap = theta_on_raster(invert_theta(jnp.asarray(theta)), size, heatmap_size)
     found, _ = heatmaps.decode(sample(maps, np.asarray(on_heatmap), heatmap_size), "dark", 3.0)
     expected = geometry.transform_points(heatmap_from_crop, crop_points)
@@ -338,7 +339,7 @@ def test_theta_between_rasters_of_different_sizes():
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
-def test_theta_size():
+def test_theta_metrics():
     """The identity, and a view of half the width and a third of the height, off the center."""
     eye = jnp.eye(2, 3)
     assert jax.tree.map(float, theta_metrics(eye[None])) == {
@@ -347,7 +348,7 @@ def test_theta_size():
         "theta_scale": 1,
     }
     other = jnp.array([[0.5, 0, 0.3], [0, 1 / 3, -0.4]])
-    size = jax.jit(theta_metrics)(jnp.stack([eye, other]))
-    assert float(size["theta_change"]) == pytest.approx((0.5 + 2 / 3 + 0.3 + 0.4) / 12)
-    assert float(size["theta_translation"]) == pytest.approx(0.25)
-    assert float(size["theta_scale"]) == pytest.approx((1 + 6**-0.5) / 2)
+    metrics = jax.jit(theta_metrics)(jnp.stack([eye, other]))
+    assert float(metrics["theta_change"]) == pytest.approx((0.5 + 2 / 3 + 0.3 + 0.4) / 12)
+    assert float(metrics["theta_translation"]) == pytest.approx(0.25)
+    assert float(metrics["theta_scale"]) == pytest.approx((1 + 6**-0.5) / 2)

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import nms_reference
 import numpy as np
 import pytest
@@ -156,7 +157,7 @@ def test_order_of_proposals_does_not_matter(preset):
 
 
 def test_gradients_reach_the_merged_joints_and_are_finite():
-    arguments = two_poses(3.0, 17)
+    arguments = [jnp.asarray(argument) for argument in two_poses(3.0, 17)]
 
     def total(keypoints):
         params = PoseNmsParams.preset("rmpe")

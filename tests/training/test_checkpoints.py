@@ -226,15 +226,15 @@ def test_a_failed_write_is_one_line_and_the_step_before_survives(
     def full(*_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("os.rename", full)
-    monkeypatch.setattr("os.replace", full)
-    with pytest.raises(UserError) as error:
-        checkpoints.save(state_of(2), meta, wait=True)
+    with monkeypatch.context() as patch:
+        patch.setattr("os.rename", full)
+        patch.setattr("os.replace", full)
+        with pytest.raises(UserError) as error:
+            checkpoints.save(state_of(2), meta, wait=True)
     assert str(error.value) == (
         f"{tmp_path}: the checkpoint of step 2 could not be written, the disk is full; step 1 is "
         "intact: make room and run the same command again"
     )
-    monkeypatch.undo()
     checkpoints.__exit__(UserError, error.value, None)
     assert same(restore(tmp_path, config)[0], state_of(1))
 

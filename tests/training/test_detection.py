@@ -114,12 +114,12 @@ def test_soft_labels_by_data_set(detection, demo, tmp_path):
         ({"model.task": "boxes"}, "config.model.task='boxes' is unknown"),
         ({"model.task": "pose", "data.detections": ("a.json",)}, "config.data.detections"),
         ({"data.detections": ("a.json", "b.json")}, "config.data.detections"),
-        ({"sstn.enabled": True}, "config.sstn.enabled=True cannot be"),
-        ({"detection.max_boxes": 0}, "config.detection.max_boxes=0 cannot be"),
+        ({"sstn.enabled": True}, "config.sstn.enabled=True is invalid"),
+        ({"detection.max_boxes": 0}, "config.detection.max_boxes=0 is invalid"),
         ({"detection.scale": (2.0, 1.0)}, "config.detection.scale"),
-        ({"detection.mosaic_prob": 1.5}, "config.detection.mosaic_prob=1.5 cannot be"),
+        ({"detection.mosaic_prob": 1.5}, "config.detection.mosaic_prob=1.5 is invalid"),
         ({"detection.test_size": (0, 64)}, "config.detection.test_size"),
-        ({"detection.stretch": -0.1}, "config.detection.stretch=-0.1 cannot be"),
+        ({"detection.stretch": -0.1}, "config.detection.stretch=-0.1 is invalid"),
     ],
 )
 def test_what_a_config_cannot_say(detection, changes, line):
@@ -131,7 +131,7 @@ def test_what_a_config_cannot_say(detection, changes, line):
 
 def test_nothing_to_train_on(detection):
     detection.data.train = ()
-    with pytest.raises(UserError, match="no data set to train on"):
+    with pytest.raises(UserError, match="no dataset to train on"):
         open_labeled_images(parse_config(detection).data)
 
 

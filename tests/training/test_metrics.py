@@ -53,7 +53,7 @@ def test_a_full_disk_is_one_line(tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "metrics.jsonl").mkdir()
-    with pytest.raises(UserError, match=r"metrics cannot be written, Is a directory"):
+    with pytest.raises(UserError, match=r"metrics cannot be written \(Is a directory\)"):
         MetricWriter(tmp_path, 0)
 
 

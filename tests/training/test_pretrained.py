@@ -91,5 +91,5 @@ def test_localization_keeps_its_last_layer(tmp_path):
 def test_only_the_papers_localization_has_such_files():
     config = default_config()
     config.sstn.localization_weights = "resnet18.pth"
-    with pytest.raises(UserError, match=r"sstn\.localization_weights=.resnet18\.pth. cannot be"):
+    with pytest.raises(UserError, match=r"sstn\.localization_weights=.resnet18\.pth. is invalid"):
         parse_config(config)

@@ -13,15 +13,9 @@ from rmpe_jax.ops.geometry import box_area, box_iou
 
 MAX_PEOPLE = 6
 _COUNT_PROBS = (0.26, 0.27, 0.21, 0.14, 0.08, 0.04)  # of 1, 2, ... people in an image
-_TALLEST = (
-    1.0,
-    0.9,
-    0.8,
-    0.7,
-    0.62,
-    0.55,
-)  # standing height over image height, for 1, 2, ... people
-_SHORTEST = 0.42
+# Range of standing heights, as fractions of the image height. The maximum is for 1, 2, ... people.
+_MIN_HEIGHT = 0.42
+_MAX_HEIGHT = (1.0, 0.9, 0.8, 0.7, 0.62, 0.55)
 _MARGIN = 0.06  # of the standing height, added around the joints
 _OUTSIDE_PROB = 1 / 6  # of a person being partly outside the image
 
@@ -53,7 +47,7 @@ def place_people(rng: np.random.Generator, size: tuple[int, int]) -> list[Figure
     for _ in range(5 * count):
         if len(figures) == count:
             break
-        figure = _random_figure(rng, size, _TALLEST[count - 1])
+        figure = _random_figure(rng, size, _MAX_HEIGHT[count - 1])
         box, limit = _extent(figure), 0.15 if rng.random() < 0.8 else 0.45
         if _overlap(box, boxes).max(initial=0) <= limit:
             figures.append(figure)
@@ -74,10 +68,10 @@ def place_occluders(rng: np.random.Generator, figures: list[Figure]) -> list[Occ
     return occluders
 
 
-def _random_figure(rng: np.random.Generator, size: tuple[int, int], tallest: float) -> Figure:
+def _random_figure(rng: np.random.Generator, size: tuple[int, int], max_height: float) -> Figure:
     """A person inside the image, or partly beyond its left, right or lower edge."""
     frame = np.array([size[1], size[0]])
-    scale = frame[1] * np.exp(rng.uniform(np.log(_SHORTEST), np.log(tallest)))
+    scale = frame[1] * np.exp(rng.uniform(np.log(_MIN_HEIGHT), np.log(max_height)))
     skeleton = pose_body(sample_build(rng), sample_pose(rng))
     figure = Figure(skeleton, sample_outfit(rng), np.zeros(2), 1.0)
     low, high = np.split(_extent(figure), 2)

@@ -18,7 +18,7 @@ from rmpe_jax.skeletons import COCO
 
 
 def error_of(folder, document) -> str:
-    """The one line that reading `document` ends in, without the file's name."""
+    """The error message of reading `document`, with FILE in place of the file's name."""
     path = write_json(folder / "annotations" / "person_keypoints_mini.json", document)
     with pytest.raises(UserError) as error:
         read_coco(folder, "mini")

@@ -1,4 +1,4 @@
-"""Whole bodies: annotations whose joints are in several fields, or more than are asked for."""
+"""Readers of whole-body annotations: joints in several fields, or more joints than requested."""
 
 import json
 
@@ -16,7 +16,7 @@ FIELDS = ("keypoints", "foot_kpts", "face_kpts", "lefthand_kpts", "righthand_kpt
 
 
 def in_fields(annotation):
-    """An annotation of 133 joints as COCO-WholeBody has it; `num_keypoints` is the body's."""
+    """An annotation of 133 joints in COCO-WholeBody's fields; `num_keypoints` counts the body."""
     joints = np.reshape(annotation["keypoints"], (133, 3))
     parts = COCO_WHOLEBODY.parts.values()
     named = {name: joints[part].ravel().tolist() for name, part in zip(FIELDS, parts, strict=True)}
@@ -97,7 +97,7 @@ def test_other_categories_are_left_out(tmp_path):
 
 
 def test_networks_of_different_joints_train_on_them(tmp_path):
-    """By names: Halpe's 26 joints of COCO-WholeBody are all but head, neck and pelvis."""
+    """Joints are matched by name: COCO-WholeBody has Halpe's 26 except head, neck and pelvis."""
     write_wholebody(tmp_path)
     people = open_source((f"coco_wholebody:{tmp_path}:val",), HALPE26)
     assert len(people) == 2
