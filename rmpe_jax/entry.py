@@ -1,6 +1,5 @@
-"""What `rmpe train` and `rmpe eval` share: flags and errors that end in one line."""
+"""What `rmpe train` and `rmpe eval` share: absl flags, one-line errors, the compilation cache."""
 
-import functools
 import logging
 import os
 import pathlib
@@ -10,73 +9,101 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from absl import app, flags
+from absl import logging as absl_logging
 
+from rmpe_jax.cli.arguments import warn_renamed
 from rmpe_jax.config import renamed
 from rmpe_jax.errors import UserError
 
 
 def run_app(main: Callable[[], None], module: str) -> NoReturn:
-    """Runs a command whose flags are absl's, and ends the program.
+    """Runs a command with absl flags, and exits.
 
     Args:
-      main: called once the flags are parsed.
+      main: called after the flags are parsed.
       module: name of the module whose docstring and flags `--help` prints.
     """
-    parse = functools.partial(parse_flags, module=module)
+
+    def parse(argv: Sequence[str]) -> list[str]:
+        _log_plain_lines()
+        return parse_flags(argv, module)
+
     app.run(lambda _: run(main), flags_parser=parse)
     raise AssertionError  # `app.run` does not return
 
 
 def parse_flags(argv: Sequence[str], module: str = "") -> list[str]:
-    """Parses absl flags; a wrong flag or config key ends the program with one line.
+    """Parses absl flags; an invalid flag or config key exits with one line.
 
-    `--flip-test` and `--flip_test` are the same flag. Old names of config keys are replaced.
+    `--flip-test` and `--flip_test` are the same flag. Old names of config keys are replaced, and
+    one line on stderr gives the new name.
+
+    Args:
+      argv: the command line with the name of the program.
+      module: as of `run_app`.
+
+    Returns:
+      The arguments that are not flags, after the name of the program.
+
+    Raises:
+      SystemExit: after `--help`, or after an error.
     """
     if {"--help", "-h", "-help", "--helpshort"} & set(argv[1:]):
-        print(f"{sys.modules[module].__doc__}\n{flags.FLAGS.module_help(module)}")
+        print(f"{sys.modules[module].__doc__}\n{_flags_help(module)}")
         sys.exit(0)
     argv = [argv[0], *map(_present_name, argv[1:])]
-    sys.argv[1:] = argv[1:]  # ml_collections looks there for --config.KEY=VALUE
+    sys.argv[1:] = argv[1:]  # ml_collections reads --config.KEY=VALUE from there
     try:
         rest = flags.FLAGS(list(argv))
         if "config" in flags.FLAGS:
-            getattr(flags.FLAGS.config, "lock", None)  # a missing file is reported only here
+            getattr(flags.FLAGS.config, "lock", None)  # loads the file, which may be missing
         return rest
     except flags.Error as error:
         _fail(f"{_gist(error)}; {argv[0]} --help shows the flags")
     except UserError as error:
         _fail(str(error))
     except (AttributeError, KeyError, TypeError, ValueError, OSError, SyntaxError) as error:
-        # What ml_collections raises for a config file or an override that cannot be used.
+        # ml_collections raises these for an invalid config file or override.
         _fail(f"config: {_gist(error)}")
     raise AssertionError  # `_fail` does not return
 
 
+def _flags_help(module: str) -> str:
+    """The help of a module's flags, with dashes as in the documentation."""
+    _, *lines = flags.FLAGS.module_help(module).strip().splitlines()
+    text = "\n".join(["flags:", *lines])
+    return re.sub(r"(?<=--)(\[no\])?[a-z_]+", lambda name: name[0].replace("_", "-"), text)
+
+
 def _present_name(argument: str) -> str:
-    """A flag by its present name: dashes as underscores, config keys as they are called now."""
+    """A flag with underscores instead of dashes, and the present name of a config key."""
     name, equals, value = argument.partition("=")
     if not name.startswith("--"):
         return argument
     name = "--" + name[2:].replace("-", "_")
     section = name.removeprefix("--config.")
     if section in renamed.KEYS:
-        renamed.warn(name, f"--config.{renamed.KEYS[section]}")
+        warn_renamed(name, f"--config.{renamed.KEYS[section]}")
         name = f"--config.{renamed.KEYS[section]}"
     return name + equals + value
 
 
 def _gist(error: Exception) -> str:
-    """An error's text in one line; of a traceback in it only the end."""
+    """The text of an error without tracebacks, except for their last line."""
     text = str(error.args[0] if error.args else error).strip()
     if isinstance(error, AttributeError | KeyError):
-        # ml_collections' text for a key that is not there, quoted and escaped once or twice.
+        # ml_collections' message about a missing key, quoted and escaped once or twice.
         plain = re.sub(r"[\"'\\\n]", "", text.replace("\\n", " "))
         if key := re.match(r"(?:Key )?(\w+)( does not exist and cannot| ?Did you mean|$)", plain):
             near = re.search(r"Did you mean (\w+)", plain)
-            hint = f"did you mean {near[1]!r}?" if near else "rmpe_jax/config.py has all"
+            hint = (
+                f"did you mean {near[1]!r}?"
+                if near
+                else "rmpe_jax/config/sections.py lists all keys"
+            )
             return f"there is no key {key[1]!r}: {hint}"
     last = text.splitlines()[-1]
-    if isinstance(error, OSError):  # reasons within reasons
+    if isinstance(error, OSError):  # nested causes, one per line
         return last
     before, traceback, _ = text.partition("Traceback")
     return before + last if traceback else text
@@ -88,9 +115,9 @@ def _fail(line: str) -> None:
 
 
 def use_compilation_cache() -> None:
-    """Keeps compiled programs on disk, so that the next run starts without compiling.
+    """Keeps compiled programs on disk, so that the next run does not compile them again.
 
-    In `$JAX_COMPILATION_CACHE_DIR`, or in the user's cache folder.
+    The folder is `$JAX_COMPILATION_CACHE_DIR`, or `rmpe_jax` in the user's cache folder.
     """
     import jax
 
@@ -99,13 +126,19 @@ def use_compilation_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", folder)
 
 
+def _log_plain_lines() -> None:
+    """Logs warnings as plain lines on stderr instead of absl's format, as `rmpe` does."""
+    logging.getLogger().removeHandler(absl_logging.get_absl_handler())
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+
+
 def _quiet_libraries() -> None:
-    """What matters of all this comes back as an exception too, which is said in one line."""
+    """Silences logs of libraries; important errors are also raised, and reported in one line."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax, Grain
-    logging.getLogger("jax").setLevel(logging.WARNING)  # else it names each backend it lacks
+    logging.getLogger("jax").setLevel(logging.WARNING)  # INFO lists each missing backend
 
     def unraisable(found: Any) -> None:
-        # Once a write of Orbax has failed, the other ones of that save find their loop closed.
+        # After a failed write of Orbax, the other writes of that save find their loop closed.
         if str(found.exc_value) != "Event loop is closed":
             sys.__unraisablehook__(found)
 

@@ -29,7 +29,7 @@ MOVED = {
     "rmpe_jax.inference.end_to_end": "rmpe_jax.top_down.end_to_end",
     "rmpe_jax.inference.folding": "rmpe_jax.models.folding",
     "rmpe_jax.inference.pose_model": "rmpe_jax.model_io.pose_model",
-    "rmpe_jax.inference.program": "rmpe_jax.top_down.program",
+    "rmpe_jax.inference.program": "rmpe_jax.top_down.estimation",
     "rmpe_jax.model_file": "rmpe_jax.model_io.model_file",
     "rmpe_jax.training.config": "rmpe_jax.config",
 }

@@ -1,33 +1,46 @@
-"""The `rmpe` command: one thin function for each subcommand, with its imports inside."""
+"""The `rmpe` command. Each subcommand imports what it needs only when it runs."""
 
 import argparse
 import importlib
 import logging
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from rmpe_jax.cli import learn, models, predict, prepare
-from rmpe_jax.cli.arguments import with_dashes
+from rmpe_jax.cli import arguments, learn, models, predict, prepare
 from rmpe_jax.errors import UserError
 
-# Subcommands whose flags are absl's, since --config.KEY=VALUE is: their module and summary.
-_BY_ABSL = {
-    "train": ("rmpe_jax.cli.train", "train a network by a config"),
-    "eval": ("rmpe_jax.cli.evaluate", "score a trained network on a dataset"),
+# Subcommands with absl flags, which --config.KEY=VALUE needs: their module and summary.
+_ABSL_COMMANDS = {
+    "train": ("rmpe_jax.cli.train", "train a pose network or detector from a config"),
+    "eval": ("rmpe_jax.cli.evaluate", "evaluate a trained pose network or detector on a dataset"),
+}
+# By subcommand: old names of options, which are still accepted, and their new names.
+_RENAMED: dict[str, Mapping[str, str]] = {
+    "predict": {"--boxes": "--draw-boxes", "--batch": "--batch-size"},
+    "export": {"--to": "--format"},
 }
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one subcommand; 0 if all went well, 1 after a line on stderr that says what did not."""
+    """Runs one subcommand.
+
+    Returns:
+      The exit status: 0, or 1 after an error, which is one line on stderr. `rmpe train`,
+      `rmpe eval`, `--help` and invalid arguments raise `SystemExit` instead.
+    """
     argv = sys.argv[1:] if argv is None else list(argv)
-    if argv and argv[0] in _BY_ABSL:
-        sys.argv = [f"rmpe {argv[0]}", *argv[1:]]
-        importlib.import_module(_BY_ABSL[argv[0]][0]).main()  # ends the program
+    command = argv[0] if argv else ""
+    if command in _ABSL_COMMANDS:
+        sys.argv = [f"rmpe {command}", *argv[1:]]
+        importlib.import_module(_ABSL_COMMANDS[command][0]).main()  # exits
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax logs a lot
-    args = _parser().parse_args(with_dashes(argv))
-    # Terminated, it unwinds like an interrupted one, so that what is half done is cleaned up.
+    argv = arguments.present_names(argv, _RENAMED.get(command, {}))
+    args, unknown = make_parser().parse_known_args(argv)
+    if unknown:
+        args.parser.error(f"unrecognized arguments: {' '.join(unknown)}")
+    # SIGTERM raises KeyboardInterrupt too, so that unfinished files are cleaned up.
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         args.run(args)
@@ -42,11 +55,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="rmpe", description="RMPE pose estimation.")
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all subcommands; of `train` and `eval` it knows only the names."""
+    parser = arguments.Parser(prog="rmpe", description="RMPE pose estimation.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     predict.add_predict(commands)
-    for name, (_, summary) in _BY_ABSL.items():
+    for name, (_, summary) in _ABSL_COMMANDS.items():
         commands.add_parser(name, help=summary)
     prepare.add_prepare(commands)
     learn.add_fit_nms(commands)

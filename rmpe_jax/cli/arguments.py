@@ -1,55 +1,88 @@
-"""What the subcommands' arguments have in common: their help, and kinds of values."""
+"""What the command lines have in common: the parser, old names of options, kinds of values."""
 
 import argparse
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line on stderr; the exit status is 2."""
+
+    def error(self, message: str) -> NoReturn:
+        """Ends the program with one line."""
+        self.exit(2, f"{self.prog}: {message}; {self.prog} --help shows the options\n")
 
 
 def add_command(
     commands: argparse._SubParsersAction, name: str, summary: str, description: str, examples: str
 ) -> argparse.ArgumentParser:
-    """The parser of a new subcommand, whose help keeps the lines of its texts."""
-    return commands.add_parser(
+    """A parser for a new subcommand; its help keeps the line breaks of the texts."""
+    parser = commands.add_parser(
         name,
         help=summary,
         description=description,
         epilog=examples,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.set_defaults(parser=parser)
+    return parser
 
 
-def with_dashes(argv: Sequence[str]) -> list[str]:
-    """The arguments with `--flip_test` written as `--flip-test`; both are accepted."""
-    return [re.sub(r"^--[^=]+", lambda name: name[0].replace("_", "-"), text) for text in argv]
+def present_names(argv: Sequence[str], renamed: Mapping[str, str]) -> list[str]:
+    """The arguments with the present names of options; prints one line per old name.
+
+    `--flip_test` becomes `--flip-test` without a message: both are accepted.
+
+    Args:
+      argv: the arguments.
+      renamed: old names of options and their new names, such as {"--batch": "--batch-size"}.
+    """
+    present = []
+    for argument in argv:
+        name, equals, value = argument.partition("=")
+        if name.startswith("--"):
+            name = name.replace("_", "-")
+        if name in renamed:
+            warn_renamed(name, renamed[name])
+            name = renamed[name]
+        present.append(name + equals + value)
+    return present
 
 
-def whole(text: str) -> int:
-    """A whole number from 0."""
+def warn_renamed(old: str, new: str) -> None:
+    """Prints one line on stderr that gives the new name."""
+    print(f"{old} is now called {new}; the old name still works", file=sys.stderr)
+
+
+def non_negative_int(text: str) -> int:
+    """An integer of at least 0."""
     if not text.isdigit():
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 0")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 0")
     return int(text)
 
 
-def positive(text: str) -> int:
-    """A whole number from 1."""
+def positive_int(text: str) -> int:
+    """An integer of at least 1."""
     if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 1")
     return int(text)
 
 
-def share(text: str) -> float:
-    """A number between 0 and 1."""
+def fraction(text: str) -> float:
+    """A number from 0 to 1."""
     try:
-        share = float(text)
+        value = float(text)
     except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a share between 0 and 1")
-    return share
+        value = -1.0
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction from 0 to 1")
+    return value
 
 
-def size(text: str) -> tuple[int, int]:
-    """(height, width) of `HEIGHTxWIDTH`."""
+def image_size(text: str) -> tuple[int, int]:
+    """(height, width) from `HEIGHTxWIDTH`."""
     match = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text)
     if match is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not HEIGHTxWIDTH, such as 256x192")

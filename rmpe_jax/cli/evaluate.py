@@ -1,16 +1,16 @@
-"""Score a trained pose network or detector.
+"""Evaluate a trained pose network or detector on a dataset.
 
   rmpe eval --model=runs/coco --data=coco:data/coco:val2017 --boxes=gt --flip-test
   rmpe eval --model=fastpose.safetensors --data=coco:data/coco:val2017 --boxes=boxes.json --nms=rmpe
   rmpe eval --config=configs/synthetic.py --workdir=demo/run --boxes=demo/val/detections.json
 
-MODEL is a training run's workdir or a model file. With --config and --workdir the config says how
-crops are made and heatmaps read, and which datasets to evaluate on. `python eval.py` is the same.
+MODEL is a training workdir or a model file. With --config and --workdir, the config defines how
+crops are made, how heatmaps are decoded, and the datasets. `python eval.py` is the same.
 
-Writes metrics.json, results.json (COCO's result form) and people.png (best, median and worst
-people) to WORKDIR/eval/, or to NAME-eval/ beside a model file, one folder for each dataset, kind
-of boxes and NMS, and prints the metrics. For a detector it writes metrics.json and
-detections.json, which --boxes takes.
+Prints the metrics, and writes metrics.json, results.json (COCO's result format) and people.png
+(best, median and worst people) to WORKDIR/eval/, or to NAME-eval/ beside a model file, in one
+folder per dataset, kind of boxes and NMS. For a detector it writes metrics.json and
+detections.json, a file for --boxes.
 """
 
 import dataclasses
@@ -22,51 +22,46 @@ from ml_collections import config_flags
 
 from rmpe_jax.entry import run_app, use_compilation_cache
 
-_MODEL = flags.DEFINE_string("model", None, "A training run's workdir, or a model file.")
-_WORKDIR = flags.DEFINE_string("workdir", None, "A run's workdir, to be used with --config.")
+_MODEL = flags.DEFINE_string("model", None, "A training workdir, or a model file.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "A training workdir, with --config.")
 _DATA = flags.DEFINE_string(
-    "data", None, "Dataset, such as coco:FOLDER:val2017; by default all of config.data.evaluate."
+    "data", None, "Dataset, such as coco:FOLDER:val2017; default: those of config.data.evaluate."
 )
 _BOXES = flags.DEFINE_string(
-    "boxes", "gt", "gt, or a file of detections in COCO's or AlphaPose's form."
+    "boxes", "gt", "gt, or a file of detections in COCO's or AlphaPose's format."
 )
 _CHECKPOINT = flags.DEFINE_enum(
     "checkpoint",
     None,
     ["last", "best"],
-    "Which checkpoint of a run; by default the last with --workdir, and with --model the best if "
-    "there is one.",
+    "Checkpoint of a workdir; default: the last with --workdir, the best (if any) with --model.",
 )
 _FLIP_TEST = flags.DEFINE_bool("flip_test", False, "Average with the mirrored crop.")
 _FLIP_SHIFT = flags.DEFINE_bool(
-    "flip_shift", False, "Shift the mirrored heatmaps by a pixel, for networks aligned like that."
+    "flip_shift", False, "Shift the mirrored heatmaps by one pixel, for networks that need it."
 )
 _NMS = flags.DEFINE_string(
     "nms",
     None,
     "NMS of the poses before they are scored: none, box, oks, soft_oks, paper, rmpe, alphapose, or "
-    "a params.json of rmpe fit-nms. By default none for annotated boxes and oks for a detector's.",
+    "a params.json of rmpe fit-nms; default: none for annotated boxes, oks for a detector's.",
 )
 _SKIP_UNKNOWN = flags.DEFINE_bool(
     "skip_unknown", False, "Skip detections on images that the dataset does not have."
 )
-_OUT = flags.DEFINE_string("out", None, "Folder for the files.")
-config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
-flags.mark_flags_as_mutual_exclusive(["workdir", "model"], required=True)
-flags.register_multi_flags_validator(
-    ["config", "model"],
-    lambda given: any(value is not None for value in given.values()),
-    message="--config is needed, or --model",
+_OUT = flags.DEFINE_string("out", None, "Folder to write, instead of the one above.")
+config_flags.DEFINE_config_file(
+    "config", None, "FILE or FILE:ARGUMENT, such as a file of configs/."
 )
 
 
 def main() -> None:
-    """The command line; ends the program."""
+    """Runs the command line and exits."""
     run_app(evaluate_by_flags, __name__)
 
 
 def evaluate_by_flags() -> None:
-    """Evaluates as the flags say."""
+    """Evaluates with the parsed flags."""
     from rmpe_jax.errors import UserError
     from rmpe_jax.experiments.evaluate import (
         evaluate_detector_model,
@@ -75,12 +70,15 @@ def evaluate_by_flags() -> None:
     )
     from rmpe_jax.model_io.detector_model import DetectorModel
 
+    given = [value is not None for value in (_MODEL.value, flags.FLAGS.config, _WORKDIR.value)]
+    if given not in ([True, False, False], [False, True, True]):
+        raise UserError("give --model, or --config and --workdir; --help shows the flags")
     use_compilation_cache()
-    model, default_data, folder = _by_model() if _MODEL.value else _by_config()
+    model, default_data, folder = _load_by_model() if _MODEL.value else _load_by_config()
     folder = pathlib.Path(_OUT.value or folder)
     datasets = (_DATA.value,) if _DATA.value else default_data
     if not datasets:
-        raise UserError("no dataset to evaluate on: give --data, or config.data.evaluate")
+        raise UserError("no dataset to evaluate on: give --data or config.data.evaluate")
     for data in datasets:
         if isinstance(model, DetectorModel):
             out = folder / _folder_name(data)
@@ -107,8 +105,8 @@ def evaluate_by_flags() -> None:
         print(f"files: {out}")
 
 
-def _by_model() -> tuple[Any, tuple[str, ...], pathlib.Path]:
-    """The network of --model, no datasets, and the folder for files."""
+def _load_by_model() -> tuple[Any, tuple[str, ...], pathlib.Path]:
+    """The model of --model, no datasets, and the folder to write."""
     from rmpe_jax.model_io.load import load_trained
 
     path = pathlib.Path(_MODEL.value or "")
@@ -116,8 +114,8 @@ def _by_model() -> tuple[Any, tuple[str, ...], pathlib.Path]:
     return load_trained(path, cast(Any, _CHECKPOINT.value)), (), folder
 
 
-def _by_config() -> tuple[Any, tuple[str, ...], pathlib.Path]:
-    """The weights of --workdir in the network of --config, its datasets, the folder for files."""
+def _load_by_config() -> tuple[Any, tuple[str, ...], pathlib.Path]:
+    """The model of --config with weights of --workdir, its datasets, and the folder to write."""
     from rmpe_jax.config import model_spec, parse_config, require_same_network
     from rmpe_jax.model_io.load import load_trained
     from rmpe_jax.models.spec import ModelSpec
@@ -125,7 +123,7 @@ def _by_config() -> tuple[Any, tuple[str, ...], pathlib.Path]:
     run = parse_config(flags.FLAGS.config)
     spec = model_spec(run)
     if isinstance(spec, ModelSpec):
-        spec = dataclasses.replace(spec, parallel="")  # is not run in evaluation
+        spec = dataclasses.replace(spec, parallel="")  # evaluation does not run it
     workdir = pathlib.Path(_WORKDIR.value or "")
     model = load_trained(workdir, cast(Any, _CHECKPOINT.value or "last"))
     require_same_network(workdir, model.spec, spec)

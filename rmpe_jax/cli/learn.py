@@ -1,4 +1,4 @@
-"""`rmpe fit-nms`, `fit-pgpg` and `ablate`: what is learned around the network, and its worth."""
+"""`rmpe fit-nms`, `fit-pgpg` and `ablate`: fit pose NMS and PGPG, and measure what each adds."""
 
 import argparse
 import pathlib
@@ -7,13 +7,13 @@ import time
 from rmpe_jax.cli import arguments
 
 _FIT_NMS_HELP = """\
-Learn the four parameters of pose NMS: those with the greatest COCO AP on annotated pictures.
+Learn the four parameters of pose NMS: those with the highest COCO AP on annotated images.
 
-RESULTS are poses in COCO's result form before any NMS, as eval.py --nms=none writes them with a
-detector's boxes: each with its box and the box's score. ANNOTATIONS is COCO keypoint ground truth
-of the same pictures; it should not be the set that you report results on.
+RESULTS are poses in COCO's result format before NMS, each with its box and the box's score, as
+rmpe eval --nms=none writes them for a detector's boxes. ANNOTATIONS is the COCO keypoint ground
+truth of the same images. Do not use the images that you report results on.
 
-OUT gets params.json, searches.json (all that was tried) and heat_maps.png.
+OUT gets params.json, searches.json (all values tried and their AP) and heat_maps.png.
 """
 _FIT_NMS_EXAMPLES = """\
 examples:
@@ -21,11 +21,11 @@ examples:
   rmpe fit-nms eval/results.json annotations.json --out nms --start alphapose
 """
 _FIT_PGPG_HELP = """\
-Learn from detectors' boxes how boxes lie around people in each kind of pose (PGPG), for proposals
-to train on: config.data.proposals="atomic" and config.data.pgpg_model="OUT/pgpg.npz".
+Learn from a detector's boxes how boxes deviate from people's boxes in each kind of pose (PGPG), for
+box proposals in training: config.data.proposals="atomic", config.data.pgpg_model="OUT/pgpg.npz".
 
-Numbers of atomic poses and of Gaussians are those that make boxes on other pictures likeliest.
-OUT gets pgpg.npz, report.md (all that was tried, and simpler models beside the one chosen), and,
+The numbers of atomic poses and of Gaussians are chosen by the likelihood of boxes on held-out
+images. OUT gets pgpg.npz, report.md (all numbers tried, and a comparison with simpler models), and,
 with matplotlib, atoms.png and offsets.png.
 """
 _FIT_PGPG_EXAMPLES = """\
@@ -34,11 +34,11 @@ examples:
   rmpe fit-pgpg --out pgpg --data mpii:data/mpii:train a.json b.json --data lsp:data/lsp c.json
 """
 _ABLATE_HELP = """\
-Train and score the systems of Table 3 of RMPE's paper, with one part left out at a time, for
-several seeds; run again it goes on where it was stopped.
+Train and evaluate the systems of Table 3 of the RMPE paper, each without one part, for several
+seeds. Run the same command again to resume after an interruption.
 
-WORKDIR gets table.md, table.json, bars.png and theta.png, after each seed anew, and a folder for
-each seed with all that led to them.
+WORKDIR gets table.md, table.json, bars_*.png and theta.png, updated after each seed, and one folder
+per seed with checkpoints, poses and metrics.
 """
 _ABLATE_EXAMPLES = """\
 examples:
@@ -59,20 +59,21 @@ def add_fit_nms(commands: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("results", metavar="RESULTS", help="JSON file of poses before NMS")
     parser.add_argument("annotations", metavar="ANNOTATIONS", help="JSON file of ground truth")
-    parser.add_argument("--out", required=True, metavar="OUT", help="folder for what is learned")
+    parser.add_argument("--out", required=True, metavar="OUT", help="folder to write")
     parser.add_argument(
         "--start",
         default="rmpe",
         metavar="PARAMS",
-        help="rmpe (default), paper, alphapose or a params.json: the form of the rule, and where "
-        "the search begins",
+        help="rmpe (default), paper, alphapose or a params.json: the variant of the rule, and the "
+        "values that the search starts from",
     )
     parser.add_argument("--skeleton", default="coco", help="joint set (default: coco)")
     parser.add_argument(
         "--steps",
-        type=arguments.positive,
+        type=arguments.positive_int,
         default=15,
-        help="values tried of each parameter at a time (default: 15)",
+        metavar="N",
+        help="values of each parameter per search (default: 15)",
     )
     parser.set_defaults(run=_fit_nms)
 
@@ -107,50 +108,56 @@ def add_fit_pgpg(commands: argparse._SubParsersAction) -> None:
         _FIT_PGPG_HELP,
         _FIT_PGPG_EXAMPLES,
     )
-    parser.add_argument("--out", required=True, metavar="OUT", help="folder for what is learned")
+    parser.add_argument("--out", required=True, metavar="OUT", help="folder to write")
     parser.add_argument(
         "--data",
         required=True,
         action="append",
         nargs="+",
         metavar=("SPEC", "FILE"),
-        help="a data set as for rmpe prepare, and JSON files of detectors' boxes on its pictures",
+        help="a dataset as for rmpe prepare, and JSON files of detectors' boxes on its images",
     )
     parser.add_argument(
         "--poses",
         default=[],
         action="append",
         metavar="NPZ",
-        help="more poses for the atoms: an array 'joints' (n, 16, 2) of MPII's, -1 where unknown",
+        help="more poses for the atoms: array 'joints' (n, 16, 2), MPII's joints, -1 if unknown",
     )
     parser.add_argument(
         "--atoms",
-        type=arguments.whole,
+        type=arguments.non_negative_int,
         nargs="+",
         metavar="N",
-        help="numbers to choose from (default: 0 4 8 16 32); 0 is one mixture for all poses",
+        help="numbers of atoms to try (default: 0 4 8 16 32); 0: one mixture for all poses",
     )
     parser.add_argument(
         "--gaussians",
-        type=arguments.positive,
+        type=arguments.positive_int,
         nargs="+",
         metavar="N",
-        help="numbers for each atom to choose from (default: 1 2 4 8)",
+        help="numbers of Gaussians per atom to try (default: 1 2 4 8)",
     )
     parser.add_argument(
         "--min-iou",
-        type=arguments.share,
+        type=arguments.fraction,
         default=0.5,
-        help="of a box and its person (default: 0.5)",
+        metavar="FRACTION",
+        help="minimum IoU of a box with its person's box (default: 0.5)",
     )
     parser.add_argument(
         "--min-score",
-        type=arguments.share,
+        type=arguments.fraction,
         default=0.09,
-        help="of a box (default: 0.09, the paper's)",
+        metavar="FRACTION",
+        help="minimum score of a box (default: 0.09, the paper's)",
     )
     parser.add_argument(
-        "--seed", type=arguments.whole, default=0, help="of all that is random (default: 0)"
+        "--seed",
+        type=arguments.non_negative_int,
+        default=0,
+        metavar="N",
+        help="seed of the random numbers (default: 0)",
     )
     parser.set_defaults(run=_fit_pgpg)
 
@@ -176,18 +183,18 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
     parser = arguments.add_command(
         commands,
         "ablate",
-        "train and score RMPE with one part left out at a time",
+        "train and evaluate RMPE without one part at a time",
         _ABLATE_HELP,
         _ABLATE_EXAMPLES,
     )
-    parser.add_argument("--config", required=True, metavar="FILE", help="FILE or FILE:ARGUMENT")
-    parser.add_argument("--workdir", required=True, metavar="DIR", help="folder for all files")
+    parser.add_argument("--config", required=True, metavar="CONFIG", help="FILE or FILE:ARGUMENT")
+    parser.add_argument("--workdir", required=True, metavar="WORKDIR", help="folder to write")
     parser.add_argument(
         "--seeds",
-        type=arguments.whole,
+        type=arguments.non_negative_int,
         nargs="*",
         metavar="N",
-        help="by default those of the config; without a number: only write the table",
+        help="default: the seeds of the config; without a number: only write the table",
     )
     parser.set_defaults(run=_ablate)
 
@@ -198,8 +205,8 @@ def _ablate(args: argparse.Namespace) -> None:
     from rmpe_jax.experiments.ablation.run import load_ablation, run_seed
 
     use_compilation_cache()
-    config, folder = load_ablation(args.config), pathlib.Path(args.workdir)
-    for seed in config.ablation.seeds if args.seeds is None else args.seeds:
-        run_seed(config, folder, seed)
-        write_report(config, folder)
-    print(write_report(config, folder))
+    ablation, folder = load_ablation(args.config), pathlib.Path(args.workdir)
+    for seed in ablation.seeds if args.seeds is None else args.seeds:
+        run_seed(ablation, folder, seed)
+        write_report(ablation, folder)
+    print(write_report(ablation, folder))

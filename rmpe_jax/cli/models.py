@@ -1,4 +1,4 @@
-"""`rmpe convert` and `rmpe export`: trained networks from and for other programs."""
+"""`rmpe convert` and `rmpe export`: trained networks from and for other software."""
 
 import argparse
 import time
@@ -7,11 +7,12 @@ from rmpe_jax.cli import arguments
 
 _CONVERT_HELP = """\
 Convert a checkpoint of AlphaPose (FastPose, FastPose-DUC, SimplePose, HRNet-W32; not DCN) to a
-model file for rmpe predict, eval.py and PoseEstimator, with AlphaPose's crops, decoding and NMS.
+model file for rmpe predict, rmpe eval and PoseEstimator, with AlphaPose's crops, decoding and NMS.
 
-The network is read off the names of its tensors. The file is read without torch, and nothing in it
-is executed. What it does not tell can be said: the joints, if their number does not, the size of
-the crops, and the loss, which says how heatmaps are read. See docs/interop.md.
+The network is identified by the names of its tensors. The file is read without torch, and nothing
+in it is executed. The options give what the file does not contain: the joints, if their number is
+ambiguous; the size of the crops; and the loss, which determines how heatmaps are decoded. See
+docs/interop.md.
 """
 _CONVERT_EXAMPLES = """\
 examples:
@@ -20,17 +21,16 @@ examples:
   rmpe convert alphapose halpe136_mse.pth --out halpe.safetensors --loss mse
 """
 _EXPORT_HELP = """\
-Write a trained pose network as a file that other programs run: StableHLO for JAX on CPU, CUDA and
-TPU, or ONNX. The size of the batch stays open.
+Write a trained pose network as a file that other software runs: StableHLO for JAX on CPU, CUDA and
+TPU, or ONNX. The batch size is not fixed.
 
-MODEL is a model file, a training run's workdir, or "builtin". FILE.json, beside FILE, says what
-goes in and comes out, how crops are made and normalised, and what the joints are; docs/export.md
-shows how to load both.
+MODEL is a model file, a training workdir, or "builtin". OUT.json, beside OUT, describes inputs and
+outputs, how crops are made and normalized, and the joints; docs/export.md shows how to load both.
 """
 _EXPORT_EXAMPLES = """\
 examples:
-  rmpe export runs/synthetic --to=stablehlo --function=keypoints --out=pose.stablehlo
-  rmpe export pose.safetensors --to=onnx --channels-first --out=pose.onnx
+  rmpe export runs/synthetic --format=stablehlo --function=keypoints --out=pose.stablehlo
+  rmpe export pose.safetensors --format=onnx --channels-first --out=pose.onnx
 """
 
 
@@ -39,26 +39,28 @@ def add_convert(commands: argparse._SubParsersAction) -> None:
     parser = arguments.add_command(
         commands,
         "convert",
-        "make a model file of a checkpoint of another project",
+        "convert a checkpoint of another project to a model file",
         _CONVERT_HELP,
         _CONVERT_EXAMPLES,
     )
-    parser.add_argument("project", choices=["alphapose"], help="whose checkpoint it is")
+    parser.add_argument("project", choices=["alphapose"], help="the project")
     parser.add_argument("file", metavar="FILE", help="the .pth file")
     parser.add_argument("--out", required=True, metavar="OUT", help="file to write, .safetensors")
-    parser.add_argument("--skeleton", default="", help="joint set (default: by their number)")
+    parser.add_argument(
+        "--skeleton", default="", help="joint set (default: by the number of joints)"
+    )
     parser.add_argument(
         "--input-size",
-        type=arguments.size,
+        type=arguments.image_size,
         default=(256, 192),
-        metavar="HxW",
-        help="of the crops (default: 256x192)",
+        metavar="HEIGHTxWIDTH",
+        help="size of the crops (default: 256x192)",
     )
     parser.add_argument(
         "--loss",
         default="",
         choices=["mse", "symmetric_integral"],
-        help="trained with (default: symmetric_integral for 133 and 136 joints, else mse)",
+        help="loss of the training (default: symmetric_integral for 133 and 136 joints, else mse)",
     )
     parser.set_defaults(run=_convert)
 
@@ -81,19 +83,21 @@ def add_export(commands: argparse._SubParsersAction) -> None:
     parser = arguments.add_command(
         commands,
         "export",
-        "write a pose network as StableHLO or ONNX",
+        "export a pose network to StableHLO or ONNX",
         _EXPORT_HELP,
         _EXPORT_EXAMPLES,
     )
     parser.add_argument("model", metavar="MODEL", help="the network")
-    parser.add_argument("--to", required=True, choices=("stablehlo", "onnx"), help="the format")
-    parser.add_argument("--out", required=True, metavar="FILE", help="file to be made")
+    parser.add_argument(
+        "--format", required=True, choices=("stablehlo", "onnx"), help="the file format"
+    )
+    parser.add_argument("--out", required=True, metavar="OUT", help="file to write")
     parser.add_argument(
         "--function",
         choices=("heatmaps", "keypoints"),
         default="heatmaps",
-        help="what it computes: heatmaps of normalised crops (default), or keypoints and scores of "
-        "crops of RGB bytes",
+        help="what the file computes: heatmaps from normalized crops (default), or keypoints and "
+        "scores from crops of RGB bytes",
     )
     parser.add_argument(
         "--channels-first",
@@ -111,7 +115,7 @@ def _export(args: argparse.Namespace) -> None:
     about = export_model(
         load_pose_model(args.model),
         args.out,
-        args.to,
+        args.format,
         function=args.function,
         channels_first=args.channels_first,
     )

@@ -1,27 +1,26 @@
-"""`rmpe predict`: from pictures and videos to poses."""
+"""`rmpe predict`: poses of the people in images and videos."""
 
 import argparse
 import os
 import pathlib
-import sys
 import time
 
 from rmpe_jax.cli import arguments
 
 _PREDICT_HELP = """\
-Find the poses of the people in pictures and videos, and write them to a folder.
+Find the poses of the people in images and videos, and write them to a folder.
 
-INPUT is a picture, a folder (with its subfolders), a list (.txt, a path a line), a video, or the
-number of a webcam, which is stopped with Ctrl-C.
+INPUT is an image, a folder (searched with its subfolders), a list (.txt, one path per line), a
+video, or the number of a webcam, which runs until Ctrl-C.
 
-OUT gets poses.jsonl, a line for each picture as soon as it is done, and at the end, also of a run
-that is interrupted, what --format, --draw and --report ask for.
+OUT gets poses.jsonl, which grows by one line per image. The outputs of --format, --draw and
+--report are written at the end, also when the run is interrupted.
 """
 _PREDICT_EXAMPLES = """\
 examples:
   rmpe predict photo.jpg --draw
-  rmpe predict pictures/ clip.mp4 --out results --model runs/coco --detector person.onnx --report
-  rmpe predict pictures/ --out poses --format coco --detector boxes.json --flip-test --resume
+  rmpe predict images/ clip.mp4 --out results --model runs/coco --detector person.onnx --report
+  rmpe predict images/ --out poses --format coco --detector boxes.json --flip-test --resume
 """
 
 
@@ -30,7 +29,7 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
     parser = arguments.add_command(
         commands,
         "predict",
-        "find people's poses in pictures and videos",
+        "find the poses of people in images and videos",
         _PREDICT_HELP,
         _PREDICT_EXAMPLES,
     )
@@ -46,49 +45,54 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
     add(
         "--model",
         default="builtin",
-        metavar="PATH",
-        help="model file, or workdir of a training run (default: the one that comes with rmpe)",
+        metavar="MODEL",
+        help="model file or training workdir (default: the pose network of the package)",
     )
     add(
         "--detector",
         default="builtin",
         metavar="SPEC",
-        help="where boxes come from, see docs/detectors.md (default: comes with rmpe)",
+        help="source of boxes, see docs/detectors.md (default: the detector of the package)",
     )
     add(
         "--nms",
-        metavar="PARAMS",
-        help="paper, rmpe, alphapose or a params.json (default: the model's own, else alphapose)",
+        metavar="NMS",
+        help="paper, rmpe, alphapose, or a params.json (default: the model's own, else alphapose)",
     )
     add(
         "--format",
         action="append",
         default=[],
         choices=("jsonl", "coco", "alphapose", "openpose"),
-        help="a form of results beside poses.jsonl, which is always written; may come repeatedly",
+        help="a file format to write in addition to poses.jsonl; can be repeated",
     )
-    add("--draw", action="store_true", help="also pictures and videos with the poses on them")
+    add("--draw", action="store_true", help="also draw the poses on the images and videos")
     add("--draw-boxes", action="store_true", help="draw the detector's boxes too")
-    add("--boxes", action="store_true", help=argparse.SUPPRESS)  # its old name
-    add("--report", action="store_true", help="also report.html, a page to look at the poses")
-    add("--resume", action="store_true", help="go on with the results in OUT")
-    add("--flip-test", action="store_true", help="look at mirrored people too, for twice the time")
-    add("--batch", type=arguments.positive, help="pictures at a time (default: 8, on a CPU 1)")
+    add("--report", action="store_true", help="also write report.html, a page that shows the poses")
+    add("--resume", action="store_true", help="continue the results in OUT")
+    add(
+        "--flip-test",
+        action="store_true",
+        help="average with the mirrored crop; takes twice as long",
+    )
+    add(
+        "--batch-size",
+        type=arguments.positive_int,
+        metavar="N",
+        help="images per batch (default: 8; 1 on a CPU)",
+    )
     parser.set_defaults(run=_predict)
 
 
 def _predict(args: argparse.Namespace) -> None:
-    from rmpe_jax.detectors.factory import looks_up
+    from rmpe_jax.detectors.factory import is_lookup
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.predict.inputs import find_inputs
     from rmpe_jax.predict.run import predict_files, prepare_output_folder
 
-    if args.boxes:
-        print("--boxes is now called --draw-boxes; the old name still works", file=sys.stderr)
-        args.draw_boxes = True
-    # What is wrong with the inputs or the folder is said at once.
-    inputs = find_inputs(args.inputs, leave_out=args.out, upright=not looks_up(args.detector))
+    # Errors of inputs and folder are reported before the model is loaded.
+    inputs = find_inputs(args.inputs, output_folder=args.out, upright=not is_lookup(args.detector))
     settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
     settings["inputs"] = [os.path.abspath(text) for text in args.inputs]
     prepare_output_folder(args.out, settings, args.resume)
@@ -98,7 +102,7 @@ def _predict(args: argparse.Namespace) -> None:
         detector=args.detector,
         nms=args.nms,
         flip_test=args.flip_test,
-        batch_size=args.batch,
+        batch_size=args.batch_size,
     )
     start = time.monotonic()
     done = predict_files(
@@ -111,8 +115,8 @@ def _predict(args: argparse.Namespace) -> None:
         report=args.report,
         resume=args.resume,
     )
-    before = f", {done.done_before:,} pictures done before" if done.done_before else ""
+    before = f", {done.already_done:,} images already done" if done.already_done else ""
     print(
-        f"{done.pictures:,} pictures, {done.people:,} people, {done.unreadable:,} pictures "
-        f"unreadable{before}; wrote {args.out} in {time.monotonic() - start:.1f} s"
+        f"{done.images:,} images, {done.people:,} people, {done.unreadable:,} unreadable "
+        f"images{before}; wrote {args.out} in {time.monotonic() - start:.1f} s"
     )

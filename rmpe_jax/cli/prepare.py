@@ -1,4 +1,4 @@
-"""`rmpe prepare`: data sets in a form that is fast to train from."""
+"""`rmpe prepare`: datasets in a format that is fast to train from."""
 
 import argparse
 import time
@@ -6,18 +6,18 @@ import time
 from rmpe_jax.cli import arguments
 
 _PREPARE_HELP = """\
-Write data sets as one prepared folder (TFDS, array_record), which is fast to read at random, also
+Write datasets to one prepared folder (TFDS, array_record). Reading it in random order is fast, also
 over a network.
 
-Every picture is decoded once. Those that cannot be read are left out and named at the end. The
-folder appears under its name only when it is complete.
+Every image is decoded once. Unreadable images are skipped and listed at the end. The folder gets
+its name only when it is complete.
 
 SPEC is coco:FOLDER:SPLIT, coco:FOLDER, mpii:FOLDER:SPLIT, lsp:FOLDER or crowdpose:FOLDER:SPLIT.
 """
 _PREPARE_EXAMPLES = """\
 examples:
-  rmpe prepare prepared/coco coco:data/coco:train2017
-  rmpe prepare prepared/mixture coco:data/coco:train2017 mpii:data/mpii:train --shards 16
+  rmpe prepare coco:data/coco:train2017 --out prepared/coco
+  rmpe prepare coco:data/coco:train2017 mpii:data/mpii:train --out prepared/both --shards 16
 """
 
 
@@ -26,21 +26,24 @@ def add_prepare(commands: argparse._SubParsersAction) -> None:
     parser = arguments.add_command(
         commands,
         "prepare",
-        "write data sets in a form that is fast to train from",
+        "write datasets in a format that is fast to train from",
         _PREPARE_HELP,
         _PREPARE_EXAMPLES,
     )
-    parser.add_argument("out", metavar="OUT", help="folder to be made")
-    parser.add_argument("specs", metavar="SPEC", nargs="+", help="a data set")
+    parser.add_argument("specs", metavar="SPEC", nargs="+", help="a dataset")
+    parser.add_argument("--out", metavar="OUT", help="folder to write; must not exist")
     parser.add_argument(
-        "--shards", type=arguments.positive, help="number of files (default: by size)"
+        "--shards",
+        type=arguments.positive_int,
+        metavar="N",
+        help="number of files (default: chosen by size)",
     )
     parser.add_argument(
         "--max-corrupt",
-        type=arguments.share,
+        type=arguments.fraction,
         default=0.01,
-        metavar="SHARE",
-        help="share of pictures that may be unreadable (default: 0.01)",
+        metavar="FRACTION",
+        help="fraction of images that may be unreadable (default: 0.01)",
     )
     parser.set_defaults(run=_prepare)
 
@@ -48,15 +51,26 @@ def add_prepare(commands: argparse._SubParsersAction) -> None:
 def _prepare(args: argparse.Namespace) -> None:
     from rmpe_jax.data.prepare import prepare
 
+    out, specs = _out_and_specs(args)
     start = time.monotonic()
-    counts = prepare(args.out, args.specs, args.shards, args.max_corrupt)
+    counts = prepare(out, specs, args.shards, args.max_corrupt)
     for count in counts:
         print(
-            f"{count.name}: {count.images:,} pictures, {count.people:,} people, "
-            f"{count.joints:,} joints; left out: {count.no_people:,} without people to train on, "
+            f"{count.name}: {count.images:,} images, {count.people:,} people, "
+            f"{count.joints:,} joints; skipped: {count.no_people:,} without people to train on, "
             f"{len(count.unreadable):,} unreadable"
         )
     unreadable = [line for count in counts for line in count.unreadable]
     if unreadable:
         print("unreadable:", *unreadable, sep="\n  ")
-    print(f"wrote {args.out} in {time.monotonic() - start:.1f} s")
+    print(f"wrote {out} in {time.monotonic() - start:.1f} s")
+
+
+def _out_and_specs(args: argparse.Namespace) -> tuple[str, list[str]]:
+    """Output folder and datasets; also of the old form `rmpe prepare OUT SPEC ...`."""
+    if args.out is not None:
+        return args.out, args.specs
+    if len(args.specs) < 2 or ":" in args.specs[0]:
+        args.parser.error("the following arguments are required: --out")
+    arguments.warn_renamed("rmpe prepare OUT SPEC ...", "rmpe prepare SPEC ... --out OUT")
+    return args.specs[0], args.specs[1:]

@@ -15,21 +15,23 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints and metrics.", required=True
 )
 _COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "host:port of process 0, when several processes train together."
+    "coordinator", None, "host:port of process 0, if several processes train together."
 )
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of these processes.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Which of them this is, from 0.")
-config_flags.DEFINE_config_file("config", None, "The experiment, a file of configs/.")
+_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
+_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
+config_flags.DEFINE_config_file(
+    "config", None, "FILE or FILE:ARGUMENT, such as a file of configs/."
+)
 flags.mark_flag_as_required("config")
 
 
 def main() -> None:
-    """The command line; ends the program."""
+    """Runs the command line and exits."""
     run_app(train_by_flags, __name__)
 
 
 def train_by_flags() -> None:
-    """Trains as the flags say."""
+    """Trains with the parsed flags."""
     from rmpe_jax.training.loop import train
     from rmpe_jax.training.mesh import join_processes
 

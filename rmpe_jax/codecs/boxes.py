@@ -8,9 +8,9 @@ boxes.
 import dataclasses
 
 import jax
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, Float
 
-from rmpe_jax.codecs.heatmap import normalize
+from rmpe_jax.codecs.heatmap import RgbImages, normalize
 from rmpe_jax.ops import box_losses, box_maps
 
 NUM_MAPS = 5
@@ -33,8 +33,8 @@ class BoxCodec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 
-    def inputs(self, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        """The network's inputs from RGB bytes: (value / 255 - mean) / std."""
+    def inputs(self, image: RgbImages) -> Float[Array, "b h w 3"]:
+        """The network's inputs from images: (value / 255 - mean) / std."""
         return normalize(image, self.mean, self.std)
 
     def compute_losses(

@@ -19,6 +19,9 @@ LOSSES = ("mse", "cross_entropy", "symmetric_integral")
 DECODERS = ("argmax", "quarter", "dark", "integral")
 ALIGNMENTS = ("center", "first_pixel")
 
+# RGB values from 0 to 255: bytes, or floats where images were resampled on the device.
+RgbImages = UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
+
 
 @dataclasses.dataclass(frozen=True)
 class HeatmapCodec:
@@ -59,8 +62,8 @@ class HeatmapCodec:
         affine = jnp.asarray(geometry.heatmap_from_crop(self.input_size, self.heatmap_size))
         return affine.at[:, 2].set(0) if self.alignment == "first_pixel" else affine
 
-    def inputs(self, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w 3"]:
-        """The network's inputs from the RGB bytes of crops: (value / 255 - mean) / std."""
+    def inputs(self, image: RgbImages) -> Float[Array, "b h w 3"]:
+        """The network's inputs from crops: (value / 255 - mean) / std."""
         return normalize(image, self.mean, self.std)
 
     def compute_loss(
@@ -125,9 +128,9 @@ class HeatmapCodec:
 
 
 def normalize(
-    image: UInt8[Array, "b h w 3"],
+    image: RgbImages,
     mean: tuple[float, float, float],
     std: tuple[float, float, float],
 ) -> Float[Array, "b h w 3"]:
-    """Normalize RGB bytes: (value / 255 - mean) / std."""
+    """Normalize RGB values from 0 to 255: (value / 255 - mean) / std."""
     return (image.astype(jnp.float32) / 255 - jnp.array(mean)) / jnp.array(std)

@@ -1,4 +1,4 @@
-"""Where boxes come from: files, ground truth, networks."""
+"""Detectors of people: boxes from networks, files and ground truth."""
 
 from rmpe_jax.detectors.factory import open_detector
 from rmpe_jax.detectors.protocol import Boxes, Detector

@@ -1,4 +1,4 @@
-"""How well a detector finds people: average precision on a data set of COCO's form."""
+"""Evaluation of detectors: average precision on a dataset in COCO's format."""
 
 import numpy as np
 
@@ -11,21 +11,21 @@ from rmpe_jax.ops import geometry
 
 
 def detection_results(detector: Detector, dataset: PoseDataset) -> list[dict]:
-    """The detector's boxes on all pictures of a data set, as records of COCO's result form.
+    """The detector's boxes on all images of a dataset, as records of COCO's result format.
 
-    A picture that cannot be read has none: its people count as missed.
+    Unreadable images get no boxes, so their people count as missed.
     """
     results = []
-    for picture in dataset.images:
+    for record in dataset.images:
         try:
-            image = read_image(picture.path)
+            image = read_image(record.path)
         except ImageError:
             continue
-        found = detector(image, picture.path.name)
+        found = detector(image, record.path.name)
         boxes = geometry.xywh_from_xyxy(np.asarray(found.bboxes, np.float64)).round(2)
         results += [
             {
-                "image_id": picture.image_id,
+                "image_id": record.image_id,
                 "category_id": PERSON,
                 "bbox": box.tolist(),
                 "score": round(float(score), 5),
@@ -39,7 +39,7 @@ def detector_ap(detector: Detector, dataset: PoseDataset) -> tuple[dict[str, flo
     """Box AP and AP50 of a detector, and its results.
 
     Raises:
-      UserError: the annotations are not of COCO's form.
+      UserError: the annotations are not in COCO's format.
     """
     results = detection_results(detector, dataset)
     return box_ap(dataset.annotations, results), results

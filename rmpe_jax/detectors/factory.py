@@ -1,4 +1,4 @@
-"""Detectors by what a user writes on a command line."""
+"""Makes detectors from strings, as on the command line."""
 
 import pathlib
 
@@ -11,10 +11,10 @@ _FORMS = (
 )
 
 
-def looks_up(text: str) -> bool:
-    """Whether the detector that `text` names looks boxes up, by the names of pictures.
+def is_lookup(text: str) -> bool:
+    """Whether the detector that `text` names looks boxes up by the names of images.
 
-    Such boxes are of pictures as their files store them, not turned as their cameras say.
+    Such boxes refer to images as stored in their files, without the EXIF orientation.
     """
     kind = text.partition(":")[0]
     return kind == "gt" or pathlib.Path(kind).suffix.lower() == ".json"
@@ -24,21 +24,24 @@ def open_detector(text: str, score_threshold: float | None = None) -> Detector:
     """The detector that `text` names.
 
     Args:
-      text: `builtin`, the detector that comes with the package; `whole`, the picture as one box;
-        `gt:` and a data set as in `open_dataset`, its annotated boxes; `FILE.json`, detections in
-        COCO's or AlphaPose's form, with `:ANNOTATIONS.json` after it if only that knows the names
-        of its ids; `MODEL.onnx`, a network, with `:LAYOUT` after it if its outputs do not tell (see
-        `open_onnx`); `MODEL.safetensors` or the
-        workdir of a run, a detector that `train.py` trained.
-      score_threshold: boxes that score less are left out; if not given, a file's boxes are all
-        taken and a network has a threshold of its own.
+      text: one of
+        `builtin`: the detector that comes with the package;
+        `whole`: one box that covers the image;
+        `gt:DATASET`: the annotated boxes of a dataset, named as in `open_dataset`;
+        `FILE.json` or `FILE.json:ANNOTATIONS.json`: boxes of a detections file in COCO's or
+        AlphaPose's format; annotations are needed if only they have the file names of its ids;
+        `MODEL.onnx` or `MODEL.onnx:LAYOUT`: a network; the layout is needed if the shapes of the
+        outputs are ambiguous (see `open_onnx`);
+        `MODEL.safetensors` or the workdir of a training run: a detector trained by `train.py`.
+      score_threshold: boxes with lower scores are left out. By default all boxes of a file are
+        taken, and networks have their own thresholds.
 
     Raises:
-      UserError: `text` is of no such form, or what it names cannot be used.
+      UserError: `text` has none of these forms, or what it names cannot be used.
     """
     kind, _, rest = text.partition(":")
     suffix = pathlib.Path(kind).suffix.lower()
-    # Imported where they are needed: dataset readers and evaluation are no part of prediction.
+    # Imported here, because prediction does not need dataset readers and evaluation.
     if text == "whole":
         from rmpe_jax.detectors.whole import whole_image
 
@@ -57,9 +60,9 @@ def open_detector(text: str, score_threshold: float | None = None) -> Detector:
         from rmpe_jax.detectors.onnx import open_onnx
 
         return open_onnx(kind, rest, score_threshold)
-    if text == "builtin" or suffix == ".safetensors" or pathlib.Path(text).is_dir():
+    if text == "builtin" or suffix == ".safetensors" or (text and pathlib.Path(text).is_dir()):
         from rmpe_jax.detectors.points import PointDetector
         from rmpe_jax.model_io.detector_model import load_detector_model
 
         return PointDetector.from_model(load_detector_model(text), score_threshold)
-    raise UserError(f"{text!r} names no detector: write {_FORMS}")
+    raise UserError(f"{text!r} is not a detector: write {_FORMS}")

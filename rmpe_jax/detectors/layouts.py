@@ -1,9 +1,10 @@
-"""What detection networks put out, and how people's boxes are read from it.
+"""Output layouts of detection networks, and decoders that read people's boxes from them.
 
-A decoder takes a network's outputs for one picture and gives every candidate's box (n, 4), xyxy in
-pixels of the network's input, and its score as a person (n,), whatever other classes score. It
-raises a `LayoutError` if the outputs are not of its layout. "cells" are those of the grids of
-strides 8, 16, 32 (or 8 to 64, or 4 to 32), row by row, one grid after the other.
+A decoder takes a network's outputs for one image, the input's size and the index of the class
+"person". It returns the box of every candidate (n, 4), xyxy in pixels of the network's input, and
+its score as a person (n,), regardless of the scores of other classes. It raises a `LayoutError` if
+the outputs have another layout. "cells" are the cells of grids of strides 8, 16, 32 (or 8 to 64, or
+4 to 32), row by row, one grid after another.
 """
 
 from collections.abc import Callable, Container, Sequence
@@ -22,7 +23,7 @@ _MAX_SELECTED = 1000
 
 
 class LayoutError(Exception):
-    """Outputs of another layout."""
+    """The outputs have another layout."""
 
 
 def decode_yolox(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
@@ -41,7 +42,7 @@ def decode_yolox(outputs: Outputs, input_size: tuple[int, int], person_class: in
 def decode_yolov5(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
     """YOLOv5, YOLOv7: (1, 3 * cells, 5 + classes).
 
-    A row holds centre x, y, width, height in input pixels, objectness, class scores.
+    A row holds center x, y, width, height in input pixels, objectness, class scores.
     """
     counts = {3 * len(stride) for _, stride in _grids(input_size)}
     rows = _table(outputs, counts, 6 + person_class)
@@ -51,7 +52,7 @@ def decode_yolov5(outputs: Outputs, input_size: tuple[int, int], person_class: i
 def decode_yolov8(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
     """YOLOv8, YOLO11, YOLO12: (1, 4 + classes, cells); the pose networks too.
 
-    A column holds centre x, y, width, height in input pixels, class scores.
+    A column holds center x, y, width, height in input pixels, class scores.
     """
     counts = {len(stride) for _, stride in _grids(input_size)}
     turned = [output.swapaxes(-1, -2) for output in outputs if output.ndim > 1]
@@ -60,7 +61,7 @@ def decode_yolov8(outputs: Outputs, input_size: tuple[int, int], person_class: i
 
 
 def decode_yolov10(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
-    """YOLOv10, YOLO26 and exports with NMS inside: (1, at most 1000, 6).
+    """YOLOv10, YOLO26 and exports that include NMS: (1, at most 1000, 6).
 
     A row holds x1, y1, x2, y2 in input pixels, score, class.
     """
@@ -72,10 +73,10 @@ def decode_yolov10(outputs: Outputs, input_size: tuple[int, int], person_class: 
 
 
 def decode_ssd(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
-    """SSD with decoded boxes: (1, n, 4) and (1, n, classes), the background being a class.
+    """SSD with decoded boxes: (1, n, 4) and (1, n, classes), where the background is a class.
 
-    Boxes are x1, y1, x2, y2 as fractions of the input. Of two outputs with four columns the first
-    is the boxes.
+    Boxes are x1, y1, x2, y2 as fractions of the input. If both outputs have four columns, the first
+    one has the boxes.
     """
     arrays = [_single(output) for output in outputs]
     if len(arrays) != 2 or any(array.ndim != 2 for array in arrays):
@@ -92,8 +93,8 @@ def decode_fastestdet(
 ) -> Candidates:
     """FastestDet (Ma, 2022): (1, 5 + classes, h, w), a grid of stride 16.
 
-    A cell holds objectness, the centre's tanh-inverse offset from the cell's corner in cells, the
-    logits of width and height as fractions of the input, class scores. The score is
+    A cell holds objectness, the inverse tanh of the center's offset from the cell's corner in
+    cells, the logits of width and height as fractions of the input, class scores. The score is
     objectness^0.6 times class score^0.4.
     """
     grid = (input_size[0] // _FASTESTDET_STRIDE, input_size[1] // _FASTESTDET_STRIDE)
@@ -122,12 +123,12 @@ DECODERS: dict[str, Decoder] = {
 def fitting_layouts(
     outputs: Outputs, input_size: tuple[int, int], person_class: int = 0
 ) -> list[str]:
-    """The layouts that outputs of such shapes can be of."""
+    """The layouts that match the shapes of the outputs."""
     return [name for name in DECODERS if fits(name, outputs, input_size, person_class)]
 
 
 def fits(layout: str, outputs: Outputs, input_size: tuple[int, int], person_class: int = 0) -> bool:
-    """Whether outputs of such shapes can be of this layout."""
+    """Whether the shapes of the outputs match this layout."""
     try:
         with np.errstate(all="ignore"):
             DECODERS[layout](outputs, input_size, person_class)
@@ -137,15 +138,15 @@ def fits(layout: str, outputs: Outputs, input_size: tuple[int, int], person_clas
 
 
 def _single(output: np.ndarray) -> np.ndarray:
-    """Without the axis of the batch, which has one picture."""
+    """The output without its batch axis."""
     return output[0] if output.ndim > 2 and output.shape[0] == 1 else output
 
 
 def _table(outputs: Outputs, counts: Container[int], columns: int) -> Float[np.ndarray, "n c"]:
-    """The first output with so many rows and at least so many columns.
+    """The first output whose number of rows is in `counts` and that has enough columns.
 
     Raises:
-      LayoutError: there is none.
+      LayoutError: there is no such output.
     """
     for output in map(_single, outputs):
         if output.ndim == 2 and len(output) in counts and output.shape[1] >= columns:

@@ -1,4 +1,4 @@
-"""Detectors that look boxes up by the image's name: annotated people, or boxes of a file."""
+"""Detectors that look up boxes by image name: annotated people, or boxes of a file."""
 
 import dataclasses
 import logging
@@ -14,107 +14,107 @@ from rmpe_jax.data.readers.annotations import field
 from rmpe_jax.data.readers.records import PoseDataset, trainable
 from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import ImageId, box_arrays, person_records, picture_stem
+from rmpe_jax.evaluation.results import ImageId, box_arrays, person_records, image_stem
 from rmpe_jax.files import read_json
 
-NOBODY = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
+NO_BOXES = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
 @dataclasses.dataclass(frozen=True)
-class BoxesByName:
-    """Boxes looked up by the picture's file name without folders and extension; a `Detector`.
+class LookupDetector:
+    """Looks up boxes by the image's file name without folders and extension; a `Detector`.
 
     Attributes:
-      source: what the boxes are from, for messages.
-      boxes: by name, or by COCO's integer id, which a file name ends with: 139 is the picture
-        `000000000139.jpg` and `COCO_val2014_000000000139.jpg`.
+      source: where the boxes are from, for messages.
+      boxes: the boxes of each image, by name or by COCO's integer id. File names end with the id:
+        139 is the image `000000000139.jpg` or `COCO_val2014_000000000139.jpg`.
     """
 
     source: str
     boxes: Mapping[ImageId, Boxes]
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str) -> Boxes:
-        """The boxes of the picture of this name: none, and a line in the log, if it is unknown."""
+        """The boxes of the image of this name; if it is unknown, none and a warning in the log."""
         del image
-        stem = picture_stem(name)
+        stem = image_stem(name)
         number = re.search(r"\d+$", stem)
         for key in (stem, int(number[0])) if number else (stem,):
             if key in self.boxes:
                 return self.boxes[key]
-        logging.getLogger(__name__).warning("%s has no boxes of picture %s", self.source, name)
-        return NOBODY
+        logging.getLogger(__name__).warning("%s has no boxes of image %s", self.source, name)
+        return NO_BOXES
 
 
-def ground_truth(dataset: PoseDataset) -> BoxesByName:
-    """The annotated boxes of a data set, with score 1.
+def ground_truth(dataset: PoseDataset) -> LookupDetector:
+    """The annotated boxes of a dataset, with score 1.
 
-    As in evaluation on ground-truth boxes: no crowds, nobody without a labelled joint.
+    As in evaluation on ground-truth boxes, crowds and people without labeled joints are left out.
 
     Raises:
-      UserError: two pictures have one name.
+      UserError: two images have the same name.
     """
     boxes: dict[ImageId, Boxes] = {}
-    for picture in dataset.images:
-        if picture.path.stem in boxes:
-            raise _one_name(picture.path.stem, dataset.name)
-        bboxes = picture.bboxes[trainable(picture)]
-        boxes[picture.path.stem] = Boxes(bboxes, np.ones(len(bboxes), np.float32))
-    return BoxesByName(dataset.name, boxes)
+    for record in dataset.images:
+        if record.path.stem in boxes:
+            raise _ambiguous_name(record.path.stem, dataset.name)
+        bboxes = record.bboxes[trainable(record)]
+        boxes[record.path.stem] = Boxes(bboxes, np.ones(len(bboxes), np.float32))
+    return LookupDetector(dataset.name, boxes)
 
 
 def from_file(
     path: str | os.PathLike,
     annotations: str | os.PathLike | None = None,
     score_threshold: float = -math.inf,
-) -> BoxesByName:
-    """Boxes of a detections file, in COCO's result form or AlphaPose's list of boxes.
+) -> LookupDetector:
+    """The boxes of a detections file, in COCO's result format or AlphaPose's list of boxes.
 
-    An `image_id` is a file name with or without folders and extension, or COCO's integer id.
-    Boxes without area or with NaN are left out and counted in the log.
+    An `image_id` is a file name, with or without folders and extension, or COCO's integer id.
+    Boxes without area or with NaN are skipped and counted in the log.
 
     Args:
       path: the detections.
-      annotations: a file of COCO's form whose `images` give the file names of all ids; without
-        one, integer ids are taken for the numbers that file names end with.
-      score_threshold: boxes that score less are left out.
+      annotations: a file in COCO's format whose `images` give the file names of all ids. Without
+        it, integer ids are matched with the numbers at the end of file names.
+      score_threshold: boxes with lower scores are left out.
 
     Raises:
-      UserError: a file cannot be used, pictures are not in the annotations, or two have one name
-        in different folders.
+      UserError: a file cannot be used, images are not in the annotations, or two images in
+        different folders have the same name.
     """
     records = person_records(path)
-    bboxes, scores, sound = box_arrays(path, records)
-    if skipped := int((~sound).sum()):
-        line = "%s: %d boxes without area or with NaN are left out"
+    bboxes, scores, usable = box_arrays(path, records)
+    if skipped := int((~usable).sum()):
+        line = "%s: %d boxes without area or with NaN are skipped"
         logging.getLogger(__name__).warning(line, path, skipped)
     source = f"detections file {path}"
     rows = _rows_by_key([record["image_id"] for record in records], annotations, source)
-    wanted = sound & (scores >= score_threshold)
+    selected = usable & (scores >= score_threshold)
     boxes = {}
-    for key, of_picture in rows.items():
-        chosen = [row for row in of_picture if wanted[row]]
+    for key, rows_of_image in rows.items():
+        chosen = [row for row in rows_of_image if selected[row]]
         chosen = np.array(sorted(chosen, key=lambda row: -scores[row]), np.int64)
         boxes[key] = Boxes(bboxes[chosen], scores[chosen])
-    return BoxesByName(source, boxes)
+    return LookupDetector(source, boxes)
 
 
 def _rows_by_key(
     image_ids: list[ImageId], annotations: str | os.PathLike | None, source: str
 ) -> dict[ImageId, list[int]]:
-    """The rows of each picture of a file, those of pictures without boxes being none."""
+    """The rows of each image in a detections file; empty for annotated images without boxes."""
     names = _file_names(annotations) if annotations else {}
-    rows: dict[ImageId, list[int]] = {picture_stem(name): [] for name in names.values()}
+    rows: dict[ImageId, list[int]] = {image_stem(name): [] for name in names.values()}
     owners: dict[ImageId, ImageId] = {}
     for row, image_id in enumerate(image_ids):
         name = names.get(image_id, image_id)
-        key = picture_stem(name) if isinstance(name, str) else name
+        key = image_stem(name) if isinstance(name, str) else name
         if annotations and key not in rows:
             raise UserError(
                 f"{source} has boxes of {image_id}, which is not in {annotations}: give the "
-                "annotations of these pictures"
+                "annotations of these images"
             )
         if owners.setdefault(key, image_id) != image_id:
-            raise _one_name(key, source)
+            raise _ambiguous_name(key, source)
         rows.setdefault(key, []).append(row)
     return rows
 
@@ -129,8 +129,8 @@ def _file_names(annotations: str | os.PathLike) -> dict[ImageId, str]:
     }
 
 
-def _one_name(name: ImageId, source: str) -> UserError:
+def _ambiguous_name(name: ImageId, source: str) -> UserError:
     return UserError(
-        f"{source} has two pictures named {name}, whose boxes cannot be told apart by name: use "
-        "one folder at a time"
+        f"{source} has two images named {name}, whose boxes cannot be looked up by name: use one "
+        "folder at a time"
     )

@@ -1,4 +1,4 @@
-"""How to feed a detection network of a file, and what to take from it."""
+"""Configuration of detection networks in ONNX files: their inputs, outputs and boxes."""
 
 import dataclasses
 import math
@@ -13,8 +13,10 @@ from rmpe_jax.files import read_json
 ChannelOrder = Literal["rgb", "bgr"]
 
 
-def _is_whole(value: Any, low: float, high: float = math.inf) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+def _is_integer(value: Any, low: int, high: int | None = None) -> bool:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    return low <= value and (high is None or value <= high)
 
 
 def _is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
@@ -26,38 +28,35 @@ def _are(values: Any, count: int, check: Callable[[Any], bool]) -> bool:
 
 
 _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "input_size": (lambda v: _are(v, 2, lambda n: _is_whole(n, 1)), "height and width in pixels"),
+    "input_size": (lambda v: _are(v, 2, lambda n: _is_integer(n, 1)), "height and width in pixels"),
     "channel_order": (lambda v: v in get_args(ChannelOrder), "rgb or bgr"),
     "mean": (lambda v: _are(v, 3, _is_number), "three numbers"),
     "std": (lambda v: _are(v, 3, lambda n: _is_number(n) and n != 0), "three numbers, none 0"),
     "resize": (lambda v: v in get_args(Resize), "letterbox, corner or stretch"),
-    "fill": (lambda v: _is_whole(v, 0, 255), "a grey value from 0 to 255"),
-    "score_threshold": (lambda v: _is_number(v, 0, 1), "a number from 0 to 1"),
-    "nms_iou": (lambda v: _is_number(v, 0, 1), "a number from 0 to 1"),
-    "person_class": (lambda v: _is_whole(v, 0), "the index of a class"),
-    "max_boxes": (lambda v: _is_whole(v, 1), "a whole number from 1"),
+    "fill": (lambda v: _is_integer(v, 0, 255), "a gray value from 0 to 255"),
+    "score_threshold": (lambda v: _is_number(v, 0.0, 1.0), "a number from 0 to 1"),
+    "nms_iou": (lambda v: _is_number(v, 0.0, 1.0), "a number from 0 to 1"),
+    "person_class": (lambda v: _is_integer(v, 0), "the index of a class"),
+    "max_boxes": (lambda v: _is_integer(v, 1), "an integer from 1"),
 }
 
 
 @dataclasses.dataclass(frozen=True)
 class OnnxConfig:
-    """What a network's file does not say about itself.
+    """How to use a detection network; this is not part of an ONNX file.
 
     Attributes:
       layout: of the outputs, a key of `layouts.DECODERS`.
       input_size: (height, width) of the input.
       channel_order: of the input.
       mean: subtracted from the values 0 to 255, in the order of the channels.
-      std: what they are divided by after that.
-      resize: how the picture is fitted into the input, see `letterbox.fit_picture`.
-      fill: grey value of what the picture does not cover.
-      score_threshold: boxes that score less are left out.
-      nms_iou: of two boxes that overlap by more, the better stays; 1 keeps all.
-      person_class: index of people among the classes.
-      max_boxes: how many are reported at most.
-
-    Raises:
-      UserError: a value is out of range.
+      std: the divisor after that, in the order of the channels.
+      resize: how the image is fitted into the input, see `letterbox.fit_image`.
+      fill: gray value of the part that the image does not cover.
+      score_threshold: boxes with lower scores are left out.
+      nms_iou: of two boxes with a larger IoU only the better one stays; 1 keeps all.
+      person_class: index of the class "person".
+      max_boxes: maximum number of boxes.
     """
 
     layout: str
@@ -72,18 +71,12 @@ class OnnxConfig:
     person_class: int = 0
     max_boxes: int = 100
 
-    def __post_init__(self) -> None:
-        for name, (accepts, wanted) in _CHECKS.items():
-            value = getattr(self, name)
-            if not accepts(value):
-                raise UserError(f"detector option {name} is {value!r:.60}: it must be {wanted}")
-
 
 PRESETS = {
     "yolox": OnnxConfig("yolox", channel_order="bgr", std=(1.0, 1.0, 1.0), resize="corner"),
     "yolov5": OnnxConfig("yolov5"),
     "yolov8": OnnxConfig("yolov8"),
-    "yolov10": OnnxConfig("yolov10", nms_iou=1.0),  # it needs no NMS
+    "yolov10": OnnxConfig("yolov10", nms_iou=1.0),  # needs no NMS
     "ssd": OnnxConfig(
         "ssd",
         input_size=(300, 300),
@@ -106,24 +99,32 @@ PRESETS = {
 def make_config(layout: str, options: dict[str, Any]) -> OnnxConfig:
     """The preset of a layout with some of its fields replaced.
 
+    Args:
+      layout: a key of `PRESETS`.
+      options: new values of other fields of `OnnxConfig`; they are validated here.
+
     Raises:
-      UserError: there is no such layout, or a value is out of range.
+      UserError: there is no such layout, or a value is invalid.
     """
     if layout not in PRESETS:
-        raise UserError(f"{layout!r} is no layout of a detector: write {', '.join(PRESETS)}")
+        raise UserError(f"{layout!r} is not a layout of a detector: write {', '.join(PRESETS)}")
+    for name, value in options.items():
+        is_valid, rule = _CHECKS[name]
+        if not is_valid(value):
+            raise UserError(f"detector option {name} is {value!r:.60}: it must be {rule}")
     return dataclasses.replace(PRESETS[layout], **options)
 
 
 def read_options(path: pathlib.Path) -> dict[str, Any]:
-    """Fields of `OnnxConfig` from a JSON file; none if there is no such file.
+    """Fields of `OnnxConfig` from a JSON file; none if the file does not exist.
 
     Raises:
-      UserError: the file is not an object of such fields.
+      UserError: the file is not a JSON object of such fields.
     """
     if not path.exists():
         return {}
     options = read_json(path, "options of a detector")
     known = [field.name for field in dataclasses.fields(OnnxConfig)]
     if not isinstance(options, dict) or not options.keys() <= set(known):
-        raise UserError(f"{path} has other than a detector's options: write {', '.join(known)}")
+        raise UserError(f"{path} has unknown options of a detector: write {', '.join(known)}")
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}

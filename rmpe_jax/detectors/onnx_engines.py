@@ -1,4 +1,4 @@
-"""What runs a network of an ONNX file: onnxruntime if it is installed, OpenCV if not."""
+"""Engines that run ONNX networks: onnxruntime if it is installed, otherwise OpenCV."""
 
 import os
 import pathlib
@@ -16,11 +16,11 @@ _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 
 
 class Engine(NamedTuple):
-    """Something that runs a network.
+    """A network that can be run.
 
     Attributes:
-      run: from the input (1, 3, h, w) to all outputs; may be called from several threads.
-      input_size: (height, width) that the file prescribes, if it does and the engine tells.
+      run: maps the input (1, 3, h, w) to all outputs; may be called from several threads.
+      input_size: (height, width) if the file fixes it and the engine reports it.
     """
 
     run: Callable[[Float[np.ndarray, "1 3 h w"]], list[np.ndarray]]
@@ -28,10 +28,10 @@ class Engine(NamedTuple):
 
 
 def open_engine(path: pathlib.Path) -> Engine:
-    """A network of a file, by onnxruntime if it is installed, else by OpenCV.
+    """Load a network with onnxruntime if it is installed, otherwise with OpenCV.
 
     Raises:
-      UserError: there is no such file, or it is no network that can be run.
+      UserError: the file does not exist, or is not a network that can be run.
     """
     if not path.is_file():
         raise UserError(f"no detector {path}: check the path")
@@ -43,22 +43,22 @@ def open_engine(path: pathlib.Path) -> Engine:
 
 
 def onnxruntime_engine(path: pathlib.Path) -> Engine:
-    """A network run by onnxruntime, on a CUDA device if that is what is installed.
+    """Load a network with onnxruntime, on a CUDA device if its CUDA build is installed.
 
     Raises:
-      UserError: the file is no ONNX network.
+      UserError: the file is not an ONNX network.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    # Threads that wait by spinning would take the cores from whatever runs beside the detector.
+    # Waiting threads that spin would take the cores from other work.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     available = onnxruntime.get_available_providers()
     providers = [provider for provider in _PROVIDERS if provider in available]
     try:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
-    except Exception as error:  # its errors have no base of their own
+    except Exception as error:  # its errors have no common base class
         raise _unreadable(path, error) from None
     (argument, *_) = session.get_inputs()
     dtype = np.float16 if argument.type == "tensor(float16)" else np.float32
@@ -73,10 +73,10 @@ def onnxruntime_engine(path: pathlib.Path) -> Engine:
 
 
 def opencv_engine(path: pathlib.Path) -> Engine:
-    """A network run by OpenCV, which does not tell the size of the input.
+    """Load a network with OpenCV, which does not report the input size.
 
     Raises:
-      UserError: the file is no ONNX network, or has layers that OpenCV does not know.
+      UserError: the file is not an ONNX network, or has layers that OpenCV does not support.
     """
     try:
         network = cv2.dnn.readNetFromONNX(os.fspath(path))
@@ -95,10 +95,10 @@ def opencv_engine(path: pathlib.Path) -> Engine:
 
 def _unreadable(path: pathlib.Path, error: Exception) -> UserError:
     return UserError(
-        f"detector {path} cannot be read ({first_line(error)}): give a whole ONNX file"
+        f"detector {path} cannot be read ({first_line(error)}): give a complete ONNX file"
     )
 
 
 def first_line(error: Exception) -> str:
-    """What an engine's error says, in one line."""
+    """The first line of an engine's error message, shortened."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

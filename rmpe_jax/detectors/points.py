@@ -1,25 +1,25 @@
-"""Our own detector: people as points, from picture to boxes in one compiled function.
+"""The detector of this project: people as points, from image to boxes in one compiled function.
 
-`detect` is pure and of fixed shapes, so that it can stand in a larger program: with the boxes it
-gives, `spatial_transformer` or any crop of fixed size cuts people out of the same picture on the
-device, and a pose network goes on from there, with `valid` for the rows that are people.
+The function, `top_down.detection.detect`, is pure and of fixed shapes, so it can be part of a
+larger compiled function: `top_down.end_to_end` crops the people in its boxes on the device and runs
+a pose network on them.
 """
-
-from typing import Any
 
 import flax.linen as nn
 import numpy as np
+from flax.typing import VariableDict
 from jaxtyping import UInt8
 
 from rmpe_jax.codecs.boxes import BoxCodec
-from rmpe_jax.detectors.letterbox import fit_picture, transform_boxes
+from rmpe_jax.detectors.letterbox import fit_image, transform_boxes
 from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.model_io.detector_model import DetectorModel
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.padding import GRAY
 from rmpe_jax.top_down.detection import SCORE_THRESHOLD, detect
 
-LEAST_SCORE = 0.05  # of boxes that an evaluation takes: average precision asks for doubtful ones
+# Score threshold for evaluation: average precision needs uncertain boxes too.
+EVALUATION_THRESHOLD = 0.05
 
 
 class PointDetector:
@@ -29,13 +29,13 @@ class PointDetector:
         self,
         model: nn.Module,
         codec: BoxCodec,
-        variables: Any,
+        variables: VariableDict,
         input_size: tuple[int, int],
         score_threshold: float = SCORE_THRESHOLD,
     ):
-        """The network works on pictures letterboxed to `input_size`, (height, width)."""
+        """Make a detector that works on images letterboxed to `input_size`, (height, width)."""
         self._model, self._codec, self._variables = model, codec, variables
-        self._size, self._threshold = tuple(input_size), score_threshold
+        self._input_size, self._score_threshold = tuple(input_size), score_threshold
 
     @classmethod
     def from_model(
@@ -45,28 +45,30 @@ class PointDetector:
 
         Args:
           trained: of `model_io.load_detector_model`.
-          score_threshold: boxes that score less are left out; a default if not given.
+          score_threshold: boxes with lower scores are left out; by default `SCORE_THRESHOLD`.
 
         Raises:
-          UserError: its spec and variables do not belong together.
+          UserError: the spec and variables of the model do not belong together.
         """
         model, codec = trained.build()
         threshold = SCORE_THRESHOLD if score_threshold is None else score_threshold
         return cls(model, codec, trained.variables, trained.spec.test_size, threshold)
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
-        """Boxes of the people in one picture, image pixels; `name` is not read."""
-        canvas, image_from_canvas = fit_picture(image, self._size, "letterbox", GRAY, average=True)
-        found = detect(
+        """Boxes of the people in one image, in image pixels; `name` is ignored."""
+        canvas, image_from_canvas = fit_image(
+            image, self._input_size, "letterbox", GRAY, average=True
+        )
+        detected = detect(
             self._model,
             self._codec,
             self._variables,
             canvas[None],
-            score_threshold=self._threshold,
+            score_threshold=self._score_threshold,
         )
-        bboxes, scores, valid = (np.asarray(values)[0] for values in found)
+        bboxes, scores, valid = (np.asarray(values)[0] for values in detected)
         bboxes = transform_boxes(image_from_canvas, bboxes[valid])
         bboxes = geometry.clip_boxes(bboxes, image.shape[:2])
-        # A box may have lain in the gray beside the picture.
+        # A box may lie in the gray border, outside the image.
         inside = geometry.box_area(bboxes) > 0
         return Boxes(bboxes[inside], scores[valid][inside])

@@ -1,17 +1,17 @@
-"""What a detector is: a function from a picture to the boxes of the people in it."""
+"""The interface of detectors: functions from an image to the boxes of the people in it."""
 
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 
 class Boxes(NamedTuple):
-    """The people found in one picture, best first.
+    """The boxes of the people in one image, best first, without padding.
 
     Attributes:
-      bboxes: (n, 4) float32 xyxy image pixels; edges as COCO counts them, x2 = x1 + width, so that
-        the whole picture is (0, 0, width, height).
+      bboxes: (n, 4) float32 xyxy image pixels; pixel edges as in COCO, x2 = x1 + width, so the box
+        of a full image is (0, 0, width, height).
       scores: (n,) float32, 0 to 1.
     """
 
@@ -19,15 +19,16 @@ class Boxes(NamedTuple):
     scores: Float[np.ndarray, " n"]
 
 
+@runtime_checkable
 class Detector(Protocol):
-    """Finds people in a picture."""
+    """Finds people in an image."""
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str) -> Boxes:
-        """Boxes of the people in one picture; none is no error.
+        """The boxes of the people in one image; there may be none.
 
         Args:
           image: RGB.
-          name: the picture's file name without folders. Detectors that look boxes up go by it, the
-            others do not read it.
+          name: the image's file name without folders. Detectors that look boxes up need it; others
+            ignore it.
         """
         ...

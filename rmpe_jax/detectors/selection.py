@@ -1,4 +1,4 @@
-"""From a network's many boxes to the few that are reported."""
+"""Selection of the boxes to report among a network's candidates."""
 
 import logging
 
@@ -20,28 +20,28 @@ def select_boxes(
     max_boxes: int,
     name: str = "",
 ) -> Boxes:
-    """Threshold, greedy NMS (OpenCV's), the part inside the picture; best first.
+    """Apply a threshold and greedy NMS (OpenCV's), and clip boxes to the image; best first.
 
-    Boxes and scores that are not finite are left out, with a line in the log.
+    Boxes and scores that are not finite are skipped with a warning in the log.
 
     Args:
       bboxes: xyxy image pixels.
       scores: of a person.
       image_size: (height, width).
-      score_threshold: boxes that score less are left out.
-      nms_iou: of two boxes that overlap by more, the better stays; 1 keeps all.
-      max_boxes: how many at most.
-      name: of the picture, for the log.
+      score_threshold: boxes with lower scores are left out.
+      nms_iou: of two boxes with a larger IoU only the better one stays; 1 keeps all.
+      max_boxes: maximum number of boxes.
+      name: of the image, for the log.
     """
     finite = np.isfinite(bboxes).all(-1) & np.isfinite(scores)
-    # What scores too low is of no interest, finite or not.
+    # Boxes below the threshold are not reported, finite or not.
     if broken := int((~finite & ~(scores < score_threshold)).sum()):
-        line = "picture %s: %d boxes of the detector are not finite and left out"
+        line = "image %s: %d boxes of the detector are not finite and are skipped"
         logging.getLogger(__name__).warning(line, name, broken)
-    # The part inside must have an area, but overlap is judged on whole boxes.
+    # The part inside the image must have area, but NMS uses the full boxes.
     inside = geometry.clip_boxes(bboxes, image_size)
-    good = finite & (scores >= score_threshold) & (geometry.box_area(inside) > 0)
-    bboxes, scores, inside = bboxes[good], scores[good], inside[good]
+    usable = finite & (scores >= score_threshold) & (geometry.box_area(inside) > 0)
+    bboxes, scores, inside = bboxes[usable], scores[usable], inside[usable]
     bboxes_xywh = geometry.xywh_from_xyxy(bboxes.astype(np.float64))
     kept = cv2.dnn.NMSBoxes(bboxes_xywh, scores, 0.0, nms_iou)  # type: ignore[arg-type]
     kept = np.asarray(kept, np.int64).reshape(-1)[:max_boxes]

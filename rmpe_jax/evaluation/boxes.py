@@ -10,7 +10,7 @@ from jaxtyping import Float, Int
 
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import ImageId, box_arrays, person_records, picture_stem
+from rmpe_jax.evaluation.results import ImageId, box_arrays, person_records, image_stem
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class DatasetBoxes:
         return len(self.bboxes)
 
 
-def boxes_of(
+def load_boxes(
     dataset: PoseDataset, boxes: str | os.PathLike, skip_unknown: bool = False
 ) -> DatasetBoxes:
     """The boxes to evaluate on: `"gt"`, or a detections file (see `results.load_detections`).
@@ -104,7 +104,7 @@ def _picture_finder(dataset: PoseDataset):
     def find(image_id: ImageId) -> int:
         if image_id in by_id:
             return by_id[image_id]
-        return by_stem.get(picture_stem(image_id), -1) if isinstance(image_id, str) else -1
+        return by_stem.get(image_stem(image_id), -1) if isinstance(image_id, str) else -1
 
     return find
 

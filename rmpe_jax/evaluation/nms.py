@@ -21,7 +21,7 @@ BASELINES = ("none", "box", "oks", "soft_oks")
 
 
 def open_nms(name: str, skeleton: Skeleton) -> Nms | None:
-    """The NMS of a name, for `suppressed`; None for `none`.
+    """The NMS of a name, for `apply_nms`; None for `none`.
 
     Args:
       name: one of `BASELINES`, a preset of pose NMS (`paper`, `rmpe`, `alphapose`), or the
@@ -43,7 +43,7 @@ def open_nms(name: str, skeleton: Skeleton) -> Nms | None:
     return jax.jit(jax.vmap(baselines[name]))
 
 
-def suppressed(
+def apply_nms(
     results: Sequence[dict],
     num_keypoints: int,
     image_ids: Sequence[ImageId],
@@ -58,7 +58,7 @@ def suppressed(
       nms: of a batch of pictures, such as `lambda proposals: pose_nms_batch(proposals, params)`.
     """
     left = []
-    for proposals, names in zip(*proposal_groups(results, num_keypoints, image_ids), strict=True):
+    for proposals, names in zip(*candidate_groups(results, num_keypoints, image_ids), strict=True):
         poses = jax.device_get(nms(proposals))
         picture, person = np.nonzero(poses.keep)
         left += coco_results(
@@ -72,12 +72,12 @@ def suppressed(
     return left
 
 
-def proposal_groups(
+def candidate_groups(
     results: Sequence[dict], num_keypoints: int, image_ids: Sequence[ImageId]
 ) -> tuple[list[PoseCandidates], list[list[ImageId]]]:
     """Results as proposals for NMS, in groups of pictures with about as many people.
 
-    Arguments as in `suppressed`.
+    Arguments as in `apply_nms`.
 
     Returns:
       The groups, each padded to its own number of people, and the pictures of each group.

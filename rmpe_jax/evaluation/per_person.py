@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float, Int
 
-from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.predictions import PosePredictions
 from rmpe_jax.ops.oks import oks
 
@@ -37,7 +37,7 @@ def score_people(predictions: PosePredictions) -> ScoredPeople:
     detector's boxes it is the most similar one in the image.
     """
     predictions = predictions.in_dataset_skeleton()
-    people = boxes_of(predictions.dataset, "gt")
+    people = load_boxes(predictions.dataset, "gt")
     best = [
         _best_pose(predictions, image, person)
         for image, person in zip(people.image_index, people.person_index, strict=True)

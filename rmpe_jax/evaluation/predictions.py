@@ -12,7 +12,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import DatasetBoxes
 from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.skeletons import Skeleton
-from rmpe_jax.top_down.prediction import Predict
+from rmpe_jax.top_down.prediction import PredictFn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,7 +50,7 @@ class PosePredictions:
 
 
 def predict_dataset(
-    predict: Predict,
+    predict: PredictFn,
     variables: Any,
     dataset: PoseDataset,
     boxes: DatasetBoxes,

@@ -16,7 +16,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.coco import coco_ap
 from rmpe_jax.evaluation.mpii import mpii_map
 from rmpe_jax.evaluation.mpii_people import mpii_ground_truth, mpii_predictions
-from rmpe_jax.evaluation.nms import Nms, suppressed
+from rmpe_jax.evaluation.nms import Nms, apply_nms
 from rmpe_jax.evaluation.pckh import head_sizes_from_keypoints, pckh
 from rmpe_jax.evaluation.predictions import PosePredictions
 from rmpe_jax.evaluation.results import coco_results
@@ -49,7 +49,7 @@ def evaluate(
     dataset = predictions.dataset
     results = _results(predictions)
     if nms is not None:
-        results = suppressed(results, dataset.skeleton.num_keypoints, dataset.image_ids, nms)
+        results = apply_nms(results, dataset.skeleton.num_keypoints, dataset.image_ids, nms)
     known_people = (predictions.boxes.person_index >= 0).all()
     if dataset.skeleton.name == "lsp" or (dataset.skeleton.name == "mpii" and known_people):
         return _pckh_of(predictions), results

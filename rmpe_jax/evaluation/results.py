@@ -105,7 +105,7 @@ def box_arrays(
     return geometry.xyxy_from_xywh(boxes), scores, sound
 
 
-def picture_stem(path: str) -> str:
+def image_stem(path: str) -> str:
     """The name of a picture's file without folders and extension."""
     # Files written on Windows are read here too.
     return pathlib.PurePosixPath(path.replace("\\", "/")).stem

@@ -1,4 +1,4 @@
-"""Checkpoints of other projects, written as model files that everything here can use."""
+"""Converts checkpoints of other projects to model files."""
 
 import os
 
@@ -19,37 +19,41 @@ def convert_alphapose(
     input_size: tuple[int, int] = (256, 192),
     loss: str = "",
 ) -> PoseModel:
-    """Converts a checkpoint of AlphaPose to a model file, with its crops, decoding and NMS.
+    """Converts a checkpoint of AlphaPose to a model file with AlphaPose's crops, decoding and NMS.
 
     Args:
       path: a `.pth` file.
-      out: the file to be written, by custom `NAME.safetensors`.
-      skeleton: not stored in the file, see `load_alphapose`.
-      input_size: likewise.
-      loss: likewise.
+      out: the file to write, usually `NAME.safetensors`.
+      skeleton: joint set; not stored in the checkpoint, see `load_alphapose`.
+      input_size: (height, width) of the crops; not stored in the checkpoint.
+      loss: loss of the training; not stored in the checkpoint.
+
+    Returns:
+      The model that was written.
 
     Raises:
-      UserError: the checkpoint cannot be converted, a value cannot be, or `out` not be written.
+      UserError: the checkpoint cannot be converted, an argument is invalid, or `out` cannot be
+        written.
     """
     checkpoint = load_alphapose(path, skeleton=skeleton, input_size=input_size, loss=loss)
-    whole_body = checkpoint.spec.skeleton.num_keypoints > 110  # AlphaPose's own distinction
+    whole_body = checkpoint.spec.skeleton.num_keypoints > 110  # the threshold of AlphaPose
     nms = PoseNmsParams.preset("alphapose_whole_body" if whole_body else "alphapose")
-    spec = require_pose(spec_from_dict(spec_to_dict(checkpoint.spec)))  # checks its values
+    spec = require_pose(spec_from_dict(spec_to_dict(checkpoint.spec)))  # validates
     model = PoseModel(spec, checkpoint.variables, nms)
-    model.build()  # says now, not at the first use, if network and input size do not fit
+    model.build()  # raises now, not at the first use, if network and input size do not fit
     about = {"converted_from": f"AlphaPose, {os.path.basename(path)}", "terms": _TERMS}
     save_pose_model(out, model, about=about)
     return model
 
 
-_TERMS = "weights of AlphaPose: for non-commercial use, see its licence"
+_TERMS = "weights of AlphaPose: for non-commercial use, see its license"
 
 
 def summary(model: PoseModel) -> str:
-    """One line on what was converted."""
+    """One line that describes a converted model."""
     height, width = model.spec.input_size
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"]))
     return (
         f"{model.spec.network}, {parameters:,} parameters, {height}x{width} pixels, joints of "
-        f"{model.spec.skeleton.name}, read by {model.spec.decode!r}"
+        f"{model.spec.skeleton.name}, decoded by {model.spec.decode!r}"
     )

@@ -1,4 +1,4 @@
-"""The whole way in a few minutes: draw scenes, train, evaluate, show; then a photo.
+"""Everything in a few minutes: draw scenes, train, evaluate, and find poses in a photo.
 
 python -m rmpe_jax.experiments.demo --out demo
 """
@@ -16,15 +16,15 @@ from rmpe_jax.files import write_json
 from rmpe_jax.progress import duration
 
 TRAIN_SEEDS = range(0, 2500)
-VAL_SEEDS = range(1_000_000, 1_000_200)  # scenes that training never sees
+VAL_SEEDS = range(1_000_000, 1_000_200)  # not in TRAIN_SEEDS
 CONFIG = pathlib.Path(__file__).parents[2] / "configs/synthetic.py"
 
 
 def demo(out: pathlib.Path) -> None:
-    """Leaves in `out`: ap.json, learning_curves.png, people.png, and all that led to them; then
-    photo/, what the networks that come with the package find in a photo.
+    """Writes the demo to the folder `out`. Run again, it resumes.
 
-    Run again it goes on where it was stopped.
+    The results are `ap.json`, `learning_curves.png`, `people.png`, and `photo/`: the poses that the
+    built-in networks find in a photo. Scenes, run and evaluations stay in `out` too.
     """
     from rmpe_jax.model_io.pose_model import load_pose_model
     from rmpe_jax.training.loop import train
@@ -47,16 +47,16 @@ def demo(out: pathlib.Path) -> None:
     (out / "eval/ground-truth_boxes/people.png").replace(out / "people.png")
     write_json(out / "ap.json", rows)
     print(f"\nOKS AP on {len(VAL_SEEDS)} unseen scenes\n\n{metrics_table(rows)}\n")
-    look_at_a_photo(out / "photo")
-    print(f"{duration(round(time.monotonic() - begin))} in all. Look at:")
+    predict_photo(out / "photo")
+    print(f"Done in {duration(round(time.monotonic() - begin))}. Results:")
     for name in ("ap.json", "learning_curves.png", "people.png", "photo/report.html"):
         print(f"  {out / name}")
 
 
-def look_at_a_photo(out: pathlib.Path) -> None:
-    """What `rmpe predict PHOTO --draw --report` does, on the portrait that Matplotlib brings along.
+def predict_photo(out: pathlib.Path) -> None:
+    """Does `rmpe predict PHOTO --draw --report` with a photo from Matplotlib.
 
-    It is Grace Hopper's, in the public domain.
+    The photo is a portrait of Grace Hopper, in the public domain.
     """
     import matplotlib.cbook
 
@@ -67,15 +67,21 @@ def look_at_a_photo(out: pathlib.Path) -> None:
     photo = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
     estimator = PoseEstimator.from_checkpoint("builtin", detector="builtin")
     inputs = find_inputs([str(photo)])
-    (out / JOURNAL).unlink(missing_ok=True)  # of an earlier demo
+    (out / JOURNAL).unlink(missing_ok=True)  # from an earlier demo
     prepare_output_folder(out, {})
     predict_files(inputs, out, estimator, draw=True, report=True)
 
 
 def main() -> int:
-    """The command line; returns the exit status."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=pathlib.Path, default=pathlib.Path("demo"))
+    parser.add_argument(
+        "--out",
+        type=pathlib.Path,
+        default=pathlib.Path("demo"),
+        metavar="OUT",
+        help="folder to write (default: demo)",
+    )
     args = parser.parse_args()
     use_compilation_cache()
     return run(lambda: demo(args.out))

@@ -1,4 +1,4 @@
-"""Scores a model on a dataset and writes the evidence: metrics, results, a contact sheet."""
+"""Evaluates a model on a dataset; writes metrics, results and a sheet of images."""
 
 import math
 import pathlib
@@ -7,9 +7,9 @@ import cv2
 
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.detectors.evaluation import detector_ap
-from rmpe_jax.detectors.points import LEAST_SCORE, PointDetector
+from rmpe_jax.detectors.points import EVALUATION_THRESHOLD, PointDetector
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.predictions import predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
@@ -41,7 +41,7 @@ def evaluate_pose_model(
       flip_test: average with the mirrored crop.
       flip_shift: shift the mirrored heatmaps by a pixel first.
       skip_unknown: skip detections on images that the dataset does not have.
-      nms: applied to the poses before they are scored; a name that `nms.open_nms` knows.
+      nms: NMS of the poses before they are scored; a name for `nms.open_nms`.
 
     Returns:
       The metrics: COCO's as fractions, MPII's and LSP's in percent.
@@ -56,40 +56,39 @@ def evaluate_pose_model(
         make_predict(module, codec, skeleton, flip_test=flip_test, flip_shift=flip_shift),
         model.variables,
         dataset,
-        boxes_of(dataset, boxes, skip_unknown),
+        load_boxes(dataset, boxes, skip_unknown),
         skeleton,
         model.spec.crop,
         batch_size=64,
     )
     metrics, results = evaluate(predictions, open_nms(nms, dataset.skeleton))
-    # NaN, for a joint that nobody has, is not JSON.
+    # A joint that nobody has gives NaN, which JSON does not have.
     finite = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: cannot be made, {error.strerror}; name another folder") from error
     write_json(
         out / "metrics.json",
         {"data": data, "boxes": boxes, "nms": nms, "flip_test": flip_test} | finite,
     )
     write_json(out / "results.json", results)
     if not cv2.imwrite(str(out / "people.png"), people_sheet(predictions)[..., ::-1]):
-        raise UserError(f"{out / 'people.png'}: cannot be written; is the disk full?")
+        raise UserError(f"{out / 'people.png'} cannot be written: check free space and permissions")
     return metrics
 
 
 def evaluate_detector_model(model: DetectorModel, data: str, out: pathlib.Path) -> dict[str, float]:
-    """Box AP on a dataset of COCO's form; writes `metrics.json` and `detections.json`.
+    """Evaluates a detector by box AP; writes `metrics.json` and `detections.json`.
 
     Args:
       model: a trained detector.
-      data: the dataset, such as `coco:FOLDER:val2017`.
+      data: a dataset in COCO's format, such as `coco:FOLDER:val2017`.
       out: folder for the files, made if needed.
+
+    Returns:
+      The metrics, as fractions.
 
     Raises:
       UserError: data or folder cannot be used.
     """
-    detector = PointDetector.from_model(model, LEAST_SCORE)
+    detector = PointDetector.from_model(model, EVALUATION_THRESHOLD)
     metrics, results = detector_ap(detector, open_dataset(data))
     write_json(out / "metrics.json", {"data": data} | metrics)
     write_json(out / "detections.json", results)
@@ -97,7 +96,11 @@ def evaluate_detector_model(model: DetectorModel, data: str, out: pathlib.Path) 
 
 
 def metrics_table(rows: dict[str, dict[str, float]]) -> str:
-    """A Markdown table with a line for each evaluation; COCO's fractions as they are."""
+    """A Markdown table of metrics.
+
+    Args:
+      rows: for each row of the table its title and its metrics; all have the same metrics.
+    """
     names = list(next(iter(rows.values())))
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for title, metrics in rows.items():

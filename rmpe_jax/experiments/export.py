@@ -1,4 +1,4 @@
-"""A pose network as a file that other programs run, and a JSON that says how to use it."""
+"""Exports a pose network to a file that other software runs, and a JSON file that describes it."""
 
 import dataclasses
 import json
@@ -18,12 +18,12 @@ from rmpe_jax.models.folding import fold_batch_norm
 from rmpe_jax.skeletons.skeleton import UNNAMED_PREFIX
 
 FORMATS = ("stablehlo", "onnx")
-# What a file computes, and the names of what comes out.
+# What a file can compute, and the names of its outputs.
 FUNCTIONS = {"heatmaps": ("heatmaps",), "keypoints": ("keypoints", "scores")}
 _INPUT = "crops"
 _MEANINGS = {
-    "heatmaps": "for each joint a map that is high where it is",
-    "keypoints": "(x, y) pixels of the crop, pixel centres at integers",
+    "heatmaps": "one map per joint, with its maximum at the joint",
+    "keypoints": "(x, y) crop pixels, pixel centers at integers",
     "scores": "of the keypoints, from 0 to 1",
 }
 
@@ -31,34 +31,34 @@ _MEANINGS = {
 def export_model(
     model: PoseModel,
     out: str | os.PathLike,
-    to: str,
+    format: str,
     *,
     function: str = "heatmaps",
     channels_first: bool = False,
 ) -> dict[str, Any]:
-    """Writes `out`, and `out` + ".json" with names, sizes, normalisation and joints.
+    """Writes `out`, and `out` + ".json" with names, sizes, normalization and joints.
 
     Args:
-      model: a trained network; its batch norms are folded into its convolutions.
-      out: the file.
-      to: one of `FORMATS`. ONNX models compute in float32, whatever the config says.
-      function: "heatmaps" takes normalised crops (b, H, W, 3); "keypoints" takes RGB bytes, and has
-        normalisation and decoding inside.
+      model: a trained network. Its batch norms are folded into its convolutions.
+      out: the file to write.
+      format: one of `FORMATS`. ONNX models compute in float32, whatever `config.model.dtype` is.
+      function: "heatmaps" takes normalized crops (b, h, w, 3); "keypoints" takes crops of RGB bytes
+        and includes normalization and decoding.
       channels_first: ONNX only: crops and heatmaps are (b, c, h, w).
 
     Returns:
-      What the JSON says.
+      The content of the JSON file.
 
     Raises:
-      UserError: the network cannot be exported so, or the files cannot be written.
+      UserError: the network cannot be exported like this, or the files cannot be written.
     """
-    if channels_first and to != "onnx":
+    if channels_first and format != "onnx":
         raise UserError("StableHLO files take (b, h, w, c): leave out --channels-first")
-    run, codec = pose_function(model, function, "float32" if to == "onnx" else None)
+    run, codec = pose_function(model, function, "float32" if format == "onnx" else None)
     dtype = np.dtype(np.float32 if function == "heatmaps" else np.uint8)
-    about = _about(model, codec, to, function, channels_first, _shapes(run, codec, dtype))
+    about = _describe(model, codec, format, function, channels_first, _shapes(run, codec, dtype))
     shape = (*codec.input_size, 3)
-    if to == "stablehlo":
+    if format == "stablehlo":
         data = to_stablehlo(run, shape, dtype)
     else:
         data = _onnx_bytes(run, shape, dtype, function, channels_first, about)
@@ -71,12 +71,15 @@ def export_model(
 def pose_function(
     model: PoseModel, function: str, dtype: str | None = None
 ) -> tuple[Callable[[jax.Array], Any], HeatmapCodec]:
-    """The function of crops that a file computes, and the codec of the network.
+    """The function that a file computes, and the codec of the network.
 
     Args:
       model: a trained network.
       function: one of `FUNCTIONS`, see `export_model`.
-      dtype: precision of the arithmetic, by default the config's.
+      dtype: precision of the arithmetic; by default that of the model.
+
+    Returns:
+      A function of a batch of crops, and the codec.
     """
     spec = dataclasses.replace(model.spec, dtype=dtype or model.spec.dtype)
     module, codec = model._replace(spec=spec).build()
@@ -92,7 +95,7 @@ def pose_function(
 
 
 def _shapes(run: Callable, codec: HeatmapCodec, dtype: np.dtype) -> list[tuple[int, ...]]:
-    """Of the crops and of what comes out, without the batch."""
+    """Shapes of the crops and of the outputs, without the batch axis."""
     crops = jax.ShapeDtypeStruct((1, *codec.input_size, 3), dtype)
     return [leaf.shape[1:] for leaf in (crops, *jax.tree.leaves(jax.eval_shape(run, crops)))]
 
@@ -104,7 +107,7 @@ def _onnx_bytes(
         from rmpe_jax.interop.onnx_export import to_onnx
     except ImportError as error:
         raise UserError(
-            f"to ONNX: {error}; install the extra export: pip install 'rmpe_jax[export]'"
+            f"ONNX export: {error}; install the extra: pip install 'rmpe_jax[export]'"
         ) from error
     model = to_onnx(
         run,
@@ -118,29 +121,29 @@ def _onnx_bytes(
     return model.SerializeToString()
 
 
-def _about(
+def _describe(
     model: PoseModel,
     codec: HeatmapCodec,
-    to: str,
+    format: str,
     function: str,
     channels_first: bool,
     shapes: list[tuple[int, ...]],
 ) -> dict[str, Any]:
-    skeleton, bytes_in = model.spec.skeleton, function == "keypoints"
-    given, *results = (_axes(shape, channels_first) for shape in shapes)
+    skeleton, takes_bytes = model.spec.skeleton, function == "keypoints"
+    crops, *outputs = (_axes(shape, channels_first) for shape in shapes)
     about = {
-        "format": to,
+        "format": format,
         "function": function,
         "network": model.spec.network,
         "input": {
             "name": _INPUT,
-            **given,
-            "dtype": "uint8" if bytes_in else "float32",
-            "values": "RGB" if bytes_in else "(RGB / 255 - mean) / std",
+            **crops,
+            "dtype": "uint8" if takes_bytes else "float32",
+            "values": "RGB" if takes_bytes else "(RGB / 255 - mean) / std",
         },
         "outputs": [
-            {"name": name, **result, "dtype": "float32", "values": _MEANINGS[name]}
-            for name, result in zip(FUNCTIONS[function], results, strict=True)
+            {"name": name, **output, "dtype": "float32", "values": _MEANINGS[name]}
+            for name, output in zip(FUNCTIONS[function], outputs, strict=True)
         ],
         "mean": list(codec.mean),
         "std": list(codec.std),
@@ -152,7 +155,7 @@ def _about(
     }
     if not skeleton.name.startswith(UNNAMED_PREFIX):
         about["flip_indices"] = skeleton.flip_indices.tolist()
-    return about | ({"platforms": list(PLATFORMS)} if to == "stablehlo" else {})
+    return about | ({"platforms": list(PLATFORMS)} if format == "stablehlo" else {})
 
 
 def _axes(shape: tuple[int, ...], channels_first: bool) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Learning the parameters of pose NMS from files of predictions and annotations."""
+"""Learns the parameters of pose NMS from files of predictions and annotations."""
 
 import functools
 import os
@@ -11,9 +11,9 @@ import numpy as np
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.arrays import ground_truth_arrays
 from rmpe_jax.evaluation.coco import Annotations, coco_ap, load_ground_truth
-from rmpe_jax.evaluation.nms import proposal_groups, suppressed
+from rmpe_jax.evaluation.nms import candidate_groups, apply_nms
 from rmpe_jax.evaluation.results import person_records
-from rmpe_jax.files import write_json
+from rmpe_jax.files import not_writable, write_json
 from rmpe_jax.pose_nms import PoseNmsParams, params_to_dict, pose_nms_batch
 from rmpe_jax.pose_nms.fit import PoseNmsFit, Search, fit_pose_nms, oks_ap
 from rmpe_jax.skeletons import Skeleton
@@ -36,32 +36,33 @@ def fit_nms(
     steps: int = 15,
     report: Callable[[Search], None] = lambda search: None,
 ) -> dict[str, dict[str, float]]:
-    """Learns the parameters that give the greatest AP, and leaves the evidence in a folder.
+    """Learns the parameters with the highest AP.
 
-    Writes `params.json`, which `pose_nms.load_params` reads, `searches.json` with all that was
-    tried, and `heat_maps.png`.
+    Writes `params.json` (for `pose_nms.load_params`), `searches.json` (all values tried and their
+    AP) and `heat_maps.png`.
 
     Args:
-      results_path: results in COCO's form before any NMS, with `bbox` and `bbox_score`.
-      annotations: COCO keypoint ground truth of the same pictures, a file or what it holds.
-      out: folder, made if need be.
-      start: where the search begins; the form of the rule stays.
+      results_path: results in COCO's format before NMS, with `bbox` and `bbox_score`.
+      annotations: COCO keypoint ground truth of the same images, a file or its content.
+      out: folder to write; made if needed.
+      start: start of the search. The variant of the rule stays that of `start`.
       skeleton: joint set of both files.
-      steps: values of each parameter in a search.
-      report: called after every search.
+      steps: values of each parameter per search.
+      report: called after each search.
 
     Returns:
-      COCO's metrics, by pycocotools, without NMS, with the first and with the learned parameters.
+      COCO's metrics, by pycocotools, for "no NMS", "before" (the parameters of `start`) and
+      "learned".
 
     Raises:
-      UserError: files cannot be read or written, or are not of that form.
+      UserError: a file cannot be read or written, or its format is wrong.
     """
     k = skeleton.num_keypoints
     results = _load_proposals(results_path, k)
     content = load_ground_truth(annotations, k)
     image_ids = sorted(image["id"] for image in content["images"])
     metrics = {"no NMS": coco_ap(content, results, skeleton.oks_sigmas)}
-    groups, names = proposal_groups(results, k, image_ids)
+    groups, names = candidate_groups(results, k, image_ids)
     ground_truth = ground_truth_arrays(content, k, [name for group in names for name in group])
     ground_truth = jax.tree.map(jax.numpy.asarray, ground_truth)
     objective = oks_ap(skeleton.sigmas)
@@ -70,7 +71,7 @@ def fit_nms(
     )
     for title, params in (("before", start), ("learned", fit.params)):
         nms = functools.partial(pose_nms_batch, params=params, skeleton=skeleton)
-        left = suppressed(results, k, image_ids, nms)
+        left = apply_nms(results, k, image_ids, nms)
         metrics[title] = coco_ap(content, left, skeleton.oks_sigmas)
     out = pathlib.Path(out)
     write_json(out / "params.json", params_to_dict(fit.params))
@@ -86,17 +87,17 @@ def _load_proposals(path: str | os.PathLike, num_keypoints: int) -> list[dict]:
         if missing:
             raise UserError(
                 f"results {path}: entry {number} has no {' and no '.join(missing)}: give the "
-                "results.json of eval.py"
+                "results.json of rmpe eval"
             )
-        if not _is_sound(record, num_keypoints):
+        if not _is_valid(record, num_keypoints):
             raise UserError(
                 f"results {path}: entry {number} is not a pose of {num_keypoints} joints and a box "
-                "in finite numbers: give results of the annotations' joint set"
+                "in finite numbers: give results in the joint set of the annotations"
             )
     return records
 
 
-def _is_sound(record: dict, num_keypoints: int) -> bool:
+def _is_valid(record: dict, num_keypoints: int) -> bool:
     try:
         parts = [np.asarray(record[key], float) for key in ("keypoints", "bbox", "bbox_score")]
     except (TypeError, ValueError):
@@ -129,7 +130,11 @@ def search_line(search: Search) -> str:
 
 
 def heat_maps(fit: PoseNmsFit, path: str | os.PathLike) -> None:
-    """Plots AP over each pair of parameters, a row for each sweep; a ring marks the best.
+    """Plots AP over each pair of parameters, one row per sweep; a ring marks the maximum.
+
+    Args:
+      fit: the searches.
+      path: of the file to write.
 
     Raises:
       UserError: matplotlib is not installed, or the file cannot be written.
@@ -147,7 +152,7 @@ def heat_maps(fit: PoseNmsFit, path: str | os.PathLike) -> None:
     try:
         figure.savefig(path, dpi=110)
     except OSError as error:
-        raise UserError(f"{path} cannot be written ({error.strerror}): make room") from None
+        raise not_writable(path, error) from None
 
 
 def _heat_map(axes, search: Search) -> None:
@@ -165,6 +170,6 @@ def _heat_map(axes, search: Search) -> None:
 
 
 def _ticks(values: np.ndarray) -> tuple[list[float], list[str]]:
-    """At most five of the values that were tried, and how they are written."""
+    """At most five of the values, as positions and labels of ticks."""
     chosen = values[np.linspace(0, len(values) - 1, min(5, len(values))).round().astype(int)]
     return list(chosen), [f"{value:.2g}" for value in chosen]

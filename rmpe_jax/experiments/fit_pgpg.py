@@ -1,4 +1,4 @@
-"""`rmpe fit-pgpg`: PGPG from data sets and detectors' files, with a report of how well it fits."""
+"""`rmpe fit-pgpg`: fits PGPG to datasets and detections files, and reports how well it fits."""
 
 import dataclasses
 import importlib.util
@@ -36,12 +36,20 @@ from rmpe_jax.pgpg.model import (
 )
 from rmpe_jax.skeletons import MPII
 
-TEST_SHARE = 0.2  # of the pictures, which nothing in the comparison is fitted to
+TEST_FRACTION = 0.2  # of the images; no model of the comparison is fitted to them
 
 
 @dataclasses.dataclass(frozen=True)
 class Options:
-    """What `rmpe fit-pgpg` can be told."""
+    """Options of `rmpe fit-pgpg`.
+
+    Attributes:
+      num_atoms: numbers of atoms to try; 0 is one mixture for all poses.
+      num_components: numbers of Gaussians per atom to try.
+      min_iou: minimum IoU of a box with its person's box.
+      min_score: minimum score of a box.
+      seed: of the random numbers.
+    """
 
     num_atoms: tuple[int, ...]
     num_components: tuple[int, ...]
@@ -51,13 +59,20 @@ class Options:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Set:
-    """What one data set gives: samples, and the poses of all its people, matched or not."""
+class PgpgData:
+    """The data of one dataset.
+
+    Attributes:
+      name: of the dataset.
+      samples: detected boxes of its people, with poses.
+      poses: of all its people, with and without boxes, as `Samples.poses`.
+      num_images: number of its images.
+    """
 
     name: str
     samples: Samples
     poses: Float[np.ndarray, "n 14 2"]
-    num_pictures: int
+    num_images: int
 
 
 def fit_from_files(
@@ -66,13 +81,15 @@ def fit_from_files(
     pose_files: Sequence[str],
     options: Options,
 ) -> str:
-    """Fit PGPG; write `pgpg.npz`, `report.md`, `atoms.png` and `offsets.png` to the folder `out`.
+    """Fits PGPG; writes `pgpg.npz`, `report.md`, `atoms.png` and `offsets.png`.
+
+    Without matplotlib there are no plots, and the report says so.
 
     Args:
-      out: made if need be. Without matplotlib there are no pictures, which the report says.
-      data: for each data set its spec and one or more detections files.
-      pose_files: of more poses for the atoms, see `read_poses`.
-      options: of the command line.
+      out: folder to write; made if needed.
+      data: for each dataset its spec and one or more detections files.
+      pose_files: files with more poses for the atoms, see `read_poses`.
+      options: see `Options`.
 
     Returns:
       The report, in Markdown.
@@ -85,69 +102,78 @@ def fit_from_files(
     out = pathlib.Path(out)
     sets = [read_set(spec, files, options) for spec, *files in data]
     more = [read_poses(path) for path in pose_files]
-    samples = _join([of.samples for of in sets], [of.num_pictures for of in sets])
-    poses = np.concatenate([*(of.poses for of in sets), *more])
+    samples = _join([one.samples for one in sets], [one.num_images for one in sets])
+    poses = np.concatenate([*(one.poses for one in sets), *more])
     atoms = atomic_poses(poses, options.num_atoms, options.seed)
     selection, comparison = _compare(samples, atoms, sets, options)
     num_atoms, num_components = selection.best
     model = fit_mixtures(samples, atoms[num_atoms], num_components, options.seed)
     lines = [*_counts(sets, more), "", *_choices(selection), "", *comparison]
     save_model(out / "pgpg.npz", model)
-    lines += ["", f"Fitted to all of it: {out / 'pgpg.npz'}"]
-    lines += [_draw(out, model, samples)]
+    lines += ["", f"The chosen model, fitted to all images: {out / 'pgpg.npz'}"]
+    lines += [_plot(out, model, samples)]
     report = "\n".join(lines) + "\n"
     (out / "report.md").write_text(report, encoding="utf-8")
     return report
 
 
-def read_set(spec: str, files: Sequence[str], options: Options) -> _Set:
-    """The boxes that detectors gave the people of a data set.
+def read_set(spec: str, files: Sequence[str], options: Options) -> PgpgData:
+    """Matches detected boxes with the people of a dataset.
 
-    Detections of pictures that the data set does not have are passed over, and so are those under
-    `options.min_score`.
+    Detections on images that the dataset does not have are skipped, and so are those with a score
+    below `options.min_score`.
 
     Raises:
-      UserError: the data set or a file cannot be used.
+      UserError: the dataset or a file cannot be used.
     """
     if not files:
         raise UserError(f"--data {spec} has no detections: name one or more files after it")
     dataset = open_dataset(spec)
-    poses, bboxes, pictures = _people(dataset)
+    poses, bboxes, image_index = _people(dataset)
     samples = []
     for file in files:
         found = load_detections(file, dataset, skip_unknown=True)
-        sure = found.scores >= options.min_score
-        boxes, places = found.bboxes[sure], found.image_index[sure]
-        person, box = match_detections(bboxes, boxes, pictures, places, options.min_iou)
+        used = found.scores >= options.min_score
+        boxes = found.bboxes[used]
+        person, box = match_detections(
+            bboxes, boxes, image_index, found.image_index[used], options.min_iou
+        )
         offsets = offsets_from_boxes(boxes[box], bboxes[person])
-        samples.append(Samples(poses[person], offsets, pictures[person]))
+        samples.append(Samples(poses[person], offsets, image_index[person]))
     joined = _join(samples, [0] * len(samples))
-    return _Set(dataset.name, joined, poses, len(dataset.images))
+    return PgpgData(dataset.name, joined, poses, len(dataset.images))
 
 
 def _people(
     dataset: PoseDataset,
 ) -> tuple[Float[np.ndarray, "n 14 2"], Float[np.ndarray, "n 4"], Int[np.ndarray, " n"]]:
-    """Poses in the atoms' joints, boxes and picture numbers of the people one can train on."""
-    chosen = [records.trainable(picture) for picture in dataset.images]
-    pairs = list(zip(dataset.images, chosen, strict=True))
-    keypoints = np.concatenate([picture.keypoints[people] for picture, people in pairs])
-    visibility = np.concatenate([picture.visibility[people] for picture, people in pairs])
-    bboxes = np.concatenate([picture.bboxes[people] for picture, people in pairs])
-    pictures = np.repeat(np.arange(len(pairs)), [people.sum() for people in chosen])
-    return to_atom_joints(mask_with_nan(keypoints, visibility), dataset.skeleton), bboxes, pictures
+    """Poses (in the atoms' joints), boxes and image indices of the people one can train on."""
+    trainable = [records.trainable(record) for record in dataset.images]
+    pairs = list(zip(dataset.images, trainable, strict=True))
+    keypoints = np.concatenate([record.keypoints[people] for record, people in pairs])
+    visibility = np.concatenate([record.visibility[people] for record, people in pairs])
+    bboxes = np.concatenate([record.bboxes[people] for record, people in pairs])
+    image_index = np.repeat(np.arange(len(pairs)), [people.sum() for people in trainable])
+    poses = to_atom_joints(mask_with_nan(keypoints, visibility), dataset.skeleton)
+    return poses, bboxes, image_index
 
 
-def _join(samples: Sequence[Samples], num_pictures: Sequence[int]) -> Samples:
-    """One after the other; each set's pictures are counted on from those of the sets before."""
-    starts = np.cumsum([0, *num_pictures[:-1]])
-    pictures = [of.image_ids + start for of, start in zip(samples, starts, strict=True)]
-    poses = np.concatenate([of.poses for of in samples])
-    return Samples(poses, np.concatenate([of.offsets for of in samples]), np.concatenate(pictures))
+def _join(samples: Sequence[Samples], num_images: Sequence[int]) -> Samples:
+    """Concatenates samples; `image_ids` of each are shifted by the number of images before."""
+    starts = np.cumsum([0, *num_images[:-1]])
+    image_ids = [one.image_ids + start for one, start in zip(samples, starts, strict=True)]
+    return Samples(
+        np.concatenate([one.poses for one in samples]),
+        np.concatenate([one.offsets for one in samples]),
+        np.concatenate(image_ids),
+    )
 
 
 def read_poses(path: str | os.PathLike) -> Float[np.ndarray, "n 14 2"]:
-    """Poses without pictures: `joints` (n, 16, 2) of an .npz file, MPII's, -1 where not annotated.
+    """Poses from an .npz file with `joints` (n, 16, 2): MPII's joints, -1 where not annotated.
+
+    Returns:
+      The poses in the joints of the atoms, NaN where not annotated.
 
     Raises:
       UserError: the file cannot be read or has no such array.
@@ -168,19 +194,25 @@ def read_poses(path: str | os.PathLike) -> Float[np.ndarray, "n 14 2"]:
 
 
 def _compare(
-    samples: Samples, atoms: dict[int, np.ndarray], sets: Sequence[_Set], options: Options
+    samples: Samples, atoms: dict[int, np.ndarray], sets: Sequence[PgpgData], options: Options
 ) -> tuple[Selection, list[str]]:
-    """The choice made without the test pictures, and how it does there beside simpler models."""
-    train, test = split(samples, TEST_SHARE, options.seed)
+    """Selects the numbers without the test images; compares with simpler models on the test images.
+
+    Returns:
+      The selection, and the table of the comparison.
+    """
+    train, test = split(samples, TEST_FRACTION, options.seed)
     selection = select(train, atoms, options.num_components, options.seed)
     num_atoms, num_components = selection.best
     both = np.concatenate([train.offsets, mirrored_offsets(train.offsets)])
-    none = atoms_of_none()
+    no_atoms = np.zeros((0, ATOMS.num_keypoints, 2))  # one mixture for all poses
     models = {
         "author's constants": global_model(),
         "one Gaussian without correlation": global_model(both.mean(0), both.std(0)),
-        "one Gaussian": fit_mixtures(train, none, 1, options.seed),
-        f"one mixture of {num_components}": fit_mixtures(train, none, num_components, options.seed),
+        "one Gaussian": fit_mixtures(train, no_atoms, 1, options.seed),
+        f"one mixture of {num_components}": fit_mixtures(
+            train, no_atoms, num_components, options.seed
+        ),
         f"{num_atoms} atoms, {num_components} Gaussians each": fit_mixtures(
             train, atoms[num_atoms], num_components, options.seed
         ),
@@ -189,28 +221,23 @@ def _compare(
         name: log_likelihood(model.for_skeleton(ATOMS), test.poses, test.offsets)
         for name, model in models.items()
     }
-    ends = np.cumsum([of.num_pictures for of in sets])
-    which = np.searchsorted(ends, test.image_ids, side="right")
-    return selection, _comparison(logs, test.image_ids, which, [of.name for of in sets])
+    ends = np.cumsum([one.num_images for one in sets])
+    set_index = np.searchsorted(ends, test.image_ids, side="right")
+    return selection, _comparison(logs, test.image_ids, set_index, [one.name for one in sets])
 
 
-def atoms_of_none() -> Float[np.ndarray, "0 14 2"]:
-    """The atoms of a model with one mixture for all poses."""
-    return np.zeros((0, ATOMS.num_keypoints, 2))
-
-
-def _counts(sets: Sequence[_Set], more: Sequence[np.ndarray]) -> list[str]:
-    lines = ["| data set | people | boxes |", "|---|---:|---:|"]
-    lines += [f"| {of.name} | {len(of.poses):,} | {len(of.samples):,} |" for of in sets]
-    return lines + [f"| poses alone | {len(poses):,} | |" for poses in more]
+def _counts(sets: Sequence[PgpgData], more: Sequence[np.ndarray]) -> list[str]:
+    lines = ["| dataset | people | boxes |", "|---|---:|---:|"]
+    lines += [f"| {one.name} | {len(one.poses):,} | {len(one.samples):,} |" for one in sets]
+    return lines + [f"| only poses | {len(poses):,} | |" for poses in more]
 
 
 def _choices(selection: Selection) -> list[str]:
     head = " | ".join(f"{m}" for m in selection.num_components)
     best = selection.log_likelihood.max()
     lines = [
-        "Mean log-likelihood of a box on pictures held out to choose by, in nats, by number of",
-        "atoms (rows; 0 is one mixture for all poses) and of Gaussians in each:",
+        "Mean log-likelihood of a box, in nats, on images held out for the selection, by number",
+        "of atoms (rows; 0 is one mixture for all poses) and of Gaussians per atom (columns):",
         "",
         f"| | {head} |",
         "|---" * (1 + len(selection.num_components)) + "|",
@@ -223,21 +250,21 @@ def _choices(selection: Selection) -> list[str]:
 
 def _comparison(
     logs: dict[str, Float[np.ndarray, " r"]],
-    pictures: Int[np.ndarray, " r"],
-    which: Int[np.ndarray, " r"],
+    image_ids: Int[np.ndarray, " r"],
+    set_index: Int[np.ndarray, " r"],
     names: Sequence[str],
 ) -> list[str]:
     best = list(logs.values())[-1]
     lines = [
-        f"The same on {len(best):,} boxes of pictures that had no part in the choice; in the last",
-        "column how much better the chosen model is, with its standard error over pictures:",
+        f"The same measure on {len(best):,} boxes of images that the selection did not use. The",
+        "last column is the advantage of the chosen model, with its standard error over images:",
         "",
-        f"| | {' | '.join(names)} | all | the last row is better by |",
+        f"| | {' | '.join(names)} | all | advantage of the chosen model |",
         "|---" * (3 + len(names)) + "|",
     ]
     for name, log in logs.items():
-        cells = [f"{_mean(log[which == i]):.3f}" for i in range(len(names))]
-        gain, error = mean_and_error(best - log, pictures)
+        cells = [f"{_mean(log[set_index == i]):.3f}" for i in range(len(names))]
+        gain, error = mean_and_error(best - log, image_ids)
         cells += [f"{log.mean():.3f}", f"{gain:.3f} ± {error:.3f}" if log is not best else ""]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     return lines
@@ -250,18 +277,23 @@ def _mean(values: Float[np.ndarray, " r"]) -> float:
 def mean_and_error(
     values: Float[np.ndarray, " r"], groups: Int[np.ndarray, " r"]
 ) -> tuple[float, float]:
-    """Mean, and its standard error where values of one group hang together."""
+    """Mean, and its standard error if values of one group are correlated (cluster-robust).
+
+    Args:
+      values: (r,) values.
+      groups: (r,) group of each value.
+    """
     mean = values.mean()
     _, index = np.unique(groups, return_inverse=True)
     sums = np.bincount(index, values - mean)
     return float(mean), float(np.sqrt((sums**2).sum()) / len(values))
 
 
-def _draw(out: pathlib.Path, model: PgpgModel, samples: Samples) -> str:
+def _plot(out: pathlib.Path, model: PgpgModel, samples: Samples) -> str:
     if importlib.util.find_spec("matplotlib") is None:
-        return "No pictures of it: they need matplotlib, pip install 'rmpe_jax[viz]'"
+        return "No plots: they need matplotlib, pip install 'rmpe_jax[viz]'"
     rows = mixture_rows(model, samples.poses)
-    shares = np.bincount(rows, minlength=len(model.weights)) / len(rows)
-    plots.draw_atoms(model, shares, out / "atoms.png")
+    fractions = np.bincount(rows, minlength=len(model.weights)) / len(rows)
+    plots.draw_atoms(model, fractions, out / "atoms.png")
     plots.draw_offsets(model, rows, samples.offsets, out / "offsets.png")
-    return f"Its pictures: {out / 'atoms.png'}, {out / 'offsets.png'}"
+    return f"Plots: {out / 'atoms.png'}, {out / 'offsets.png'}"

@@ -1,4 +1,4 @@
-"""Scenes drawn to a folder once, for the experiments that need them."""
+"""Synthetic scenes for the experiments."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ from rmpe_jax.progress import progress
 
 
 def draw_scenes(folder: pathlib.Path, seeds: range) -> None:
-    """Writes the scenes of these seeds in COCO's form, unless they are there."""
+    """Writes the scenes of these seeds in COCO's format, unless the folder already has scenes."""
     if (folder / "annotations/person_keypoints.json").exists():
         return
     counted = progress(iter(range(len(seeds))), len(seeds), f"scenes drawn to {folder}")

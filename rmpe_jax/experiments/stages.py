@@ -1,4 +1,4 @@
-"""All stages of a training, one after the other; run again it goes on where it was stopped.
+"""Trains several stages, one after the other. Run again, it resumes.
 
   python -m rmpe_jax.experiments.stages configs/synthetic.py:demo=demo/run \\
     configs/synthetic_sstn.py:demo=demo/sstn
@@ -19,10 +19,11 @@ def run_stages(stages: list[str]) -> None:
     """Trains each stage to its end.
 
     Args:
-      stages: CONFIG=WORKDIR, where CONFIG is what `train.py --config` takes.
+      stages: CONFIG=WORKDIR, with CONFIG as for `rmpe train --config`.
 
     Raises:
-      UserError: a stage is written wrongly, or cannot be trained; all configs are looked at first.
+      UserError: a stage is not of this form, or cannot be trained. All configs are checked before
+        the first stage is trained.
     """
     from rmpe_jax.config import parse_config
     from rmpe_jax.training.loop import train
@@ -36,10 +37,10 @@ def run_stages(stages: list[str]) -> None:
 
 
 def load_config(spec: str) -> ml_collections.ConfigDict:
-    """The config of a file, FILE or FILE:ARGUMENT.
+    """The config of a file, given as FILE or FILE:ARGUMENT.
 
     Raises:
-      UserError: there is no such file, or it has no function `get_config`.
+      UserError: there is no such file, or it has no function `get_config` that returns a config.
     """
     path, _, argument = spec.partition(":")
     if not pathlib.Path(path).is_file():
@@ -47,20 +48,25 @@ def load_config(spec: str) -> ml_collections.ConfigDict:
     get_config = runpy.run_path(path).get("get_config")
     if get_config is None:
         raise UserError(f"{path}: it has no function get_config; name a file of configs/")
-    return get_config(argument) if argument else get_config()
+    config = get_config(argument) if argument else get_config()
+    if not isinstance(config, ml_collections.ConfigDict):
+        raise UserError(
+            f"{path}: get_config does not return a ConfigDict; see configs/synthetic.py"
+        )
+    return config
 
 
 def _parse(stage: str) -> tuple[ml_collections.ConfigDict, str]:
     spec, equals, workdir = stage.rpartition("=")
     if not equals or not workdir:
         raise UserError(
-            f"{stage}: it must be CONFIG=WORKDIR, as configs/synthetic.py:demo=demo/run"
+            f"{stage}: it must be CONFIG=WORKDIR, such as configs/synthetic.py:demo=demo/run"
         )
     return load_config(spec), workdir
 
 
 def main() -> int:
-    """The command line above."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="+", metavar="CONFIG=WORKDIR")
     args = parser.parse_args()

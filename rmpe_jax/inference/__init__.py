@@ -1,0 +1,1 @@
+"""`PoseEstimator`: the poses of the people in an image, in one call."""

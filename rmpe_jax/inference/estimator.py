@@ -1,14 +1,14 @@
-"""Poses of the people in a picture, in one call; and the same, compiled once, for many pictures."""
+"""Poses of the people in an image, in one call; compiled once for many images."""
 
 import itertools
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Self
 
 import jax
 import numpy as np
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
+from numpy.typing import ArrayLike
 
 from rmpe_jax.data.images import read_image
 from rmpe_jax.detectors import Boxes, Detector, open_detector
@@ -18,24 +18,30 @@ from rmpe_jax.model_io.pose_model import PoseModel, load_pose_model
 from rmpe_jax.models.folding import fold_batch_norm
 from rmpe_jax.ops import geometry
 from rmpe_jax.pose_nms import PoseNmsParams, load_params
-from rmpe_jax.top_down.program import People, make_program
+from rmpe_jax.top_down.estimation import BoxBatch, make_estimate_poses
 
-_SMALLEST_PICTURE = 2**19  # pixels that pictures are padded to, and four times as many, ...
-_SMALLEST_CROWD = 32  # likewise people
+# Images and people are padded to the smallest of these sizes that holds them, and each size is the
+# one before it times the growth factor.
+_MIN_PIXELS = 2**19
+_MIN_PEOPLE = 32
 _GROWTH = 4
-_LARGEST_BOX = 4  # in sides of the picture
+_MAX_BOX_SIDE = 4  # in units of the image's longer side
+
+# An RGB image of any size: images of one sequence may differ.
+_RgbImage = UInt8[np.ndarray, "_height _width 3"]
 
 
 class PoseEstimator:
-    """Finds poses, in boxes that are given or that a detector finds.
+    """Finds poses in given boxes, or in the boxes of a detector.
 
-    Cropping, network, decoding and pose NMS are one compiled program. Pictures and people are
-    padded to few sizes: there is one compilation for all pictures of up to half a megapixel with up
-    to 32 people, one more for up to two megapixels, and so on. `entry.use_compilation_cache` keeps
-    them on the disk. Instances may be shared by threads.
+    Cropping, network, decoding and pose NMS are compiled as one function. Images and people are
+    padded to few sizes. One compilation covers all images of up to half a megapixel with up to 32
+    people, the next one images of up to two megapixels, and so on. `entry.use_compilation_cache`
+    stores compiled functions on disk. Instances may be shared between threads.
 
     Attributes:
       skeleton: the joints of the poses.
+      batch_size: images that `predict_batch` and `estimate_batch` process together.
     """
 
     def __init__(
@@ -48,25 +54,25 @@ class PoseEstimator:
         batch_size: int | None = None,
         chunk: int | None = None,
     ) -> None:
-        """Build the program; `from_checkpoint` reads the model first.
+        """Make an estimator of a model in memory; `from_checkpoint` reads the model first.
 
         Args:
           model: the network.
-          detector: of `predict` and `predict_batch`.
+          detector: finds the boxes for `predict` and `predict_batch`.
           nms: parameters of pose NMS; by default the model's own, or else AlphaPose's.
-          flip_test: look at mirrored crops too, which takes twice the time.
-          batch_size: pictures that `predict_batch` and `estimate_batch` look at together; by
-            default 8, or 1 on a CPU.
-          chunk: people that the network looks at together, which bounds the memory: a divisor of
+          flip_test: also process mirrored crops, which takes twice the time.
+          batch_size: images that `predict_batch` and `estimate_batch` process together; by default
+            8, or 1 on a CPU.
+          chunk: people that the network processes together, which limits the memory: a divisor of
             32; by default 32, or 4 on a CPU.
 
         Raises:
-          UserError: the model's spec and weights do not belong together.
+          UserError: `chunk` is invalid, or the model's spec and weights do not belong together.
         """
         on_cpu = jax.default_backend() == "cpu"
-        chunk = chunk or (4 if on_cpu else _SMALLEST_CROWD)
-        if _SMALLEST_CROWD % chunk:
-            raise UserError(f"chunk={chunk} cannot be: it must divide {_SMALLEST_CROWD}")
+        chunk = chunk or (4 if on_cpu else _MIN_PEOPLE)
+        if _MIN_PEOPLE % chunk:
+            raise UserError(f"chunk={chunk} is invalid: it must divide {_MIN_PEOPLE}")
         self.skeleton = model.spec.skeleton
         self.batch_size = batch_size or (1 if on_cpu else 8)
         self._detector = detector
@@ -74,11 +80,11 @@ class PoseEstimator:
         network, codec = model.build()
         folded, variables = fold_batch_norm(network, model.variables, codec.input_size)
         self._variables = jax.device_put(variables)
-        self._program = make_program(
+        self._estimate_poses = make_estimate_poses(
             folded,
             codec,
             self.skeleton,
-            padding=model.spec.padding,
+            model.spec.crop,
             chunk=chunk,
             flip_test=flip_test,
         )
@@ -93,21 +99,21 @@ class PoseEstimator:
         flip_test: bool = False,
         batch_size: int | None = None,
         chunk: int | None = None,
-    ) -> Self:
+    ) -> "PoseEstimator":
         """The estimator of a trained network.
 
         Args:
-          path: a model file, a training run's workdir or checkpoints, or "builtin"; see
-            `pose_model.load_pose_model`.
-          detector: see above, or in words as `detectors.open_detector` takes it, or the workdir of
-            a detector's training run; by default the one that comes with the package.
-          nms: see above, or a preset's name, or a file of `rmpe fit-nms`.
-          flip_test: see above.
-          batch_size: see above.
-          chunk: see above.
+          path: a model file, a training run's workdir or checkpoints, or "builtin", the network
+            that comes with the package; see `pose_model.load_pose_model`.
+          detector: a detector, or a string as in `detectors.open_detector`; by default the detector
+            that comes with the package.
+          nms: parameters of pose NMS, the name of a preset, or a file of `rmpe fit-nms`.
+          flip_test: as in `__init__`.
+          batch_size: as in `__init__`.
+          chunk: as in `__init__`.
 
         Raises:
-          UserError: model, detector or parameters cannot be used.
+          UserError: the model, the detector or the parameters cannot be used.
         """
         if isinstance(detector, str):
             detector = open_detector(detector)
@@ -122,42 +128,37 @@ class PoseEstimator:
         )
 
     def estimate(
-        self,
-        image: UInt8[np.ndarray, "h w *c"],
-        bboxes: Float[np.ndarray, "n 4"],
-        bbox_scores: Float[np.ndarray, " n"] | None = None,
+        self, image: np.ndarray, bboxes: ArrayLike, bbox_scores: ArrayLike | None = None
     ) -> Poses:
-        """Poses of the people in boxes.
+        """Poses of the people in given boxes.
 
-        Boxes that are not finite, have no area, do not meet the picture, or are more than four
-        times as large as it, are left out.
+        Boxes are skipped if they are not finite, have no area, lie outside the image, or have a
+        side of more than four times the image's longer side.
 
         Args:
-          image: RGB or grey.
-          bboxes: xyxy image pixels, edges.
-          bbox_scores: the detector's; 1 if not given.
+          image: uint8, RGB (h, w, 3), RGBA (h, w, 4) or gray (h, w) or (h, w, 1).
+          bboxes: (n, 4) xyxy image pixels (edges).
+          bbox_scores: (n,) the detector's; by default 1.
 
         Raises:
-          UserError: image or boxes are of another form.
+          UserError: the image or the boxes have other shapes or types.
         """
         bboxes = np.asarray(bboxes, np.float32)
         scores = np.ones(len(bboxes)) if bbox_scores is None else bbox_scores
         boxes = Boxes(bboxes, np.asarray(scores, np.float32))
-        return next(self._run([as_rgb(image)], [boxes], 1))
+        return next(self._poses_in_boxes([as_rgb(image)], [boxes], 1))
 
-    def estimate_batch(
-        self, images: Sequence[UInt8[np.ndarray, "h w *c"]], boxes: Sequence[Boxes]
-    ) -> list[Poses]:
-        """`estimate` for many pictures, `batch_size` of them at a time."""
-        return list(self._run([as_rgb(image) for image in images], boxes, self.batch_size))
+    def estimate_batch(self, images: Sequence[np.ndarray], boxes: Sequence[Boxes]) -> list[Poses]:
+        """`estimate` for many images, `batch_size` of them at a time."""
+        rgb = [as_rgb(image) for image in images]
+        return list(self._poses_in_boxes(rgb, boxes, self.batch_size))
 
-    def predict(
-        self, image: UInt8[np.ndarray, "h w *c"] | str | os.PathLike, name: str = ""
-    ) -> Poses:
+    def predict(self, image: np.ndarray | str | os.PathLike, name: str = "") -> Poses:
         """Poses of the people that the detector finds.
 
         Args:
-          image: RGB or gray, or the path of an image file, which is turned upright by its EXIF tag.
+          image: as in `estimate`, or the path of an image file; the EXIF orientation of a file is
+            applied.
           name: file name of the image, for detectors that look boxes up by it; by default that of
             the path.
 
@@ -168,115 +169,114 @@ class PoseEstimator:
             name = name or pathlib.Path(image).name
             image = read_image(image, upright=True)
         image = as_rgb(image)
-        return next(self._run([image], [self.detect(image, name)], 1))
+        return next(self._poses_in_boxes([image], [self.detect(image, name)], 1))
 
     def predict_batch(
-        self,
-        images: Sequence[UInt8[np.ndarray, "h w *c"]],
-        names: Sequence[str] | None = None,
+        self, images: Sequence[np.ndarray], names: Sequence[str] | None = None
     ) -> list[Poses]:
-        """`predict` for many pictures, `batch_size` of them at a time."""
+        """`predict` for many images, `batch_size` of them at a time."""
         rgb = [as_rgb(image) for image in images]
         names = names or [""] * len(rgb)
         boxes = [self.detect(image, name) for image, name in zip(rgb, names, strict=True)]
-        return list(self._run(rgb, boxes, self.batch_size))
+        return list(self._poses_in_boxes(rgb, boxes, self.batch_size))
 
     def detect(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
-        """What the detector finds.
+        """The detector's boxes of an image.
 
         Raises:
-          UserError: there is none.
+          UserError: there is no detector.
         """
         if self._detector is None:
             raise UserError("there is no detector: give one to the estimator, or boxes to estimate")
         return self._detector(image, name)
 
-    def _run(
-        self,
-        images: Sequence[UInt8[np.ndarray, "h w 3"]],
-        boxes: Sequence[Boxes],
-        batch_size: int,
+    def _poses_in_boxes(
+        self, images: Sequence[_RgbImage], boxes: Sequence[Boxes], batch_size: int
     ) -> Iterator[Poses]:
+        """The poses of each image, computed for `batch_size` images at a time."""
         pairs = iter(zip(images, boxes, strict=True))
         while group := list(itertools.islice(pairs, batch_size)):
-            people = _people_of(group)
-            if not people.count:
+            batch = _box_batch(group)
+            if not batch.count:
                 yield from (Poses.none(self.skeleton.num_keypoints) for _ in group)
                 continue
-            pictures, sizes = _stacked([image for image, _ in group], batch_size)
-            found = self._program(self._variables, pictures, sizes, people, self._nms)
-            keypoints, keypoint_scores, scores, keep, _ = jax.device_get(found)
+            pixels, sizes = _stack_pixels([image for image, _ in group], batch_size)
+            result = self._estimate_poses(self._variables, pixels, sizes, batch, self._nms)
+            keypoints, keypoint_scores, scores, keep, _ = jax.device_get(result)
             for index in range(len(group)):
-                rows = np.flatnonzero(keep & (people.picture == index))
+                rows = np.flatnonzero(keep & (batch.image_index == index))
                 rows = rows[np.argsort(-scores[rows], kind="stable")]
                 yield Poses(
                     keypoints[rows],
                     keypoint_scores[rows],
                     scores[rows],
-                    people.bboxes[rows],
-                    people.bbox_scores[rows],
+                    batch.bboxes[rows],
+                    batch.scores[rows],
                 )
 
 
-def _people_of(group: Sequence[tuple[UInt8[np.ndarray, "h w 3"], Boxes]]) -> People:
-    """The usable boxes of some pictures, padded."""
+def _box_batch(group: Sequence[tuple[_RgbImage, Boxes]]) -> BoxBatch:
+    """The usable boxes of some images, padded."""
     columns: list[tuple[np.ndarray, ...]] = []
-    for index, (image, boxes) in enumerate(group):
-        bboxes, scores = boxes
+    for index, (image, (bboxes, scores)) in enumerate(group):
         if bboxes.shape != (len(scores), 4):
             raise UserError(
                 f"boxes of the shapes {bboxes.shape} and {scores.shape}: give (n, 4) and (n,)"
             )
         usable = _usable(bboxes, image.shape[:2])
-        picture = np.full(usable.sum(), index, np.int32)
-        columns.append((picture, bboxes[usable], scores[usable]))
-    picture, bboxes, scores = (np.concatenate(c) for c in zip(*columns, strict=True))
-    count = len(picture)
-    size = _padded(count, _SMALLEST_CROWD)
-    nobody = np.full(size, -1, np.int32), np.zeros((size, 4), "f"), np.zeros(size, "f")
-    for rows, values in zip(nobody, (picture, bboxes, scores), strict=True):
+        image_index = np.full(usable.sum(), index, np.int32)
+        columns.append((image_index, bboxes[usable], scores[usable]))
+    image_index, bboxes, scores = (np.concatenate(c) for c in zip(*columns, strict=True))
+    count = len(image_index)
+    size = _padded_size(count, _MIN_PEOPLE)
+    padded = np.full(size, -1, np.int32), np.zeros((size, 4), "f"), np.zeros(size, "f")
+    for rows, values in zip(padded, (image_index, bboxes, scores), strict=True):
         rows[:count] = values
-    return People(*nobody, np.int32(count))
+    return BoxBatch(*padded, np.int32(count))
 
 
-def _usable(bboxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> np.ndarray:
-    """Boxes of some area that show a part of a picture of `size`."""
+def _usable(bboxes: Float[np.ndarray, "n 4"], size: tuple[int, int]) -> Bool[np.ndarray, " n"]:
+    """Which boxes are finite, have area, are not too large, and overlap an image of `size`."""
     finite = np.isfinite(bboxes).all(-1)
     sides = bboxes[:, 2:] - bboxes[:, :2]
-    seen = geometry.box_area(geometry.clip_boxes(bboxes, size)) > 0
-    return finite & (sides > 0).all(-1) & (sides <= _LARGEST_BOX * max(size)).all(-1) & seen
+    overlaps = geometry.box_area(geometry.clip_boxes(bboxes, size)) > 0
+    max_side = _MAX_BOX_SIDE * max(size)
+    return finite & (sides > 0).all(-1) & (sides <= max_side).all(-1) & overlaps
 
 
-def _stacked(
-    images: Sequence[UInt8[np.ndarray, "h w 3"]], count: int
-) -> tuple[UInt8[np.ndarray, "p l 3"], Int[np.ndarray, "p 2"]]:
-    """`count` pictures as rows of pixels, the last of them empty if there are too few."""
-    pixels = max(image.shape[0] * image.shape[1] for image in images)
-    pictures = np.zeros((count, _padded(pixels, _SMALLEST_PICTURE), 3), np.uint8)
+def _stack_pixels(
+    images: Sequence[_RgbImage], count: int
+) -> tuple[UInt8[np.ndarray, "i l 3"], Int[np.ndarray, "i 2"]]:
+    """The pixels and sizes of `count` images, as `crop_people` takes them.
+
+    If there are fewer images, the last ones are empty.
+    """
+    num_pixels = max(image.shape[0] * image.shape[1] for image in images)
+    pixels = np.zeros((count, _padded_size(num_pixels, _MIN_PIXELS), 3), np.uint8)
     sizes = np.zeros((count, 2), np.int32)
     for index, image in enumerate(images):
         sizes[index] = image.shape[:2]
-        pictures[index, : image.shape[0] * image.shape[1]] = image.reshape(-1, 3)
-    return pictures, sizes
+        pixels[index, : image.shape[0] * image.shape[1]] = image.reshape(-1, 3)
+    return pixels, sizes
 
 
-def _padded(count: int, smallest: int) -> int:
+def _padded_size(count: int, smallest: int) -> int:
     while smallest < count:
         smallest *= _GROWTH
     return smallest
 
 
-def as_rgb(image: UInt8[np.ndarray, "h w *c"]) -> UInt8[np.ndarray, "h w 3"]:
-    """A picture of three channels: grey is repeated, an alpha channel is dropped.
+def as_rgb(image: np.ndarray) -> UInt8[np.ndarray, "h w 3"]:
+    """The image with three channels: gray is repeated, an alpha channel is dropped.
 
     Raises:
-      UserError: it is not (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8, or is empty.
+      UserError: the image is not (h, w), (h, w, 1), (h, w, 3) or (h, w, 4) uint8, or is empty.
     """
     image = np.asarray(image)
     gray = image[..., None] if image.ndim == 2 else image
     if image.dtype != np.uint8 or gray.ndim != 3 or gray.shape[2] not in (1, 3, 4) or not gray.size:
         raise UserError(
-            f"a picture of shape {image.shape} and type {image.dtype}: give (height, width, 3) of "
+            f"an image of shape {image.shape} and type {image.dtype}: give (height, width, 3) of "
             "uint8, RGB"
         )
     return np.repeat(gray, 3, 2) if gray.shape[2] == 1 else gray[..., :3]

@@ -1,4 +1,4 @@
-"""The people found in one picture."""
+"""The people found in one image."""
 
 from typing import NamedTuple
 
@@ -7,15 +7,15 @@ from jaxtyping import Float
 
 
 class Poses(NamedTuple):
-    """People of one picture, best first; without padding.
+    """The people found in one image, best first, without padding.
 
-    Which joints these are is the skeleton's to say, which whoever needs it is given beside this.
+    Joint names and order come from the `Skeleton`, which is passed separately.
 
     Attributes:
       keypoints: image pixels.
       keypoint_scores: of each joint, 0 to 1.
       scores: of the person, after pose NMS.
-      bboxes: xyxy image pixels (edges), that the person was looked for in.
+      bboxes: xyxy image pixels (edges) of the boxes that the poses were found in.
       bbox_scores: the detector's.
     """
 
@@ -27,7 +27,7 @@ class Poses(NamedTuple):
 
     @classmethod
     def none(cls, num_keypoints: int) -> "Poses":
-        """Those of a picture in which nobody was found."""
+        """The poses of an image without people."""
         return cls(
             np.zeros((0, num_keypoints, 2), np.float32),
             np.zeros((0, num_keypoints), np.float32),

@@ -25,9 +25,10 @@ MIN_TORSO_FRACTION = 0.24
 
 
 def mask_with_nan(
-    keypoints: Float[np.ndarray, "n k 2"], visibility: Num[np.ndarray, "n k"] | None
+    keypoints: Float[np.ndarray, "n k 2"],
+    visibility: Num[np.ndarray, "n k"] | Bool[np.ndarray, "n k"] | None,
 ) -> Float[np.ndarray, "n k 2"]:
-    """The keypoints, with NaN where visibility is 0."""
+    """The keypoints, with NaN where visibility is 0 or False."""
     if visibility is None:
         return keypoints
     return np.where(visibility[..., None] > 0, keypoints, np.nan)

@@ -70,8 +70,8 @@ AUTHORS_DEVIATIONS = (0.1158, 0.0680, 0.1337, 0.0711)
 
 
 def global_model(
-    means: tuple[float, ...] = AUTHORS_MEANS,
-    deviations: tuple[float, ...] = AUTHORS_DEVIATIONS,
+    means: tuple[float, ...] | Float[np.ndarray, " 4"] = AUTHORS_MEANS,
+    deviations: tuple[float, ...] | Float[np.ndarray, " 4"] = AUTHORS_DEVIATIONS,
 ) -> PgpgModel:
     """A model with the same Gaussian for every pose, by default with the author's constants."""
     return PgpgModel(

@@ -106,7 +106,7 @@ def fit_pose_nms(
 
     Args:
       candidates: groups of images, each group padded to its own number of people (see
-        `evaluation.nms.proposal_groups`).
+        `evaluation.nms.candidate_groups`).
       ground_truth: the images of the first group, then those of the second, and so on.
       objective: of the poses that NMS keeps, to be maximized, such as `oks_ap(COCO.sigmas)`.
       start: where the search starts; its variant is kept.

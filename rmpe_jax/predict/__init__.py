@@ -1,1 +1,1 @@
-"""`rmpe predict`: from files to files."""
+"""`rmpe predict`: from image and video files to files of poses."""

@@ -1,9 +1,9 @@
-"""What `rmpe predict` shows of its results: pictures and videos with poses on them, and a page."""
+"""Images, videos and an HTML page that show the poses of `rmpe predict`."""
 
 import contextlib
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Self
+from typing import Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -11,52 +11,69 @@ from jaxtyping import UInt8
 
 from rmpe_jax.data.images import ImageError
 from rmpe_jax.files import atomic_write
-from rmpe_jax.predict.formats import PicturePoses
-from rmpe_jax.predict.inputs import PICTURES, Frame, Picture, Video
+from rmpe_jax.predict.formats import ImagePoses
+from rmpe_jax.predict.inputs import IMAGE_SUFFIXES, Frame, ImageInput, Input, VideoInput
 from rmpe_jax.predict.report import Report
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.visualize import VideoFile, draw_poses
 
 
-class Drawings:
-    """A folder of pictures with their poses on them, and of videos; a context manager.
+@runtime_checkable
+class VisualOutput(Protocol):
+    """An output that shows poses on their images: `Drawings` or `RunReport`."""
 
-    A video that is begun at a later frame, as when a run is resumed, has that frame's number in its
-    name: `clip_000120.mp4` goes on where `clip.mp4` ended.
-    """
+    def has(self, name: str) -> bool:
+        """Whether the image of this name is already shown."""
+        ...
 
-    def __init__(self, folder: pathlib.Path, skeleton: Skeleton, boxes: bool = False) -> None:
-        """Begin a folder; with `boxes`, the detector's are drawn too."""
-        self._folder, self._skeleton, self._boxes = folder, skeleton, boxes
-        self._video: Video | None = None
-        self._file: VideoFile | None = None
-
-    def add(self, frame: Frame, picture: PicturePoses) -> None:
-        """Draw a picture's poses.
+    def add(self, frame: Frame, result: ImagePoses) -> None:
+        """Show the poses of an image.
 
         Raises:
-          UserError: the disk does not take it.
+          UserError: the output cannot be written.
+        """
+
+
+class Drawings:
+    """A folder of images and videos with their poses drawn on them; a context manager.
+
+    If a resumed run starts within a video, the new file has the number of its first frame in its
+    name: `clip_000120.mp4` continues `clip.mp4`.
+    """
+
+    def __init__(self, folder: pathlib.Path, skeleton: Skeleton, draw_boxes: bool = False) -> None:
+        """Start a folder; with `draw_boxes`, the detector's boxes are drawn too."""
+        self._folder, self._skeleton, self._draw_boxes = folder, skeleton, draw_boxes
+        self._video: VideoInput | None = None
+        self._file: VideoFile | None = None
+
+    def add(self, frame: Frame, result: ImagePoses) -> None:
+        """Draw the poses of an image.
+
+        Raises:
+          UserError: the file cannot be written.
         """
         assert frame.image is not None
-        poses = picture.poses
-        bboxes = poses.bboxes if self._boxes else None
+        poses = result.poses
+        bboxes = poses.bboxes if self._draw_boxes else None
         drawn = draw_poses(
             frame.image, poses.keypoints, poses.keypoint_scores, self._skeleton, bboxes
         )
         if frame.video is None:
-            _write_picture(self._path_of(frame.name), drawn)
+            _write_image(self._path_of(frame.name), drawn)
         else:
-            self._file_of(frame).add(drawn)
+            self._video_file_of(frame).add(drawn)
 
     def has(self, name: str) -> bool:
-        """Whether the picture of this name is drawn already."""
+        """Whether the image of this name is already drawn."""
         return self._path_of(name).exists()
 
     def _path_of(self, name: str) -> pathlib.Path:
         path = self._folder / name
-        return path if path.suffix.lower() in PICTURES else path.with_name(f"{path.name}.jpg")
+        is_image = path.suffix.lower() in IMAGE_SUFFIXES
+        return path if is_image else path.with_name(f"{path.name}.jpg")
 
-    def _file_of(self, frame: Frame) -> VideoFile:
+    def _video_file_of(self, frame: Frame) -> VideoFile:
         assert frame.video is not None
         assert frame.image is not None
         if self._file is None or self._video != frame.video:
@@ -72,36 +89,36 @@ class Drawings:
             self._file.close()
         self._file = None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Drawings":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._close()
 
 
-class ReportOfRun:
-    """The page of `report.Report` of a run: pictures, and of videos a frame a second."""
+class RunReport:
+    """The HTML page of a run, a `report.Report`: all images, and one frame per second of videos."""
 
     def __init__(self, path: pathlib.Path, skeleton: Skeleton, resume: bool = False) -> None:
-        """Begin the page, or go on with the one that is there."""
+        """Start a page, or continue an existing one."""
         self._report = Report(path, skeleton, resume=resume)
 
     def has(self, name: str) -> bool:
-        """Whether the picture of this name was in the page when it was opened."""
+        """Whether the page had the image of this name when it was opened."""
         return self._report.has(name)
 
-    def add(self, frame: Frame, picture: PicturePoses) -> None:
-        """Add a picture; of one that is there already nothing.
+    def add(self, frame: Frame, result: ImagePoses) -> None:
+        """Add an image; does nothing if the page has it already.
 
         Raises:
-          UserError: the disk does not take it.
+          UserError: the page cannot be written.
         """
         assert frame.image is not None
-        wanted = frame.video is None or frame.index % max(round(frame.video.frame_rate), 1) == 0
-        if wanted and not self.has(frame.name):
-            self._report.add(frame.image, picture)
+        is_shown = frame.video is None or frame.index % max(round(frame.video.frame_rate), 1) == 0
+        if is_shown and not self.has(frame.name):
+            self._report.add(frame.image, result)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "RunReport":
         self._report.__enter__()
         return self
 
@@ -109,32 +126,30 @@ class ReportOfRun:
         self._report.__exit__(*error)
 
 
-def add_earlier(
-    sinks: Sequence[Drawings | ReportOfRun],
-    items: Sequence[Picture | Video],
-    pictures: Iterable[PicturePoses],
+def add_earlier_results(
+    outputs: Sequence[VisualOutput], inputs: Sequence[Input], results: Iterable[ImagePoses]
 ) -> None:
-    """Show what an earlier run found, where that is not done; frames of videos are gone.
+    """Show what an earlier run found, where an output lacks it; frames of videos are skipped.
 
     Args:
-      sinks: what shows it.
-      items: the inputs, whose pictures are read once more.
-      pictures: of the earlier run's journal.
+      outputs: what to add the images to.
+      inputs: images are read again from here.
+      results: of the earlier run's journal.
 
     Raises:
-      UserError: the disk does not take it.
+      UserError: an output cannot be written.
     """
-    files = {item.name: item for item in items if isinstance(item, Picture)}
-    for picture in pictures:
-        lacking = [sink for sink in sinks if not sink.has(picture.name)]
-        if lacking and picture.name in files:
+    images = {item.name: item for item in inputs if isinstance(item, ImageInput)}
+    for result in results:
+        lacking = [output for output in outputs if not output.has(result.name)]
+        if lacking and result.name in images:
             with contextlib.suppress(ImageError):
-                frame = Frame(picture.name, files[picture.name].read())
-                for sink in lacking:
-                    sink.add(frame, picture)
+                frame = Frame(result.name, images[result.name].read())
+                for output in lacking:
+                    output.add(frame, result)
 
 
-def _write_picture(path: pathlib.Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
+def _write_image(path: pathlib.Path, image: UInt8[np.ndarray, "h w 3"]) -> None:
     _, encoded = cv2.imencode(path.suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
     with atomic_write(path, "wb") as file:
         file.write(encoded.tobytes())

@@ -1,9 +1,9 @@
-"""Poses in the forms that other programs read: COCO's results, AlphaPose's and OpenPose's JSON.
+"""Poses in the file formats of other programs: COCO results, AlphaPose's and OpenPose's JSON.
 
-Each form is a pure function of one picture's poses, and a writer that takes a stream of pictures
-and holds one at a time. Coordinates are image pixels, rounded to a thousandth, scores to 1e-6. No
-form knows NaN: a joint that is not finite is written as (0, 0) with score 0, the way all of them
-spell a joint that is not there. docs/formats.md shows an example of each.
+Each format has a pure function of the poses of one image, and a writer that takes a stream of
+images and holds one at a time. Coordinates are image pixels, rounded to a thousandth; scores are
+rounded to 1e-6. No format allows NaN: a joint that is not finite is written as (0, 0) with score 0,
+which means a missing joint in all of them. docs/formats.md shows an example of each format.
 """
 
 import hashlib
@@ -16,14 +16,14 @@ import numpy as np
 from jaxtyping import Float
 
 from rmpe_jax import skeletons
-from rmpe_jax.evaluation.results import PERSON, ImageId, coco_results, picture_stem
+from rmpe_jax.evaluation.results import PERSON, ImageId, coco_results, image_stem
 from rmpe_jax.files import write_json, write_json_list
 from rmpe_jax.inference.poses import Poses
 from rmpe_jax.skeletons import Skeleton
 
-OPENPOSE_VERSION = 1.3  # of OpenPose 1.7's JSON
+OPENPOSE_VERSION = 1.3  # of the JSON of OpenPose 1.7
 
-# OpenPose's "COCO" model of 18 joints, in its order.
+# The 18 joints of OpenPose's "COCO" model, in its order.
 _RIGHT_LEFT = ("right", "left")
 OPENPOSE_JOINTS = (
     *("nose", "neck"),
@@ -35,13 +35,13 @@ _NECK = OPENPOSE_JOINTS.index("neck")
 _SHOULDERS = [OPENPOSE_JOINTS.index(f"{side}_shoulder") for side in _RIGHT_LEFT]
 
 
-class PicturePoses(NamedTuple):
-    """The people found in one picture, and which picture that is.
+class ImagePoses(NamedTuple):
+    """The people found in one image, and the image's name and size.
 
     Attributes:
-      name: of the picture's file, without folders or relative to the folder that was asked for.
+      name: of the image file, without folders, or relative to the folder given as input.
       size: (height, width) in pixels.
-      poses: in the pixels of that picture.
+      poses: in pixels of the image.
     """
 
     name: str
@@ -50,30 +50,30 @@ class PicturePoses(NamedTuple):
 
 
 def joint_rows(poses: Poses) -> Float[np.ndarray, "n k 3"]:
-    """(x, y, score) of every joint as files hold it: rounded, zeros where it is not finite."""
+    """(x, y, score) of every joint as in files: rounded, zeros where it is not finite."""
     rows = [np.asarray(poses.keypoints, np.float64), np.asarray(poses.keypoint_scores)[..., None]]
     joints = np.concatenate([rows[0].round(3), rows[1].astype(np.float64).round(6)], -1)
     return np.where(np.isfinite(joints).all(-1, keepdims=True), joints, 0)
 
 
 def image_id_of(name: str) -> ImageId:
-    """A picture's id: an integer for names such as COCO's `000000000139.jpg`, else the name."""
-    stem = picture_stem(name)
+    """An image's id: an integer for names such as COCO's `000000000139.jpg`, else the name."""
+    stem = image_stem(name)
     return int(stem) if stem.isascii() and stem.isdecimal() else name
 
 
-def coco_records(picture: PicturePoses, skeleton: Skeleton) -> list[dict]:
-    """Records of COCO's result form, one a person.
+def coco_records(result: ImagePoses, skeleton: Skeleton) -> list[dict]:
+    """Records of COCO's result format, one per person.
 
-    The joints are COCO's 17 where the skeleton has them all, so that COCO's evaluation reads the
-    file; else the skeleton's own, in its order.
+    If the skeleton has all of COCO's 17 joints, the records have these, so that COCO's evaluation
+    can read the file; otherwise they have the skeleton's joints in its order.
     """
-    poses, joints = picture.poses, joint_rows(picture.poses)
+    poses, joints = result.poses, joint_rows(result.poses)
     chosen = skeletons.COCO.indices_in(skeleton)
     if (chosen >= 0).all():
         joints = joints[:, chosen]
     return coco_results(
-        [image_id_of(picture.name)] * len(joints),
+        [image_id_of(result.name)] * len(joints),
         joints[..., :2],
         joints[..., 2],
         poses.scores,
@@ -82,16 +82,16 @@ def coco_records(picture: PicturePoses, skeleton: Skeleton) -> list[dict]:
     )
 
 
-def alphapose_records(picture: PicturePoses) -> list[dict]:
-    """Records of AlphaPose's `alphapose-results.json`, one a person, with all joints.
+def alphapose_records(result: ImagePoses) -> list[dict]:
+    """Records of AlphaPose's `alphapose-results.json`, one per person, with all joints.
 
-    The score is AlphaPose's: the mean of the joints' scores, plus the box's, plus 1.25 times the
-    best joint's. `idx` is what AlphaPose writes without tracking.
+    The score is AlphaPose's: the mean of the joint scores, plus the box score, plus 1.25 times the
+    highest joint score. `idx` is what AlphaPose writes without tracking.
     """
-    poses, joints = picture.poses, joint_rows(picture.poses)
-    names, sure = [picture.name] * len(joints), joints[..., 2]
-    scores = sure.mean(-1) + poses.bbox_scores + 1.25 * sure.max(-1)
-    records = coco_results(names, joints[..., :2], sure, scores, poses.bboxes)
+    poses, joints = result.poses, joint_rows(result.poses)
+    names, joint_scores = [result.name] * len(joints), joints[..., 2]
+    scores = joint_scores.mean(-1) + poses.bbox_scores + 1.25 * joint_scores.max(-1)
+    records = coco_results(names, joints[..., :2], joint_scores, scores, poses.bboxes)
     return [
         {key: value for key, value in record.items() if key != "bbox"}
         | {"box": record["bbox"], "idx": [0.0]}
@@ -100,9 +100,10 @@ def alphapose_records(picture: PicturePoses) -> list[dict]:
 
 
 def coco_from_alphapose(records: Iterable[dict]) -> list[dict]:
-    """AlphaPose's records as COCO's results: same joints, same score, the box where it has one.
+    """AlphaPose's records as COCO results: same joints, same score, and the box if there is one.
 
-    AlphaPose's own score is not that of our COCO results, and it does not keep the detector's.
+    The score remains AlphaPose's, which differs from that of our COCO results. The detector's
+    score is not part of AlphaPose's records.
     """
     return [
         {
@@ -116,19 +117,19 @@ def coco_from_alphapose(records: Iterable[dict]) -> list[dict]:
     ]
 
 
-def openpose_document(picture: PicturePoses, skeleton: Skeleton) -> dict:
-    """OpenPose's JSON of one picture, with the 18 joints of its COCO model.
+def openpose_document(result: ImagePoses, skeleton: Skeleton) -> dict:
+    """OpenPose's JSON of one image, with the 18 joints of its COCO model.
 
-    Its neck is the mean of the shoulders, score included. Joints that the skeleton lacks are zeros.
+    The neck is the mean of the shoulders, score included. Joints that the skeleton lacks are zeros.
     """
-    found = joint_rows(picture.poses)
-    joints = np.zeros((len(found), len(OPENPOSE_JOINTS), 3))
+    ours = joint_rows(result.poses)
+    joints = np.zeros((len(ours), len(OPENPOSE_JOINTS), 3))
     for j, joint in enumerate(OPENPOSE_JOINTS):
         if joint in skeleton.joints:
-            joints[:, j] = found[:, skeleton.index(joint)]
+            joints[:, j] = ours[:, skeleton.index(joint)]
     shoulders = joints[:, _SHOULDERS]
-    there = (shoulders[..., 2] > 0).all(-1)
-    joints[there, _NECK] = shoulders[there].mean(1)
+    has_both = (shoulders[..., 2] > 0).all(-1)
+    joints[has_both, _NECK] = shoulders[has_both].mean(1)
     return {"version": OPENPOSE_VERSION, "people": [_openpose_person(pose) for pose in joints]}
 
 
@@ -139,56 +140,54 @@ def _openpose_person(joints: Float[np.ndarray, "18 3"]) -> dict:
     return person | {f"{part}_keypoints_3d": [] for part in ("pose", *parts)}
 
 
-def write_coco(
-    path: str | os.PathLike, pictures: Iterable[PicturePoses], skeleton: Skeleton
-) -> None:
-    """Write `coco_records` of all pictures as one file.
+def write_coco(path: str | os.PathLike, results: Iterable[ImagePoses], skeleton: Skeleton) -> None:
+    """Write `coco_records` of all images as one file.
 
     Raises:
       UserError: the file cannot be written, or a person's score or box is not finite.
     """
-    write_json_list(path, (record for p in pictures for record in coco_records(p, skeleton)))
+    write_json_list(path, (record for r in results for record in coco_records(r, skeleton)))
 
 
 def write_alphapose(
-    path: str | os.PathLike, pictures: Iterable[PicturePoses], skeleton: Skeleton
+    path: str | os.PathLike, results: Iterable[ImagePoses], skeleton: Skeleton
 ) -> None:
-    """Write `alphapose_records` of all pictures as one file, in the skeleton's joint order.
+    """Write `alphapose_records` of all images as one file, in the skeleton's joint order.
 
     Raises:
       UserError: as in `write_coco`.
     """
-    del skeleton  # AlphaPose's file has all joints of whatever network, and does not say which
-    write_json_list(path, (record for p in pictures for record in alphapose_records(p)))
+    del skeleton  # the file has all joints of the network, without their names
+    write_json_list(path, (record for r in results for record in alphapose_records(r)))
 
 
 def write_openpose(
-    folder: str | os.PathLike, pictures: Iterable[PicturePoses], skeleton: Skeleton
+    folder: str | os.PathLike, results: Iterable[ImagePoses], skeleton: Skeleton
 ) -> None:
-    """Write a file `STEM_keypoints.json` for each picture, as OpenPose's `--write_json` does.
+    """Write a file `STEM_keypoints.json` for each image, as OpenPose's `--write_json` does.
 
-    Folders in a name become part of the stem: `a/b.jpg` is `a_b_keypoints.json`. Where a stem comes
-    twice, as of `b.jpg` and `b.png`, the second keeps its extension: `b.png_keypoints.json`. Where
-    that comes twice too, as of `a/b.png` and `a_b.png`, the next gets an underscore more. Stems too
-    long for a file's name are cut, and end with a hash of what they were.
+    Folders in a name become part of the stem: `a/b.jpg` gives `a_b_keypoints.json`. If two images
+    have the same stem, such as `b.jpg` and `b.png`, the second keeps its extension:
+    `b.png_keypoints.json`. If that name is taken too, underscores are added. Stems that are too
+    long for a file name are cut and end with a hash of the original.
 
     Raises:
       UserError: as in `write_coco`.
     """
     used = set()
-    for picture in pictures:
-        flat = picture.name.replace("\\", "/").strip("/").replace("/", "_")
-        stem = flat if picture_stem(flat) in used else picture_stem(flat)
+    for result in results:
+        flat = result.name.replace("\\", "/").strip("/").replace("/", "_")
+        stem = flat if image_stem(flat) in used else image_stem(flat)
         stem = _shortened(stem)
         while stem in used:
             stem += "_"
         used.add(stem)
-        document = openpose_document(picture, skeleton)
+        document = openpose_document(result, skeleton)
         write_json(pathlib.Path(folder) / f"{stem}_keypoints.json", document)
 
 
 def _shortened(stem: str, length: int = 200) -> str:
-    """`stem`, in at most so many bytes: file systems take 255, and there is more to come."""
+    """`stem` in at most `length` bytes: file systems allow 255, and a suffix is added."""
     name = os.fsencode(stem)
     if len(name) <= length:
         return stem

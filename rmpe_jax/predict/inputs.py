@@ -1,4 +1,4 @@
-"""What `rmpe predict` is given, as a stream: pictures, folders, lists, videos, a webcam."""
+"""The inputs of `rmpe predict` as a stream of frames: images, folders, lists, videos, webcams."""
 
 import itertools
 import logging
@@ -16,20 +16,20 @@ from rmpe_jax.data.eval_pipeline import map_ahead
 from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.errors import UserError
 
-PICTURES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-VIDEOS = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
-DRAWN = "drawn"  # in the folder of the results: pictures with poses on them
-_THREADS = 2  # that decode
-_DEFAULT_RATE = 25.0  # frames a second, of videos that do not say
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
+DRAWINGS_FOLDER = "drawn"  # inside the output folder: images with poses drawn on them
+_DECODING_THREADS = 2
+_DEFAULT_FRAME_RATE = 25.0  # of videos that do not specify one
 
 
-class Picture(NamedTuple):
-    """A file, and the name its poses go by.
+class ImageInput(NamedTuple):
+    """An image file.
 
     Attributes:
-      name: see above.
+      name: identifies its poses in the results.
       path: of the file.
-      upright: it is to be turned as its camera says, in its Exif data.
+      upright: whether to apply the EXIF orientation.
     """
 
     name: str
@@ -37,22 +37,22 @@ class Picture(NamedTuple):
     upright: bool = True
 
     def read(self) -> UInt8[np.ndarray, "h w 3"]:
-        """The picture, RGB.
+        """The image, RGB.
 
         Raises:
-          ImageError: it cannot be read.
+          ImageError: the image cannot be read.
         """
         return read_image(self.path, upright=self.upright)
 
 
-class Video(NamedTuple):
-    """A video.
+class VideoInput(NamedTuple):
+    """A video file or a webcam.
 
     Attributes:
       name: of the file, without folders and extension; or `webcam0`.
-      source: the file, or the number of a webcam.
-      frame_rate: frames a second.
-      num_frames: as its file says; None if nobody knows.
+      source: path of the file, or number of the webcam.
+      frame_rate: frames per second.
+      num_frames: according to the file; None if unknown.
     """
 
     name: str
@@ -61,143 +61,154 @@ class Video(NamedTuple):
     num_frames: int | None
 
 
+Input = ImageInput | VideoInput
+
+
 class Frame(NamedTuple):
-    """A picture, or a frame of a video, or why there is none.
+    """An image, a frame of a video, or the reason why it could not be read.
 
     Attributes:
-      name: that the poses go by, unique among the inputs.
+      name: identifies its poses in the results; unique among the inputs.
       image: RGB; None if it cannot be read.
-      video: that it is of, if any.
-      index: in the video.
+      video: the video that the frame is part of, if any.
+      index: number of the frame in the video, from 0.
       error: why there is no image.
     """
 
     name: str
     image: UInt8[np.ndarray, "h w 3"] | None
-    video: Video | None = None
+    video: VideoInput | None = None
     index: int = 0
     error: str = ""
 
 
 def find_inputs(
-    texts: Sequence[str], leave_out: pathlib.Path | None = None, upright: bool = True
-) -> list[Picture | Video]:
-    """All that `texts` name, in that order; files of folders by name.
+    arguments: Sequence[str], output_folder: pathlib.Path | None = None, upright: bool = True
+) -> list[Input]:
+    """The images and videos that `arguments` name, in that order; files of a folder by name.
 
-    A text is a picture, a folder, whose pictures are taken with those of its subfolders, a list
-    (.txt; a path a line, relative to the list), a video, or the number of a webcam. Poses go by
-    file names without folders, in folders by paths relative to them, or, where that is ambiguous,
-    by paths relative to the folder that all inputs have in common.
+    An argument is an image, a folder (its images and those of its subfolders), a list (.txt, one
+    path per line, relative to the list), a video, or the number of a webcam. Poses are identified
+    by file names without folders; for folders, by paths relative to the folder. If these names are
+    ambiguous, all inputs are named by paths relative to their common parent folder. Inputs that are
+    given twice are processed once.
 
     Args:
-      texts: see above.
-      leave_out: the folder of the results, whose drawings are not taken.
-      upright: turn pictures as their cameras say, in their Exif data.
+      arguments: as on the command line.
+      output_folder: the folder of the results; drawings inside it are not taken as inputs.
+      upright: apply the EXIF orientation of images.
 
     Raises:
-      UserError: one does not exist, is empty, or is a video that cannot be read.
+      UserError: an argument does not exist, is empty, or is a video that cannot be read.
     """
-    drawn = leave_out and (leave_out / DRAWN).resolve()
+    drawings = output_folder and (output_folder / DRAWINGS_FOLDER).resolve()
     try:
-        # What is given twice is done once.
-        found = list(dict.fromkeys(item for text in texts for item in _find(text, drawn)))
-    except OSError as error:  # of a name that is too long, or a folder that may not be looked into
+        found = [item for argument in arguments for item in _inputs_of(argument, drawings)]
+    except OSError as error:  # the name is too long, or a folder is not readable
         raise UserError(f"{error.filename}: {error.strerror}; check the path") from None
-    found = [item if isinstance(item, Video) else item._replace(upright=upright) for item in found]
-    if not _tells_apart(found):
-        found = _by_common_folder(found)
-    return list({item.name: item for item in found}.values())  # one path written in two ways
+    found = list(dict.fromkeys(found))
+    found = [
+        item if isinstance(item, VideoInput) else item._replace(upright=upright) for item in found
+    ]
+    if not _are_names_unique(found):
+        found = _named_by_common_folder(found)
+    # The same path may have been written in two ways.
+    return list({item.name: item for item in found}.values())
 
 
-def _tells_apart(items: Sequence[Picture | Video]) -> bool:
-    """Whether names are unique, those of the frames of videos too."""
+def _are_names_unique(items: Sequence[Input]) -> bool:
+    """Whether names are unique, including those of the frames of videos."""
     names = {item.name for item in items}
     frames = [re.fullmatch(r"(.+)_\d{6,}\.jpg", item.name) for item in items]
-    videos = {item.name for item in items if isinstance(item, Video)}
+    videos = {item.name for item in items if isinstance(item, VideoInput)}
     return len(names) == len(items) and not any(frame and frame[1] in videos for frame in frames)
 
 
-def count_frames(inputs: Sequence[Picture | Video]) -> int | None:
-    """How many frames there are; None if nobody knows."""
-    counts = [item.num_frames if isinstance(item, Video) else 1 for item in inputs]
+def count_frames(inputs: Sequence[Input]) -> int | None:
+    """The total number of images and frames; None if unknown."""
+    counts = [item.num_frames if isinstance(item, VideoInput) else 1 for item in inputs]
     return None if None in counts else sum(count for count in counts if count)
 
 
 def read_frames(
-    inputs: Sequence[Picture | Video], done: Collection[str] = ()
+    inputs: Sequence[Input], done: Collection[str] = ()
 ) -> Generator[Frame, None, None]:
-    """Frames of all inputs in their order, pictures decoded ahead in threads.
+    """Frames of all inputs in their order; threads decode images ahead.
 
     Args:
       inputs: of `find_inputs`.
-      done: names to leave out. Of a webcam, whose pictures are new ones, the count goes on.
+      done: names of frames to skip. Frames of a webcam are always new; their numbers continue after
+        those in `done`.
     """
-    by_video = itertools.groupby(inputs, lambda item: item if isinstance(item, Video) else None)
+    by_video = itertools.groupby(
+        inputs, lambda item: item if isinstance(item, VideoInput) else None
+    )
     for video, items in by_video:
         if video is not None:
             yield from _video_frames(video, done)
         else:
-            waiting = (item for item in items if item.name not in done)
-            yield from map_ahead(_read, waiting, _THREADS)
+            remaining = (item for item in items if item.name not in done)
+            yield from map_ahead(_read, remaining, _DECODING_THREADS)
 
 
-def _find(text: str, leave_out: pathlib.Path | None) -> list[Picture | Video]:
-    path = pathlib.Path(text)
-    if text.isascii() and text.isdigit() and not path.exists():
-        return [_open_video(f"webcam{text}", int(text))]
+def _inputs_of(argument: str, drawings: pathlib.Path | None) -> list[Input]:
+    path = pathlib.Path(argument)
+    if argument.isascii() and argument.isdigit() and not path.exists():
+        return [_open_video(f"webcam{argument}", int(argument))]
     if not path.exists():
-        raise UserError(f"{text}: no such file or folder; check the path")
+        raise UserError(f"{argument}: no such file or folder; check the path")
     if path.is_dir():
-        return list(_in_folder(path, leave_out))
+        return [*_images_in_folder(path, drawings)]
     if path.suffix.lower() == ".txt":
-        return _in_list(path, leave_out)
-    return [_of_file(path)]
+        return _inputs_in_list(path)
+    return [_input_of_file(path)]
 
 
-def _of_file(path: pathlib.Path) -> Picture | Video:
-    if path.suffix.lower() in VIDEOS:
+def _input_of_file(path: pathlib.Path) -> Input:
+    if path.suffix.lower() in VIDEO_SUFFIXES:
         return _open_video(path.stem, str(path))
-    return Picture(path.name, path)
+    return ImageInput(path.name, path)
 
 
-def _in_folder(folder: pathlib.Path, leave_out: pathlib.Path | None) -> list[Picture]:
+def _images_in_folder(folder: pathlib.Path, drawings: pathlib.Path | None) -> list[ImageInput]:
     paths = sorted(
         path
         for path in folder.rglob("*")
-        if path.suffix.lower() in PICTURES
-        and not (leave_out and path.resolve().is_relative_to(leave_out))
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        and not (drawings and path.resolve().is_relative_to(drawings))
     )
     if not paths:
-        raise UserError(f"{folder}: no pictures there ({' '.join(PICTURES)}); check the path")
-    return [Picture(path.relative_to(folder).as_posix(), path) for path in paths]
+        raise UserError(f"{folder}: no images there ({' '.join(IMAGE_SUFFIXES)}); check the path")
+    return [ImageInput(path.relative_to(folder).as_posix(), path) for path in paths]
 
 
-def _in_list(path: pathlib.Path, leave_out: pathlib.Path | None) -> list[Picture | Video]:
+def _inputs_in_list(path: pathlib.Path) -> list[Input]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not a list of paths ({error}); give a text file") from None
     files = [path.parent / line.strip() for line in lines if line.strip()]
     if not files:
-        raise UserError(f"{path}: the list is empty; write a path a line")
+        raise UserError(f"{path}: the list is empty; write one path per line")
     folders = [file for file in files if file.is_dir()]
     if folders:
-        raise UserError(f"{path}: {folders[0]} is a folder; give folders themselves, or files")
-    # A picture that is missing is said when its turn comes, like one that is damaged.
-    return [_of_file(file) for file in files]
+        raise UserError(f"{path}: {folders[0]} is a folder; give folders as inputs, not in a list")
+    # Missing images are reported when they are read, like damaged ones.
+    return [_input_of_file(file) for file in files]
 
 
-def _open_video(name: str, source: str | int) -> Video:
+def _open_video(name: str, source: str | int) -> VideoInput:
     capture = _capture(source)
     rate = capture.get(cv2.CAP_PROP_FPS)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if isinstance(source, str) else 0
     capture.release()
-    rate = rate if np.isfinite(rate) and rate > 0 else _DEFAULT_RATE
-    return Video(name, source, rate, count if count > 0 else None)
+    rate = rate if np.isfinite(rate) and rate > 0 else _DEFAULT_FRAME_RATE
+    return VideoInput(name, source, rate, count if count > 0 else None)
 
 
 def _capture(source: str | int) -> cv2.VideoCapture:
-    # What OpenCV and FFmpeg have to say of a damaged video is said below, in one line.
+    """An open video that has grabbed its first frame."""
+    # Silence OpenCV and FFmpeg: the error below reports a damaged video in one line.
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     capture = cv2.VideoCapture(source)
@@ -207,22 +218,22 @@ def _capture(source: str | int) -> cv2.VideoCapture:
     return capture
 
 
-def _video_frames(video: Video, done: Collection[str]) -> Iterator[Frame]:
-    """Those not done; of one that is done no pixel is decoded."""
-    capture = _capture(video.source)  # which has grabbed the first frame
+def _video_frames(video: VideoInput, done: Collection[str]) -> Iterator[Frame]:
+    """The frames that are not in `done`; the others are not decoded."""
+    capture = _capture(video.source)
     start = 0
     if isinstance(video.source, int):
         start = sum(bool(re.fullmatch(rf"{re.escape(video.name)}_\d{{6,}}\.jpg", n)) for n in done)
     try:
         for index in itertools.count(start):
             if index > start and not capture.grab():
-                _say_if_cut(video, index)
+                _warn_if_truncated(video, index)
                 return
             name = f"{video.name}_{index:06}.jpg"
             if name in done:
                 continue
-            there, image = capture.retrieve()
-            if there:
+            is_decoded, image = capture.retrieve()
+            if is_decoded:
                 yield Frame(name, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), video, index)
             else:
                 error = f"{video.source}: frame {index} cannot be decoded"
@@ -231,23 +242,24 @@ def _video_frames(video: Video, done: Collection[str]) -> Iterator[Frame]:
         capture.release()
 
 
-def _say_if_cut(video: Video, count: int) -> None:
-    if video.num_frames and count < 0.9 * video.num_frames:  # many files are a few frames off
+def _warn_if_truncated(video: VideoInput, count: int) -> None:
+    # The frame count of many files is off by a few frames.
+    if video.num_frames and count < 0.9 * video.num_frames:
         line = "video %s ends after %d of %d frames: it may be damaged"
         logging.getLogger(__name__).warning(line, video.source, count, video.num_frames)
 
 
-def _read(picture: Picture) -> Frame:
+def _read(item: ImageInput) -> Frame:
     try:
-        return Frame(picture.name, picture.read())
+        return Frame(item.name, item.read())
     except ImageError as error:
-        return Frame(picture.name, None, error=str(error))
+        return Frame(item.name, None, error=str(error))
 
 
-def _by_common_folder(items: list[Picture | Video]) -> list[Picture | Video]:
-    """Names that tell all files apart: paths relative to the folder that they have in common."""
-    paths = [item.path if isinstance(item, Picture) else item.source for item in items]
-    # Without `..`: files of results are named by these, and must not leave their folder.
+def _named_by_common_folder(items: list[Input]) -> list[Input]:
+    """The inputs, named by their paths relative to their common parent folder."""
+    paths = [item.path if isinstance(item, ImageInput) else item.source for item in items]
+    # Absolute, without `..`: result files get these names and must stay in their folder.
     files = [
         path if isinstance(path, int) else pathlib.Path(os.path.abspath(path)) for path in paths
     ]

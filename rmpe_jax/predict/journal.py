@@ -1,41 +1,40 @@
-"""JSON lines: a picture a line, written as it is done, so that an interruption loses nothing.
+"""The journal of a run: JSON lines, one per image, written at once so that no result is lost.
 
-The one form that keeps everything of `Poses`; the others are made from it. A line is
+This is the only format that keeps all of `Poses`; the other formats are made from it. A line is
 
     {"name": "a.jpg", "height": 480, "width": 640, "skeleton": "coco", "people": [
      {"keypoints": [[x, y, score], ...], "score": s, "bbox": [x1, y1, x2, y2], "bbox_score": b}]}
 
-in image pixels. It counts once its newline is written: what a kill leaves of a last line is passed
-over by the reader and cut off when the journal is resumed.
+in image pixels. A line without its newline is incomplete, as after a kill: the reader skips it, and
+resuming the journal cuts it off.
 """
 
 import json
 import os
 import pathlib
 from collections.abc import Iterator
-from typing import Self
 
 import numpy as np
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import not_writable, to_json
 from rmpe_jax.inference.poses import Poses
-from rmpe_jax.predict.formats import PicturePoses, joint_rows
+from rmpe_jax.predict.formats import ImagePoses, joint_rows
 from rmpe_jax.skeletons import Skeleton
 
 
 class Journal:
-    """A file of JSON lines that grows by a picture at a time; a context manager.
+    """A file of JSON lines that grows by one image at a time; a context manager.
 
     Attributes:
-      done: names of the pictures that it held when it was opened.
+      done: names of the images that the file had when it was opened.
     """
 
     def __init__(self, path: str | os.PathLike, skeleton: Skeleton, resume: bool = False) -> None:
-        """Begin a new file, or go on with the one that is there.
+        """Start a new file; or, with `resume`, continue an existing one.
 
         Raises:
-          UserError: the file cannot be written; or, to be resumed, is not a journal of this
+          UserError: the file cannot be written, or the file to resume is not a journal of this
             skeleton.
         """
         self._path, self._skeleton = pathlib.Path(path), skeleton
@@ -43,37 +42,37 @@ class Journal:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if resume and self._path.exists():
-                self.done = {picture.name for picture in read_journal(path, skeleton)}
-                _cut_half_line(self._path)
+                self.done = {result.name for result in read_journal(path, skeleton)}
+                _cut_incomplete_line(self._path)
             self._file = open(self._path, "a" if resume else "w", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise not_writable(path, error) from None
 
-    def add(self, picture: PicturePoses) -> None:
-        """Write a picture's line, all of it, before returning.
+    def add(self, result: ImagePoses) -> None:
+        """Write the line of an image; it is complete when this returns.
 
         Raises:
-          UserError: the disk does not take it, or a person's score or box is not finite.
+          UserError: the file cannot be written, or a person's score or box is not finite.
         """
-        line = to_json(_to_dict(picture, self._skeleton), self._path)
+        line = to_json(_to_dict(result, self._skeleton), self._path)
         try:
             self._file.write(line + "\n")
             self._file.flush()
         except OSError as error:
             raise not_writable(self._path, error) from None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Journal":
         return self
 
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
 
-def read_journal(path: str | os.PathLike, skeleton: Skeleton) -> Iterator[PicturePoses]:
-    """The pictures of a journal, one at a time.
+def read_journal(path: str | os.PathLike, skeleton: Skeleton) -> Iterator[ImagePoses]:
+    """The results in a journal, one image at a time.
 
     Raises:
-      UserError: the file cannot be read, holds something else, or poses of another skeleton.
+      UserError: the file cannot be read, is not a journal, or has poses of another skeleton.
     """
     try:
         with open(path, "rb") as file:
@@ -84,13 +83,13 @@ def read_journal(path: str | os.PathLike, skeleton: Skeleton) -> Iterator[Pictur
         raise UserError(f"{path} cannot be read ({error.strerror}): check the path") from None
 
 
-def _cut_half_line(path: pathlib.Path) -> None:
+def _cut_incomplete_line(path: pathlib.Path) -> None:
     with open(path, "rb+") as file:
         file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
 
 
-def _to_dict(picture: PicturePoses, skeleton: Skeleton) -> dict:
-    poses = picture.poses
+def _to_dict(result: ImagePoses, skeleton: Skeleton) -> dict:
+    poses = result.poses
     columns = (
         joint_rows(poses),
         np.asarray(poses.scores, np.float64).round(6),
@@ -99,9 +98,9 @@ def _to_dict(picture: PicturePoses, skeleton: Skeleton) -> dict:
     )
     keys = ("keypoints", "score", "bbox", "bbox_score")
     people = zip(*(column.tolist() for column in columns), strict=True)
-    height, width = picture.size
+    height, width = result.size
     return {
-        "name": picture.name,
+        "name": result.name,
         "height": int(height),
         "width": int(width),
         "skeleton": skeleton.name,
@@ -109,21 +108,21 @@ def _to_dict(picture: PicturePoses, skeleton: Skeleton) -> dict:
     }
 
 
-def _from_line(line: bytes, skeleton: Skeleton, where: str) -> PicturePoses:
+def _from_line(line: bytes, skeleton: Skeleton, where: str) -> ImagePoses:
     try:
         record = json.loads(line)
-        name, theirs, people = record["name"], record["skeleton"], record["people"]
+        name, people = record["name"], record["people"]
         size = (int(record["height"]), int(record["width"]))
         if not isinstance(name, str):
             raise TypeError
-        if theirs != skeleton.name:
+        if record["skeleton"] != skeleton.name:
             raise UserError(
-                f"{where} has poses of the skeleton {theirs!r}, not {skeleton.name!r}: "
-                "use the model of that one, or begin a new file"
+                f"{where} has poses of the skeleton {record['skeleton']!r}, not {skeleton.name!r}: "
+                "use a model with that skeleton, or start a new file"
             )
-        return PicturePoses(name, size, _poses_of(people, skeleton.num_keypoints))
+        return ImagePoses(name, size, _poses_of(people, skeleton.num_keypoints))
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{where} is not a picture's JSON: give a file of such lines") from None
+        raise UserError(f"{where} does not have the poses of an image: give a journal") from None
 
 
 def _poses_of(people: list[dict], num_keypoints: int) -> Poses:

@@ -1,35 +1,34 @@
-"""Stages that work at the same time: each a generator in a thread of its own, queues between."""
+"""Concurrent stages: each a generator in its own thread, with queues between them."""
 
 import queue
 import threading
 from collections.abc import Generator
-from typing import Any, TypeVar
+from typing import TypeVar
 
 T = TypeVar("T")
-_POLL = 0.1  # seconds between looks at whether the consumer has gone
+_POLL_INTERVAL = 0.1  # seconds between checks whether the consumer has stopped
 
 
 class _End:
-    """After the last item: the error that ended the stage, if any."""
+    """Follows the last item and holds the error that ended the stage, if any."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
-def ahead(items: Generator[T, None, None], size: int) -> Generator[T, None, None]:
-    """`items`, computed in a thread up to `size` of them ahead of the consumer and no more.
+def prefetch(items: Generator[T, None, None], size: int) -> Generator[T, None, None]:
+    """Yield `items`, which a thread computes at most `size` items ahead of the consumer.
 
     An error in the thread is raised here, after the items before it. When this generator is closed,
-    or an error passes through, the thread closes `items`, which closes the stages before it, and
-    ends.
+    or raises an error, the thread closes `items`, which closes the earlier stages, and ends.
     """
-    waiting: queue.Queue[Any] = queue.Queue(size)
+    ready: queue.Queue[T | _End] = queue.Queue(size)
     stopped = threading.Event()
 
-    def put(item: Any) -> bool:
+    def put(item: T | _End) -> bool:
         while not stopped.is_set():
             try:
-                waiting.put(item, timeout=_POLL)
+                ready.put(item, timeout=_POLL_INTERVAL)
                 return True
             except queue.Full:
                 continue
@@ -50,7 +49,7 @@ def ahead(items: Generator[T, None, None], size: int) -> Generator[T, None, None
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     try:
-        while not isinstance(item := waiting.get(), _End):
+        while not isinstance(item := ready.get(), _End):
             yield item
         if item.error is not None:
             raise item.error

@@ -1,7 +1,7 @@
-"""A page to look at what was found: pictures with the poses drawn over them, in any browser.
+"""An HTML page of images with their poses drawn over them, for any browser.
 
-One HTML file with everything in it, which asks nothing of the network. It grows by a picture at a
-time and is a valid page after each of them, for nothing that is open there needs an end tag.
+The page is one self-contained file and loads nothing from the network. It grows by one image at a
+time and is valid after each of them, because the elements that are still open need no end tag.
 """
 
 import base64
@@ -10,26 +10,25 @@ import json
 import os
 import pathlib
 import string
-from typing import Self
 
 import cv2
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import not_writable
 from rmpe_jax.ops import geometry
-from rmpe_jax.predict.formats import PicturePoses, joint_rows
+from rmpe_jax.predict.formats import ImagePoses, joint_rows
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.visualize.poses import BOX_COLOR, SIDE_COLORS, diagonal, line_width, side_of
 
 _PAGE = pathlib.Path(__file__).with_name("report.html")
 _JPEG_QUALITY = 82
-_ERRORS = "backslashreplace"  # names of files need not be text; what is none becomes an escape
+_ERRORS = "backslashreplace"  # file names may have bytes that are not text
 
 
 class Report:
-    """The page as a file that pictures are added to; a context manager."""
+    """The page as a file that images are added to; a context manager."""
 
     def __init__(
         self,
@@ -40,53 +39,56 @@ class Report:
         threshold: float = 0.3,
         resume: bool = False,
     ) -> None:
-        """Begin the file, or go on with it.
+        """Start the file, or continue it.
 
         Args:
-          max_side: larger pictures are reduced to this many pixels.
-          threshold: joints of a smaller score, and their limbs, are not drawn; the list of scores
-            has all of them.
-          resume: keep the pictures of a file that is there.
+          path: of the file.
+          skeleton: of the poses.
+          title: of the page.
+          max_side: larger images are reduced to this many pixels on the longer side.
+          threshold: joints with a lower score and their limbs are not drawn; the list of scores
+            has all joints.
+          resume: keep the images of an existing file.
 
         Raises:
           UserError: the file cannot be written.
         """
         self._path, self._skeleton = pathlib.Path(path), skeleton
         self._max_side, self._threshold = max_side, threshold
-        self._earlier: set[bytes] = set()
+        self._earlier_headings: set[bytes] = set()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if resume and self._path.exists():
-                self._earlier = _cut_half_article(self._path)
-            mode = "a" if self._earlier else "w"
+                self._earlier_headings = _cut_incomplete_article(self._path)
+            mode = "a" if self._earlier_headings else "w"
             self._file = open(path, mode, encoding="utf-8", errors=_ERRORS)  # noqa: SIM115
         except OSError as error:
             raise not_writable(path, error) from None
-        if not self._earlier:
+        if not self._earlier_headings:
             self._write(_head(title, skeleton, threshold))
 
     def has(self, name: str) -> bool:
-        """Whether a picture of this name was in the file that was gone on with."""
-        return _heading(name).encode(errors=_ERRORS) in self._earlier
+        """Whether the resumed file had an image of this name when it was opened."""
+        return _heading(name).encode(errors=_ERRORS) in self._earlier_headings
 
-    def add(self, image: UInt8[np.ndarray, "h w 3"], picture: PicturePoses) -> None:
-        """Append a picture (RGB) and its people, and hand them to the system before returning.
+    def add(self, image: UInt8[np.ndarray, "h w 3"], result: ImagePoses) -> None:
+        """Append an image (RGB) and its people; they are in the file when this returns.
 
         Raises:
-          UserError: the disk does not take it, or a person's score or box is not finite.
+          UserError: the file cannot be written, or a person's score or box is not finite.
         """
-        height, width = picture.size
-        if not all(np.isfinite(column).all() for column in picture.poses[2:]):
-            raise UserError(f"{self._path} lacks {picture.name}: a result is not a finite number")
-        # Large people first, so that one in front of them is on top of them for the pointer too.
-        people = (-geometry.box_area(picture.poses.bboxes)).argsort()
-        drawn = [_person(picture, i, self._skeleton, self._threshold) for i in people]
+        height, width = result.size
+        if not all(np.isfinite(column).all() for column in result.poses[2:]):
+            raise UserError(f"{self._path} lacks {result.name}: a result is not a finite number")
+        # Large people first, so that small people in front of them can be pointed at.
+        order = (-geometry.box_area(result.poses.bboxes)).argsort()
+        people = [_person(result, i, self._skeleton, self._threshold) for i in order.tolist()]
         self._write(
-            f"<article>\n{_heading(picture.name)}"
+            f"<article>\n{_heading(result.name)}"
             f'<figure style="--ratio:{width}/{height}">'
             f'<img alt="" src="{_data_uri(image, self._max_side)}">\n'
-            # Pixel centres are at integers: the picture begins half a pixel before the first.
-            f'<svg viewBox="-0.5 -0.5 {width} {height}">\n{"".join(drawn)}</svg></figure>\n'
+            # Pixel centers are at integers: the image starts half a pixel before the first center.
+            f'<svg viewBox="-0.5 -0.5 {width} {height}">\n{"".join(people)}</svg></figure>\n'
             "</article>\n"
         )
 
@@ -97,7 +99,7 @@ class Report:
         except OSError as error:
             raise not_writable(self._path, error) from None
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "Report":
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -108,8 +110,8 @@ def _heading(name: str) -> str:
     return f"<h2>{html.escape(name)}</h2><p></p>\n"
 
 
-def _cut_half_article(path: pathlib.Path) -> set[bytes]:
-    """The headings of a page's whole articles; what a kill left of another is cut off."""
+def _cut_incomplete_article(path: pathlib.Path) -> set[bytes]:
+    """The headings of the page's complete articles; an incomplete one at its end is cut off."""
     headings, heading, end = set(), b"", 0
     with open(path, "rb+") as file:
         position = 0
@@ -127,24 +129,23 @@ def _cut_half_article(path: pathlib.Path) -> set[bytes]:
 
 def _head(title: str, skeleton: Skeleton, threshold: float) -> str:
     colors = {**SIDE_COLORS, "box": BOX_COLOR}
-    # In a script a name could close it.
     joints = json.dumps([joint.replace("_", " ") for joint in skeleton.joints])
     return string.Template(_PAGE.read_text(encoding="utf-8")).substitute(
         title=html.escape(title),
         colors=" ".join(f"--{name}: rgb{value};" for name, value in colors.items()),
-        joints=joints.replace("<", "\\u003c"),
+        joints=joints.replace("<", "\\u003c"),  # a name must not close the script
         sides=json.dumps([side_of(joint) for joint in skeleton.joints]),
         threshold=json.dumps(threshold),
     )
 
 
-def _person(picture: PicturePoses, i: int, skeleton: Skeleton, threshold: float) -> str:
-    """One person as a group of SVG, in image pixels."""
-    poses = picture.poses
+def _person(result: ImagePoses, i: int, skeleton: Skeleton, threshold: float) -> str:
+    """Person i as an SVG group, in image pixels."""
+    poses = result.poses
     joints = joint_rows(poses)[i]
     shown = joints[:, 2] >= threshold
-    width = line_width(diagonal(joints[shown, :2]), picture.size)
-    # Boxes count from the edge of the first pixel, joints and the drawing from its centre.
+    width = line_width(diagonal(joints[shown, :2]), result.size)
+    # Box coordinates start at the edge of the first pixel, those of joints and SVG at its center.
     x, y, right, bottom = (float(v) - 0.5 for v in poses.bboxes[i])
     score, box_score = float(poses.scores[i]), float(poses.bbox_scores[i])
     return (
@@ -154,12 +155,14 @@ def _person(picture: PicturePoses, i: int, skeleton: Skeleton, threshold: float)
         f'<rect class="box" x="{x:.1f}" y="{y:.1f}" width="{right - x:.1f}" '
         f'height="{bottom - y:.1f}"/>'
         f'<g class="limbs">{_limbs(joints, shown, skeleton)}</g>'
-        f'<g class="joints">{_dots(joints, shown, skeleton, width)}</g></g>\n'
+        f'<g class="joints">{_joint_circles(joints, shown, skeleton, width)}</g></g>\n'
     )
 
 
-def _limbs(joints: Float[np.ndarray, "k 3"], shown: np.ndarray, skeleton: Skeleton) -> str:
-    """Lines, fainter the less they score, over a dark one that sets them off from the picture."""
+def _limbs(
+    joints: Float[np.ndarray, "k 3"], shown: Bool[np.ndarray, " k"], skeleton: Skeleton
+) -> str:
+    """Lines, fainter for lower scores, over dark lines that separate them from the image."""
     limbs = [(a, b) for a, b in skeleton.limb_indices.tolist() if shown[a] and shown[b]]
     xy = [f"{x:.1f} {y:.1f}" for x, y, _ in joints]
     lines = [f"M{xy[a]}L{xy[b]}" for a, b in limbs]
@@ -170,8 +173,11 @@ def _limbs(joints: Float[np.ndarray, "k 3"], shown: np.ndarray, skeleton: Skelet
     )
 
 
-def _dots(
-    joints: Float[np.ndarray, "k 3"], shown: np.ndarray, skeleton: Skeleton, width: float
+def _joint_circles(
+    joints: Float[np.ndarray, "k 3"],
+    shown: Bool[np.ndarray, " k"],
+    skeleton: Skeleton,
+    width: float,
 ) -> str:
     return "".join(
         f'<circle class="{side_of(skeleton.joints[j])}" data-joint="{j}" cx="{x:.1f}" cy="{y:.1f}" '

@@ -1,7 +1,7 @@
-"""From files to files: reading, detecting, estimating and writing, all at the same time.
+"""A run of `rmpe predict`: read, detect, estimate and write concurrently, from files to files.
 
-What is found is in the journal, a line for each picture, as soon as it is found; other forms are
-made from it at the end, or when the run is stopped.
+Each result is written to the journal, one line per image, as soon as it is found. The other formats
+are made from the journal at the end, also when the run is interrupted.
 """
 
 import contextlib
@@ -9,86 +9,98 @@ import itertools
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Generator, Mapping, Sequence
-from typing import NamedTuple
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from typing import NamedTuple, Protocol
 
 from rmpe_jax.detectors import Boxes
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import write_json
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.inference.poses import Poses
-from rmpe_jax.predict.drawings import Drawings, ReportOfRun, add_earlier
-from rmpe_jax.predict.formats import (
-    PicturePoses,
-    write_alphapose,
-    write_coco,
-    write_openpose,
-)
-from rmpe_jax.predict.inputs import DRAWN, Frame, Picture, Video, count_frames, read_frames
+from rmpe_jax.predict.drawings import Drawings, RunReport, VisualOutput, add_earlier_results
+from rmpe_jax.predict.formats import ImagePoses, write_alphapose, write_coco, write_openpose
+from rmpe_jax.predict.inputs import DRAWINGS_FOLDER, Frame, Input, count_frames, read_frames
 from rmpe_jax.predict.journal import Journal, read_journal
-from rmpe_jax.predict.pipeline import ahead
+from rmpe_jax.predict.pipeline import prefetch
 from rmpe_jax.progress import progress
+from rmpe_jax.skeletons import Skeleton
 
 JOURNAL = "poses.jsonl"
+_REPORT = "report.html"
 _SETTINGS = "settings.json"
-# By the name of the form: where it is written, and by what.
-_WRITERS: dict[str, tuple[str, Callable]] = {
-    "coco": ("coco.json", write_coco),
-    "alphapose": ("alphapose-results.json", write_alphapose),
-    "openpose": ("openpose", write_openpose),
+
+
+class _WriteFn(Protocol):
+    def __call__(
+        self, path: pathlib.Path, results: Iterable[ImagePoses], skeleton: Skeleton, /
+    ) -> None: ...
+
+
+class _Format(NamedTuple):
+    path: str  # of its file or folder, in the output folder
+    write: _WriteFn
+
+
+_FORMATS = {
+    "coco": _Format("coco.json", write_coco),
+    "alphapose": _Format("alphapose-results.json", write_alphapose),
+    "openpose": _Format("openpose", write_openpose),
 }
-FORMATS = ("jsonl", *_WRITERS)
+FORMATS = ("jsonl", *_FORMATS)
 
 
 class Summary(NamedTuple):
-    """What a run did.
+    """Counts of a run.
 
     Attributes:
-      pictures: that it found poses in, frames of videos included.
-      people: in them.
-      unreadable: pictures that were left out.
-      done_before: pictures that an earlier run had done.
+      images: images and frames of videos that were processed.
+      people: poses found in them.
+      unreadable: images that were skipped because they cannot be read.
+      already_done: images that an earlier run had processed.
     """
 
-    pictures: int = 0
+    images: int = 0
     people: int = 0
     unreadable: int = 0
-    done_before: int = 0
+    already_done: int = 0
 
 
-def prepare_output_folder(out: pathlib.Path, settings: Mapping[str, object], resume: bool = False) -> None:
-    """Makes a folder one of these settings' results, before they are made.
+def prepare_output_folder(
+    out: pathlib.Path, settings: Mapping[str, object], resume: bool = False
+) -> None:
+    """Make the folder for results and record the settings they depend on, before the run.
 
     Args:
-      out: the folder, made if need be.
-      settings: what the results depend on; kept in `settings.json`, and compared on resuming.
-      resume: there may be results.
+      out: the folder; created if necessary.
+      settings: what the results depend on; stored in `settings.json`, and compared when resuming.
+      resume: accept a folder that has results.
 
     Raises:
-      UserError: the folder cannot be used, has results, or, to be resumed, those of other settings.
+      UserError: the folder cannot be used, or has results: any, or with `resume`, results of other
+        settings.
     """
     journal = out / JOURNAL
-    there = journal.exists() and journal.stat().st_size > 0
-    if there and not resume:
-        raise UserError(f"{out} has results already: go on with --resume, or name another folder")
-    if not there:
+    has_results = journal.exists() and journal.stat().st_size > 0
+    if has_results and not resume:
+        raise UserError(f"{out} has results already: continue with --resume or name another folder")
+    if not has_results:
         write_json(out / _SETTINGS, settings)
         return
     try:
-        theirs = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
-        differing = [key for key, value in settings.items() if theirs.get(key) != value]
+        earlier = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
+        differing = [key for key, value in settings.items() if earlier.get(key) != value]
     except (OSError, ValueError, AttributeError):
         raise UserError(f"{out / _SETTINGS} cannot be read: name another folder") from None
     if differing:
         key = differing[0]
         raise UserError(
-            f"{out} has results with {key} {theirs.get(key)!r}, not {settings[key]!r}: "
+            f"{out} has results with {key} {earlier.get(key)!r}, not {settings[key]!r}: "
             "use the same, or name another folder"
         )
 
 
 def predict_files(
-    inputs: Sequence[Picture | Video],
+    inputs: Sequence[Input],
     out: pathlib.Path,
     estimator: PoseEstimator,
     *,
@@ -98,76 +110,74 @@ def predict_files(
     report: bool = False,
     resume: bool = False,
 ) -> Summary:
-    """Finds poses in all inputs and writes them to a folder.
+    """Find poses in all inputs and write them to a folder.
 
-    `poses.jsonl` grows as pictures are done; `coco.json`, `alphapose-results.json` and `openpose/`
-    are made from it. A picture that cannot be read is logged and left out.
+    `poses.jsonl` grows with every image; `coco.json`, `alphapose-results.json` and `openpose/` are
+    made from it at the end. Unreadable images are logged, counted and skipped.
 
     Args:
       inputs: of `inputs.find_inputs`.
-      out: folder for the files, that of `prepare_output_folder`.
+      out: folder for the results, prepared by `prepare_output_folder`.
       estimator: with a detector.
       formats: of `FORMATS`; "jsonl" is always written.
-      draw: also the pictures with their poses on them, in `drawn/`; videos as videos.
-      draw_boxes: also draw the detector's boxes.
-      report: also `report.html`.
-      resume: go on with the results in `out`, leaving out what they have; of that, pictures are
-        still drawn and put into the report.
+      draw: also draw the poses on the images and videos, in `drawn/`.
+      draw_boxes: draw the detector's boxes too.
+      report: also write `report.html`.
+      resume: continue the results in `out`, skipping what they contain. Images of earlier results
+        are still drawn and added to the report.
 
     Raises:
-      UserError: the folder or results in it cannot be used, or no picture can be read.
+      UserError: the folder or its results cannot be used, or no image can be read.
     """
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(Journal(out / JOURNAL, estimator.skeleton, resume))
-        sinks: list[Drawings | ReportOfRun] = []
+        outputs: list[VisualOutput] = []
         if draw:
-            drawings = Drawings(out / DRAWN, estimator.skeleton, draw_boxes)
-            sinks.append(stack.enter_context(drawings))
+            drawings = Drawings(out / DRAWINGS_FOLDER, estimator.skeleton, draw_boxes)
+            outputs.append(stack.enter_context(drawings))
         if report:
-            page = ReportOfRun(out / "report.html", estimator.skeleton, resume)
-            sinks.append(stack.enter_context(page))
-        add_earlier(sinks, inputs, read_journal(out / JOURNAL, estimator.skeleton))
-        # Also when the run is stopped: before the error goes on, from all that is in the journal.
-        stack.callback(_write_formats, out, formats, estimator)
-        done_before = len(journal.done)
+            page = RunReport(out / _REPORT, estimator.skeleton, resume)
+            outputs.append(stack.enter_context(page))
+        add_earlier_results(outputs, inputs, read_journal(out / JOURNAL, estimator.skeleton))
+        # Also called if the run is interrupted, with all results in the journal.
+        stack.callback(_write_formats, out, formats, estimator.skeleton)
+        already_done = len(journal.done)
         total = count_frames(inputs)
-        left = None if total is None else max(total - done_before, 0)
+        remaining = None if total is None else max(total - already_done, 0)
         frames = read_frames(inputs, frozenset(journal.done))
-        found = stack.enter_context(contextlib.closing(_pipeline(frames, estimator)))
-        summary = Summary(done_before=done_before)
-        for frame, poses in progress(found, left, "pictures"):
-            summary = _take(summary, frame, poses, journal, sinks)
-    if summary.unreadable and not summary.pictures and not summary.done_before:
-        raise UserError(f"none of the {summary.unreadable:,} pictures can be read; check them")
+        results = stack.enter_context(contextlib.closing(_run_stages(frames, estimator)))
+        summary = Summary(already_done=already_done)
+        for frame, poses in progress(results, remaining, "images"):
+            summary = _write_result(summary, frame, poses, journal, outputs)
+    if summary.unreadable and not summary.images and not summary.already_done:
+        raise UserError(f"none of the {summary.unreadable:,} images can be read; check them")
     return summary
 
 
-def _take(
+def _write_result(
     summary: Summary,
     frame: Frame,
     poses: Poses | None,
     journal: Journal,
-    sinks: Sequence["Drawings | ReportOfRun"],
+    outputs: Sequence[VisualOutput],
 ) -> Summary:
-    """Writes what was found in one picture."""
+    """Write the poses of one image, and count it."""
     if frame.image is None or poses is None:
-        logging.getLogger(__name__).warning("left out: %s", frame.error)
+        logging.getLogger(__name__).warning("skipped: %s", frame.error)
         return summary._replace(unreadable=summary.unreadable + 1)
-    picture = PicturePoses(frame.name, frame.image.shape[:2], poses)
-    for sink in sinks:
-        sink.add(frame, picture)
-    journal.add(picture)
-    return summary._replace(
-        pictures=summary.pictures + 1, people=summary.people + len(poses.scores)
-    )
+    result = ImagePoses(frame.name, frame.image.shape[:2], poses)
+    for output in outputs:
+        output.add(frame, result)
+    journal.add(result)
+    return summary._replace(images=summary.images + 1, people=summary.people + len(poses.scores))
 
 
-def _pipeline(
+def _run_stages(
     frames: Generator[Frame, None, None], estimator: PoseEstimator
 ) -> Generator[tuple[Frame, Poses | None], None, None]:
     size = estimator.batch_size
-    detected = ahead(_detect(ahead(frames, size), estimator), size)
-    return ahead(_estimate(detected, estimator), size)
+    detected = prefetch(_detect(prefetch(frames, size), estimator), size)
+    return prefetch(_estimate(detected, estimator), size)
 
 
 def _detect(
@@ -193,8 +203,8 @@ def _estimate(
                 yield frame, None if frame.image is None else next(poses)
 
 
-def _write_formats(out: pathlib.Path, formats: Sequence[str], estimator: PoseEstimator) -> None:
+def _write_formats(out: pathlib.Path, formats: Sequence[str], skeleton: Skeleton) -> None:
     for name in formats:
-        if name in _WRITERS:
-            file, write = _WRITERS[name]
-            write(out / file, read_journal(out / JOURNAL, estimator.skeleton), estimator.skeleton)
+        if name in _FORMATS:
+            path, write = _FORMATS[name]
+            write(out / path, read_journal(out / JOURNAL, skeleton), skeleton)

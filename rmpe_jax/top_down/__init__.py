@@ -1,1 +1,1 @@
-"""From images and boxes to poses on the device: crop, network, flip test, decoding, NMS."""
+"""From images and boxes to poses on the device: crops, network, flip test, decoding and NMS."""

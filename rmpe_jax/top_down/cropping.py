@@ -1,4 +1,4 @@
-"""People cut out of pictures on the device, as `data.augment.crop` cuts them on the host."""
+"""Crops of people on the device, like those that `data.augment.crop` makes on the host."""
 
 import functools
 
@@ -11,59 +11,62 @@ from rmpe_jax.ops.spatial_transformer import affine_sample, theta_from_pixels
 
 
 def crop_people(
-    pictures: UInt8[Array, "p l 3"],
-    sizes: Int[Array, "p 2"],
-    picture: Int[Array, " n"],
+    pixels: UInt8[Array, "i l 3"],
+    sizes: Int[Array, "i 2"],
+    image_index: Int[Array, " n"],
     image_from_crop: Float[Array, "n 2 3"],
     input_size: tuple[int, int],
 ) -> Float[Array, "n height width 3"]:
-    """Crops of people, 0 to 255 and not rounded; black outside of their picture.
+    """Crop people out of images.
 
-    Where a crop pixel spans two or more image pixels, the picture is averaged over blocks of that
-    many first; what is left to `affine_sample` is to reduce by less than two. A crop pixel that
-    spans more than the picture is black.
+    If a crop pixel spans two or more image pixels, the image is first averaged over blocks of that
+    many pixels, so that `affine_sample` has to reduce it by a factor below two. Only blocks that
+    lie entirely in the image count. A crop pixel that spans more than the image is black.
 
     Args:
-      pictures: RGB, the pixels of each row by row from its start, and then anything.
-      sizes: (height, width) of each.
-      picture: which one a person is in.
-      image_from_crop: of crops that are not turned.
+      pixels: RGB pixels of each image, row by row; those after its last row are arbitrary.
+      sizes: (height, width) of each image.
+      image_index: the image that each person is in.
+      image_from_crop: affine from crop pixels to image pixels, without rotation.
       input_size: (height, width) of the crops.
+
+    Returns:
+      The crops: RGB from 0 to 255, not rounded, black outside the image.
     """
-    crop = functools.partial(_crop, pictures, sizes, input_size)
-    return jax.vmap(crop)(picture, image_from_crop)
+    crop = functools.partial(_crop, pixels, sizes, input_size)
+    return jax.vmap(crop)(image_index, image_from_crop)
 
 
 def _crop(
-    pictures: UInt8[Array, "p l 3"],
-    sizes: Int[Array, "p 2"],
+    pixels: UInt8[Array, "i l 3"],
+    sizes: Int[Array, "i 2"],
     input_size: tuple[int, int],
-    picture: Int[Array, ""],
+    image_index: Int[Array, ""],
     image_from_crop: Float[Array, "2 3"],
 ) -> Float[Array, "height width 3"]:
     block = jnp.sqrt(jnp.abs(jnp.linalg.det(image_from_crop[:, :2]))).astype(jnp.int32)
     block = jnp.maximum(block, 1)
-    offset = (1 / block - 1) / 2  # of the centres of blocks
+    offset = (1 / block - 1) / 2  # of the centers of blocks
     small_from_image = jnp.eye(2, 3) / block + offset * jnp.eye(1, 3, k=2)
     small_from_crop = geometry.compose(small_from_image, image_from_crop)
     corner = jnp.floor(small_from_crop[:, 2])
     region_size = (2 * input_size[0], 2 * input_size[1])
-    region = _block_means(pictures, sizes, picture, corner.astype(jnp.int32), block, region_size)
+    region = _block_means(pixels, sizes, image_index, corner.astype(jnp.int32), block, region_size)
     region_from_crop = small_from_crop.at[:, 2].add(-corner)
     theta = theta_from_pixels(region_from_crop, input_size, region_size)
     return affine_sample(region, theta, input_size)
 
 
 def _block_means(
-    pictures: UInt8[Array, "p l 3"],
-    sizes: Int[Array, "p 2"],
-    picture: Int[Array, ""],
+    pixels: UInt8[Array, "i l 3"],
+    sizes: Int[Array, "i 2"],
+    image_index: Int[Array, ""],
     corner: Int[Array, " 2"],
     block: Int[Array, ""],
     region_size: tuple[int, int],
 ) -> Float[Array, "h w 3"]:
-    """Means of the picture's whole blocks, from the block `corner` (x, y) on; 0 for others."""
-    size = sizes[picture]
+    """Means of the image's complete blocks, starting at block `corner` (x, y); 0 elsewhere."""
+    size = sizes[image_index]
     rows = (corner[1] + jnp.arange(region_size[0]))[:, None]
     columns = corner[0] + jnp.arange(region_size[1])
     small_height, small_width = size[0] // block, size[1] // block
@@ -71,8 +74,7 @@ def _block_means(
 
     def add(i: Int[Array, ""], total: Float[Array, "h w 3"]) -> Float[Array, "h w 3"]:
         y, x = rows * block + i // block, columns * block + i % block
-        pixels = pictures[picture, jnp.where(inside, y * size[1] + x, 0)]
-        return total + pixels
+        return total + pixels[image_index, jnp.where(inside, y * size[1] + x, 0)]
 
     total = jax.lax.fori_loop(0, block**2, add, jnp.zeros((*region_size, 3)))
     return jnp.where(inside[..., None], total / block**2, 0)

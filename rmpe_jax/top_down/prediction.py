@@ -1,23 +1,47 @@
 """From crops to keypoints: network, flip test and decoding in one compiled function."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
+from flax.typing import VariableDict
 from jaxtyping import Array, Float, UInt8
 
-from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.codecs.heatmap import HeatmapCodec, RgbImages
 from rmpe_jax.ops import geometry, heatmaps
 from rmpe_jax.skeletons import Skeleton
 
-Predict = Callable[..., tuple[Float[Array, "b k 2"], Float[Array, "b k"]]]
 
-
+@runtime_checkable
 class Network(Protocol):
-    """A Flax module, or what applies one."""
+    """A Flax module, or an object that applies one."""
 
-    def apply(self, variables: Any, x: Float[Array, "b h w 3"], /) -> Any:
-        """Heatmaps, or a list of them, of crops."""
+    def apply(self, variables: VariableDict, x: Float[Array, "b h w 3"], /) -> Any:
+        """Output maps for normalized crops; a list of them if the network has several stacks."""
+
+
+@runtime_checkable
+class PredictFn(Protocol):
+    """Finds one pose in each crop; made by `make_predict`."""
+
+    def __call__(
+        self,
+        variables: VariableDict,
+        crops: UInt8[Array | np.ndarray, "b h w 3"] | Float[Array | np.ndarray, "b h w 3"],
+        image_from_crop: Float[Array | np.ndarray, "b 2 3"],
+        /,
+    ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
+        """Find the keypoints.
+
+        Args:
+          variables: of the network.
+          crops: RGB from 0 to 255.
+          image_from_crop: affine from the pixels of each crop to those of its image.
+
+        Returns:
+          Keypoints in image pixels, and their scores from 0 to 1.
+        """
+        ...
 
 
 def make_predict(
@@ -27,30 +51,34 @@ def make_predict(
     *,
     flip_test: bool = False,
     flip_shift: bool = False,
-) -> Predict:
-    """The compiled function (variables, crops, image_from_crop) -> keypoints, scores.
-
-    Crops are (b, height, width, 3) RGB from 0 to 255, affines (b, 2, 3); keypoints come back in
-    image pixels (b, k, 2), scores in 0..1 (b, k).
+) -> PredictFn:
+    """The compiled function from crops to keypoints.
 
     Args:
+      model: the network.
+      codec: of the network.
+      skeleton: of the network.
       flip_test: average the heatmaps with those of the mirrored crop.
-      flip_shift: and move the mirrored ones by a pixel, as AlphaPose does. Its heatmaps are aligned
-        at their first pixels, ours at their centres, so that ours need no shift.
+      flip_shift: also move the mirrored heatmaps by a pixel, as AlphaPose does. AlphaPose's
+        heatmaps are aligned at the first pixels, ours at the centers, so ours need no shift.
     """
 
-    def maps(variables: Any, image: UInt8[Array, "b h w 3"]) -> Float[Array, "b h w k"]:
+    def predict_heatmaps(
+        variables: VariableDict, image: RgbImages
+    ) -> Float[Array, "b map_h map_w k"]:
         outputs: Any = model.apply(variables, codec.inputs(image))
         return codec.heatmaps(outputs)
 
     @jax.jit
-    def predict(variables, image, image_from_crop):
-        found = maps(variables, image)
+    def predict(
+        variables: VariableDict, crops: RgbImages, image_from_crop: Float[Array, "b 2 3"]
+    ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
+        maps = predict_heatmaps(variables, crops)
         if flip_test:
-            flipped = maps(variables, image[:, :, ::-1])
+            mirrored = predict_heatmaps(variables, crops[:, :, ::-1])
             shift = flip_shift or codec.flip_shift
-            found = heatmaps.flip_and_merge(found, flipped, skeleton.flip_indices, shift)
-        keypoints, scores = codec.keypoints(found)
+            maps = heatmaps.flip_and_merge(maps, mirrored, skeleton.flip_indices, shift)
+        keypoints, scores = codec.keypoints(maps)
         return geometry.transform_points(image_from_crop, keypoints), scores
 
     return predict

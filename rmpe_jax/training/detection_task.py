@@ -17,7 +17,7 @@ from rmpe_jax.data.mosaic import MosaicOptions
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.detectors.evaluation import detector_ap
-from rmpe_jax.detectors.points import LEAST_SCORE, PointDetector
+from rmpe_jax.detectors.points import EVALUATION_THRESHOLD, PointDetector
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import load_detections
 from rmpe_jax.models.spec import require_detector
@@ -51,7 +51,7 @@ def detection_task(run: RunConfig) -> Task:
     evaluations = [open_dataset(text) for text in run.data.evaluate]
 
     def score(variables: Any) -> Scores:
-        detector = PointDetector(model, codec, variables, spec.test_size, LEAST_SCORE)
+        detector = PointDetector(model, codec, variables, spec.test_size, EVALUATION_THRESHOLD)
         scores = {}
         for dataset in evaluations:
             scores |= named_scores(dataset.name, "AP50", detector_ap(detector, dataset)[0])

@@ -6,7 +6,7 @@ from rmpe_jax.config import RunConfig, model_spec
 from rmpe_jax.data import pipeline
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.sources import open_source
-from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.predictions import predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
 from rmpe_jax.models.spec import require_pose
@@ -43,7 +43,7 @@ def pose_task(run: RunConfig) -> Task:
                 predict,
                 variables,
                 dataset,
-                boxes_of(dataset, "gt"),
+                load_boxes(dataset, "gt"),
                 spec.skeleton,
                 spec.crop,
                 batch_size=run.batch_size,

@@ -106,8 +106,8 @@ def draw_pose(
 
 def _draw_box(image: Image, bbox: Float[np.ndarray, " 4"], thickness: int) -> None:
     # Box coordinates start at the edge of the first pixel, OpenCV's at its center. Half of a frame
-    # on the edge of the image would be outside, and the far sides would be invisible. So frames are
-    # moved inward to the centers of the outermost pixels.
+    # on the edge of the image would be outside, and its far sides invisible. So corners are clipped
+    # to the centers of the outermost pixels.
     height, width = image.shape[:2]
     corners = np.clip(bbox.reshape(2, 2) - 0.5, 0, (width - 1, height - 1))
     low, high = np.round(corners * 2**_SHIFT).astype(int).tolist()

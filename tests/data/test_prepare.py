@@ -137,28 +137,28 @@ def test_the_command_tells_what_is_in_the_folder(tmp_path, capsys):
     (tmp_path / "lsp" / "images" / "im00007.jpg").write_bytes(b"")
     specs = [f"coco:{tmp_path}/coco:mini", f"lsp:{tmp_path}/lsp"]
     options = ["--shards", "2", "--max-corrupt", "0.1"]
-    assert cli.main(["prepare", str(tmp_path / "out"), *specs, *options]) == 0
+    assert cli.main(["prepare", *specs, "--out", str(tmp_path / "out"), *options]) == 0
     assert len(list((tmp_path / "out").glob("*array_record*"))) == 2
     coco, lsp, unreadable, name, wrote = capsys.readouterr().out.splitlines()
     assert coco == (
-        "coco/mini: 2 pictures, 2 people, 34 joints; left out: 1 without people to train on, "
+        "coco/mini: 2 images, 2 people, 34 joints; skipped: 1 without people to train on, "
         "0 unreadable"
     )
-    assert lsp.startswith("lsp/lsp: 39 pictures, 39 people, ")
-    assert lsp.endswith("; left out: 0 without people to train on, 1 unreadable")
+    assert lsp.startswith("lsp/lsp: 39 images, 39 people, ")
+    assert lsp.endswith("; skipped: 0 without people to train on, 1 unreadable")
     assert unreadable == "unreadable:"
     assert name == f"  image {tmp_path}/lsp/images/im00007.jpg is empty (0 bytes): fetch it again"
     assert wrote.startswith(f"wrote {tmp_path}/out in ")
 
 
 def start(tmp_path: pathlib.Path, spec: str, *setup: str) -> subprocess.Popen:
-    """Run `rmpe prepare tmp_path/out spec` in a process, after the Python lines of `setup`."""
+    """Run `rmpe prepare spec --out tmp_path/out` in a process, after the Python lines of `setup`."""
     lines = (
         "import sys, time, resource",
         "from rmpe_jax import cli",
         "from rmpe_jax.data import prepare, prepared",
         *setup,
-        f"sys.exit(cli.main(['prepare', {str(tmp_path / 'out')!r}, {spec!r}]))",
+        f"sys.exit(cli.main(['prepare', {spec!r}, '--out', {str(tmp_path / 'out')!r}]))",
     )
     command = [sys.executable, "-c", "\n".join(lines)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

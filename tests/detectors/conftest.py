@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture
 def write(tmp_path):
-    """A function that writes JSON (or text, as it is) and gives the file's path."""
+    """A function that writes JSON, or text as it is, and returns the file's path."""
 
     def write_file(content, name="detections.json"):
         text = content if isinstance(content, str) else json.dumps(content)
@@ -21,7 +21,7 @@ def write(tmp_path):
 
 @pytest.fixture
 def coco_folder(write):
-    """A COCO folder of three pictures: a person with joints, one without and a crowd; nobody."""
+    """A COCO folder of three images: two people, one of them without joints; a crowd; no people."""
     person = {"category_id": 1, "iscrowd": 0, "area": 100, "keypoints": [20, 30, 2] * 17}
     people = [
         {**person, "id": 1, "image_id": 7, "bbox": [10, 20, 30, 40]},

@@ -1,4 +1,4 @@
-"""Boxes written into the outputs of each layout, from the formulas: what decoders must undo."""
+"""Encodes boxes as outputs of each layout, by its formula; the inverse of the decoders."""
 
 import numpy as np
 
@@ -12,11 +12,11 @@ def cells(input_size, strides=(8, 16, 32)):
 
 
 def encode(layout, bboxes, scores, input_size, person_class=0, strides=(8, 16, 32)):
-    """Outputs of a network that found these people and, with high scores, other things.
+    """Outputs of a network that found these people, and objects of other classes with high scores.
 
     Args:
       layout: one of the decoders'.
-      bboxes: (n, 4) xyxy pixels of the input; no two centres in one cell of stride 16.
+      bboxes: (n, 4) xyxy pixels of the input; no two centers in one cell of stride 16.
       scores: (n,) of a person.
     """
     write = {"yolox": _yolox, "yolov5": _yolov5, "yolov8": _yolov8}.get(layout)
@@ -34,14 +34,14 @@ def _center(bbox):
 
 
 def _row_of(all_cells, x, y, number):
-    """The cell that the point lies in, of the grids in turn so that each is used."""
+    """A cell that contains the point; the grids take turns, so that each is used."""
     holders = [i for i, (cx, cy, s) in enumerate(all_cells) if (x // s, y // s) == (cx, cy)]
     return holders[number % len(holders)]
 
 
 def _yolox(bboxes, scores, all_cells, person_class):
     out = np.zeros((1, len(all_cells), 5 + CLASSES), np.float32)
-    out[..., 5:] = 0.9  # all classes, but no object there
+    out[..., 5:] = 0.9  # all classes, but no object
     for number, (bbox, score) in enumerate(zip(bboxes, scores, strict=True)):
         x, y, w, h = _center(bbox)
         row = _row_of(all_cells, x, y, number)

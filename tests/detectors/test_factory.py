@@ -1,10 +1,10 @@
-"""What a command line says to detectors, and the lines that come back."""
+"""Detectors from strings, as on the command line, and the error messages."""
 
 import numpy as np
 import pytest
 
 from rmpe_jax.detectors import open_detector
-from rmpe_jax.detectors.factory import looks_up
+from rmpe_jax.detectors.factory import is_lookup
 from rmpe_jax.errors import UserError
 
 IMAGE = np.zeros((48, 64, 3), np.uint8)
@@ -13,7 +13,7 @@ RECORDS = [
 ]
 
 
-def test_the_whole_picture():
+def test_the_whole_image():
     assert open_detector("whole")(IMAGE, "a.jpg").bboxes.tolist() == [[0, 0, 64, 48]]
 
 
@@ -40,18 +40,20 @@ def test_a_network(shared):
     detect = open_detector(f"{path}:fastestdet", score_threshold=0.3)
     assert detect.config.score_threshold == 0.3
     assert len(detect(IMAGE, "a.jpg").scores) == 0
-    with pytest.raises(UserError, match=r"puts out \(1, 85, 22, 22\) .* not the layout ssd: give"):
+    with pytest.raises(UserError, match=r"outputs \(1, 85, 22, 22\) .* not the layout ssd: give"):
         open_detector(f"{path}:ssd")
-    with pytest.raises(UserError, match="'yolo' is no layout of a detector: write yolox, yolov5"):
+    with pytest.raises(
+        UserError, match="'yolo' is not a layout of a detector: write yolox, yolov5"
+    ):
         open_detector(f"{path}:yolo")
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "'' names no detector: write builtin, whole, gt:DATASET, FILE"),
-        ("yolo", "'yolo' names no detector"),
-        ("whole:1", "names no detector"),
+        ("", "'' is not a detector: write builtin, whole, gt:DATASET, FILE"),
+        ("yolo", "'yolo' is not a detector"),
+        ("whole:1", "is not a detector"),
         ("gt", "is not a dataset"),
         ("gt:coco", "is not a dataset"),
         ("gt:coco:nowhere:val", "no annotation file nowhere"),
@@ -59,7 +61,7 @@ def test_a_network(shared):
         ("none.onnx", "no detector none.onnx: check the path"),
     ],
 )
-def test_what_names_no_detector(text, message):
+def test_invalid_strings(text, message):
     with pytest.raises(UserError, match=message) as error:
         open_detector(text)
     assert "\n" not in str(error.value)
@@ -77,5 +79,5 @@ def test_what_names_no_detector(text, message):
         ("runs/detector", False),
     ],
 )
-def test_which_detectors_look_boxes_up(text, expected):
-    assert looks_up(text) == expected
+def test_is_lookup(text, expected):
+    assert is_lookup(text) == expected

@@ -1,4 +1,4 @@
-"""Decoders against boxes written into each layout by its formula."""
+"""Decoders, tested on boxes that are encoded in each layout by its formula."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SIZE = (128, 96)
 
 @pytest.mark.parametrize("person_class", [0, 2])
 @pytest.mark.parametrize("layout", DECODERS)
-def test_boxes_written_by_the_formula_are_read(layout, person_class):
+def test_encoded_boxes_are_decoded(layout, person_class):
     outputs = encode(layout, BBOXES, SCORES, SIZE, person_class)
     bboxes, scores = DECODERS[layout](outputs, SIZE, person_class)
     best = np.argsort(-scores, kind="stable")
@@ -24,7 +24,7 @@ def test_boxes_written_by_the_formula_are_read(layout, person_class):
 
 @pytest.mark.parametrize("strides", [(8, 16, 32, 64), (4, 8, 16, 32)])
 @pytest.mark.parametrize("layout", ["yolox", "yolov5", "yolov8"])
-def test_more_grids(layout, strides):
+def test_other_grids(layout, strides):
     outputs = encode(layout, BBOXES, SCORES, SIZE, strides=strides)
     bboxes, scores = DECODERS[layout](outputs, SIZE, 0)
     best = np.argsort(-scores, kind="stable")[:4]
@@ -32,15 +32,15 @@ def test_more_grids(layout, strides):
 
 
 @pytest.mark.parametrize("layout", DECODERS)
-def test_shapes_tell_the_layout(layout):
+def test_shapes_determine_the_layout(layout):
     outputs = encode(layout, BBOXES, SCORES, SIZE)
     assert fitting_layouts(outputs, SIZE) == [layout]
     assert [name for name in DECODERS if fits(name, outputs, SIZE)] == [layout]
-    with pytest.raises(LayoutError):  # there are not so many classes
+    with pytest.raises(LayoutError):  # there are fewer classes
         DECODERS[layout](outputs if layout != "yolov10" else [], SIZE, CLASSES)
 
 
-def test_usual_sizes():
+def test_published_networks():
     """Shapes of the published networks on COCO's 80 classes."""
     known = {
         "yolox": ((640, 640), [(1, 8400, 85)]),
@@ -56,12 +56,12 @@ def test_usual_sizes():
 
 
 @pytest.mark.parametrize("shapes", [[(1, 1000)], [(1, 3, 80, 80, 85)], [(5,)], [(1, 84, 8401)]])
-def test_other_outputs_fit_nothing(shapes):
+def test_other_outputs_match_no_layout(shapes):
     assert fitting_layouts([np.zeros(shape, np.float32) for shape in shapes], (640, 640)) == []
 
 
-def test_further_outputs_do_not_matter_where_one_is_whole():
-    """Segmentation networks put out prototypes of masks as well."""
+def test_additional_outputs_are_ignored():
+    """Segmentation networks also output mask prototypes."""
     outputs = [np.zeros((1, 32, 32, 24), np.float32), *encode("yolov8", BBOXES, SCORES, SIZE)]
     assert fitting_layouts(outputs, SIZE) == ["yolov8"]
 

@@ -1,4 +1,4 @@
-"""Boxes that are looked up, not found: the whole picture, ground truth, files of both forms."""
+"""Detectors without a network: the whole image, ground truth, files of both formats."""
 
 import json
 
@@ -29,22 +29,22 @@ def test_the_whole_image(size):
     assert_boxes(found, [0, 0, size[1], size[0]], [1])
 
 
-def test_ground_truth_is_of_people_with_joints_and_no_crowds(coco_folder, caplog):
+def test_ground_truth_has_people_with_joints_and_no_crowds(coco_folder, caplog):
     detect = ground_truth(read_coco(coco_folder, "val"))
     assert_boxes(detect(IMAGE, "a.jpg"), [10, 20, 40, 60], [1])
     assert_boxes(detect(IMAGE, "b.jpg"), [], [])
     assert_boxes(detect(IMAGE, "c.jpg"), [], [])
     assert caplog.text == ""
     assert_boxes(detect(IMAGE, "other.jpg"), [], [])
-    assert "coco/val has no boxes of picture other.jpg" in caplog.text
+    assert "coco/val has no boxes of image other.jpg" in caplog.text
 
 
-def test_ground_truth_of_pictures_with_one_name(coco_folder):
+def test_ground_truth_of_images_with_the_same_name(coco_folder):
     path = coco_folder / "annotations/person_keypoints_val.json"
     document = json.loads(path.read_text())
     document["images"][1]["file_name"] = "folder/a.jpg"
     path.write_text(json.dumps(document))
-    with pytest.raises(UserError, match="coco/val has two pictures named a,"):
+    with pytest.raises(UserError, match="coco/val has two images named a,"):
         ground_truth(read_coco(coco_folder, "val"))
 
 
@@ -55,10 +55,10 @@ def test_coco_ids_are_the_numbers_in_file_names(write, name):
 
 
 @pytest.mark.parametrize("image_id", ["/data/set/frame_12.jpg", "set\\frame_12.png", "frame_12"])
-def test_alphapose_names_pictures_by_path(write, image_id):
+def test_alphapose_names_images_by_path(write, image_id):
     detect = from_file(write([box(image_id, idx=3), box("other.jpg", 9)]))
     assert_boxes(detect(IMAGE, "frame_12.jpg"), [1, 2, 31, 42], [0.5])
-    # A number is an id only where the file has integers.
+    # Numbers are ids only if the file has integers.
     assert_boxes(detect(IMAGE, "12.jpg"), [], [])
 
 
@@ -67,20 +67,20 @@ def test_annotations_give_the_names_of_ids(write, coco_folder, caplog):
     detect = from_file(write([box(8, 5), box("c.jpg", 6)]), annotations)
     assert_boxes(detect(IMAGE, "b.jpg"), [5, 2, 35, 42], [0.5])
     assert_boxes(detect(IMAGE, "c.jpg"), [6, 2, 36, 42], [0.5])
-    assert_boxes(detect(IMAGE, "a.jpg"), [], [])  # known, and nobody found there
+    assert_boxes(detect(IMAGE, "a.jpg"), [], [])  # known, without detections
     assert caplog.text == ""
     detect(IMAGE, "8.jpg")
-    assert "has no boxes of picture 8.jpg" in caplog.text
+    assert "has no boxes of image 8.jpg" in caplog.text
 
 
-def test_boxes_of_pictures_that_the_annotations_lack(write, coco_folder):
+def test_boxes_of_images_missing_in_the_annotations(write, coco_folder):
     annotations = coco_folder / "annotations/person_keypoints_val.json"
     with pytest.raises(UserError, match="has boxes of 11, which is not in"):
         from_file(write([box(8), box(11)]), annotations)
 
 
 def test_names_that_are_not_unique(write):
-    with pytest.raises(UserError, match="two pictures named 1, whose boxes"):
+    with pytest.raises(UserError, match="two images named 1, whose boxes"):
         from_file(write([box("a/1.jpg"), box("b/1.jpg")]))
 
 
@@ -92,7 +92,7 @@ def test_thresholds_other_categories_and_unusable_boxes(write, caplog):
     assert "2 boxes without area or with NaN" in caplog.text
     caplog.clear()
     assert_boxes(detect(IMAGE, "b.jpg"), [], [])
-    assert caplog.text == ""  # the file knows the picture
+    assert caplog.text == ""  # the file has the image
 
 
 def test_real_detections(shared_data):

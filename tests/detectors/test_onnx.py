@@ -1,4 +1,4 @@
-"""Networks of files: input, outputs, way back to the picture, and every refusal."""
+"""ONNX detectors: inputs, outputs, boxes in image pixels, and every error."""
 
 import dataclasses
 import json
@@ -18,12 +18,12 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import box_ap
 
 SIZE = (96, 128)  # of the input
-BBOXES = np.float32([[20, 10, 200, 290], [250, 60, 399, 250]])  # in a picture of 300x400
+BBOXES = np.float32([[20, 10, 200, 290], [250, 60, 399, 250]])  # in an image of 300x400
 SCORES = np.float32([0.8, 0.6])
 
 
 def into_input(bboxes, size, resize):
-    """Boxes of a picture in a network's input, by hand."""
+    """Boxes of an image in a network's input, by direct computation."""
     (height, width), (h, w) = SIZE, size
     ratio = min(height / h, width / w)
     new_h, new_w = max(round(h * ratio), 1), max(round(w * ratio), 1)
@@ -37,7 +37,7 @@ def into_input(bboxes, size, resize):
 
 
 def detector(outputs, **options):
-    """A detector on a network that always puts out the same; and the inputs it was given."""
+    """A detector whose network always has the same outputs, and the list of its inputs."""
     inputs = []
 
     def run(x):
@@ -49,7 +49,7 @@ def detector(outputs, **options):
 
 @pytest.mark.parametrize("resize", ["letterbox", "corner", "stretch"])
 @pytest.mark.parametrize("layout", PRESETS)
-def test_boxes_come_back_to_the_picture(layout, resize):
+def test_boxes_are_in_image_pixels(layout, resize):
     image = np.zeros((300, 400, 3), np.uint8)
     config = make_config(layout, {})
     written = into_input(BBOXES, (300, 400), resize)
@@ -63,7 +63,7 @@ def test_boxes_come_back_to_the_picture(layout, resize):
 @pytest.mark.parametrize(
     ("size", "bbox"), [((1, 1), [0, 0, 1, 1]), ((3, 2000), [500, 0, 900, 3]), ((900, 2), None)]
 )
-def test_pictures_of_odd_shapes(size, bbox):
+def test_images_of_odd_shapes(size, bbox):
     bboxes = np.float32([bbox if bbox else [0, 0, size[1], size[0]]])
     written = into_input(bboxes, size, "letterbox")
     outputs = encode("yolov8", written, [0.8], SIZE)
@@ -73,7 +73,7 @@ def test_pictures_of_odd_shapes(size, bbox):
 
 
 @pytest.mark.parametrize("layout", PRESETS)
-def test_nobody(layout):
+def test_no_people(layout):
     image = np.zeros((30, 40, 3), np.uint8)
     outputs = encode(layout, [], [], SIZE, PRESETS[layout].person_class)
     found = detector(outputs, layout=layout, options={"input_size": SIZE})[0](image)
@@ -89,8 +89,8 @@ def test_outputs_that_are_not_numbers(layout, caplog):
     with np.errstate(all="raise"):
         found = detect(np.zeros((30, 40, 3), np.uint8), "a.jpg")
     assert len(found.bboxes) == 0
-    # YOLOv10's say the class, which is then no person's.
-    assert ("picture a.jpg" in caplog.text) == (layout != "yolov10")
+    # YOLOv10 outputs the class, which is then not a person.
+    assert ("image a.jpg" in caplog.text) == (layout != "yolov10")
 
 
 def test_the_input_is_as_configured():
@@ -118,9 +118,9 @@ def test_the_input_is_as_configured():
         np.zeros((0, 9, 3), np.uint8),
     ],
 )
-def test_what_is_no_picture(image):
+def test_invalid_images(image):
     detect, _ = detector([], layout="yolov8", options={})
-    with pytest.raises(UserError, match=r"picture a\.jpg is an array of shape .*: give \(height"):
+    with pytest.raises(UserError, match=r"image a\.jpg is an array of shape .*: give \(height"):
         detect(image, "a.jpg")
 
 
@@ -148,7 +148,7 @@ def test_options_out_of_range(name, value):
     assert "\n" not in str(error.value)
 
 
-def test_presets_are_of_their_layouts():
+def test_presets_have_their_layouts():
     assert {name: config.layout for name, config in PRESETS.items()} == {n: n for n in PRESETS}
     assert make_config("yolov8", {"fill": 0}) == OnnxConfig("yolov8", fill=0)
 
@@ -200,15 +200,15 @@ def test_a_file_with_options_beside_it(network, either_engine):
     image = np.zeros((300, 400, 3), np.uint8)
     found = open_onnx(path)(image)
     np.testing.assert_allclose(found.bboxes, BBOXES[:1], atol=0.01)
-    # What is given goes before what is written.
+    # Arguments take precedence over the file.
     assert len(open_onnx(path, score_threshold=0.2)(image).scores) == 2
     assert open_onnx(path, score_threshold=0.2).config.resize == "corner"
-    with pytest.raises(UserError, match="that is not the layout yolox"):
+    with pytest.raises(UserError, match="this is not the layout yolox"):
         open_onnx(path, "yolox")
 
 
 @pytest.mark.parametrize("layout", PRESETS)
-def test_shapes_tell_layout_and_size(network, layout):
+def test_shapes_determine_layout_and_size(network, layout):
     pytest.importorskip("onnxruntime")
     outputs = encode(layout, [], [], SIZE)
     config = open_onnx(network(outputs, SIZE)).config
@@ -226,7 +226,7 @@ def test_outputs_of_no_layout(network, either_engine):
     with pytest.raises(UserError) as error:
         open_onnx(path)
     line = str(error.value)
-    assert "puts out (1, 1000) for a picture of 224x224, and no known layout fits that" in line
+    assert "outputs (1, 1000) for an image of 224x224, but no known layout matches" in line
     assert "give the layout, one of yolox, yolov5" in line
 
 
@@ -234,14 +234,14 @@ def test_a_network_of_another_input_size(network):
     pytest.importorskip("onnxruntime")
     path = network(encode("yolov8", [], [], SIZE), SIZE)
     path.with_suffix(".json").write_text('{"input_size": [64, 64]}')
-    with pytest.raises(UserError, match="does not take a picture of height 64 and width 64") as e:
+    with pytest.raises(UserError, match="does not accept an image of height 64 and width 64") as e:
         open_onnx(path)
     assert "\n" not in str(e.value)
     assert "model.json" in str(e.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"hello", b"\x08\x07\x12\x00"])
-def test_files_that_are_no_network(tmp_path, either_engine, content):
+def test_files_that_are_not_networks(tmp_path, either_engine, content):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"detector .*model\.onnx ") as error:
@@ -249,14 +249,14 @@ def test_files_that_are_no_network(tmp_path, either_engine, content):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("content", ['{"colour": 1}', "[1]", "{", '{"layout": "yolo"}'])
-def test_options_that_are_none(network, write, content):
+@pytest.mark.parametrize("content", ['{"color": 1}', "[1]", "{", '{"layout": "yolo"}'])
+def test_invalid_options(network, write, content):
     path = network(encode("yolov8", [], [], SIZE), SIZE)
     write(content, "model.json")
     with pytest.raises(UserError) as error:
         open_onnx(path)
     assert "\n" not in str(error.value)
-    assert "model.json" in str(error.value) or "'yolo' is no layout" in str(error.value)
+    assert "model.json" in str(error.value) or "'yolo' is not a layout" in str(error.value)
 
 
 @pytest.fixture(scope="module")
@@ -268,18 +268,16 @@ def fastestdet(shared):
 
 
 @pytest.mark.parametrize(
-    ("num_pictures", "at_least"), [(40, 0.55), pytest.param(142, 0.52, marks=pytest.mark.slow)]
+    ("num_images", "at_least"), [(40, 0.55), pytest.param(142, 0.52, marks=pytest.mark.slow)]
 )
-def test_a_real_network_finds_people_as_well_as_it_should(
-    fastestdet, shared_data, num_pictures, at_least
-):
-    """Box AP50 .570 and .527 when this was written; with channels swapped .478 on all."""
+def test_ap_of_a_real_network(fastestdet, shared_data, num_images, at_least):
+    """Box AP50 was .570 and .527 when this was written, and .478 on all with swapped channels."""
     dataset = read_coco(shared_data / "coco", "val2017")
     content = json.loads(dataset.annotations.read_text())
-    content["images"] = content["images"][:num_pictures]
+    content["images"] = content["images"][:num_images]
     known = {image["id"] for image in content["images"]}
     content["annotations"] = [a for a in content["annotations"] if a["image_id"] in known]
-    part = dataclasses.replace(dataset, images=dataset.images[:num_pictures])
+    part = dataclasses.replace(dataset, images=dataset.images[:num_images])
     detect = open_onnx(fastestdet)
     assert detect.config.layout == "fastestdet"
     records = detection_results(detect, part)

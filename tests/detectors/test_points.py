@@ -1,4 +1,4 @@
-"""The detector as a whole: from known maps to boxes in a picture, and from a file."""
+"""The detector: from known maps to boxes in an image, and from a file."""
 
 import dataclasses
 import json
@@ -25,7 +25,7 @@ CODEC = BoxCodec((64, 64), STRIDE, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
 
 
 class Known(nn.Module):
-    """Says the same maps of every picture."""
+    """Outputs the same maps for every image."""
 
     @nn.compact
     def __call__(self, x, train=False):
@@ -34,7 +34,7 @@ class Known(nn.Module):
 
 
 def maps_of(*people) -> dict:
-    """The variables of `Known` that tell (x1, y1, x2, y2, score)."""
+    """The variables of `Known` for people (x1, y1, x2, y2, score)."""
     maps = np.full((16, 16, 5), -30 - PRIOR, np.float32)
     for x1, y1, x2, y2, score in people:
         i, j = int((y1 + y2) / 2 // STRIDE), int((x1 + x2) / 2 // STRIDE)
@@ -53,7 +53,7 @@ def found(*people, image=None, **options):
     return [np.asarray(values) for values in boxes]
 
 
-def test_boxes_come_best_first_and_padded():
+def test_boxes_are_best_first_and_padded():
     bboxes, scores, valid = found(B, A, score_threshold=0.5)
     np.testing.assert_array_equal(valid, [[True] * 2 + [False] * 6])
     np.testing.assert_allclose(bboxes[0, :2], [A[:4], B[:4]], atol=1e-3)
@@ -61,8 +61,8 @@ def test_boxes_come_best_first_and_padded():
     assert not bboxes[0, 2:].any()
 
 
-def test_of_boxes_that_overlap_the_better_stays():
-    # IoU 0.55, and centres too far apart for one to vote about the other's box.
+def test_of_overlapping_boxes_the_better_one_stays():
+    # IoU 0.55, and centers too far apart to vote on each other's box.
     better, worse = (10, 2, 40, 50, 0.9), (10, 16, 40, 64, 0.7)
     assert found(better, worse, score_threshold=0.5, nms_iou=0.6)[2].sum() == 2
     bboxes, _, valid = found(worse, better, score_threshold=0.5)
@@ -70,19 +70,19 @@ def test_of_boxes_that_overlap_the_better_stays():
     np.testing.assert_allclose(bboxes[0, 0], better[:4], atol=1e-3)
 
 
-def test_nobody():
+def test_no_people():
     bboxes, scores, valid = found(score_threshold=0.5)
     assert not valid.any()
     assert not scores.any()
     assert not bboxes.any()
 
 
-def test_boxes_are_cut_at_the_edges():
+def test_boxes_are_clipped():
     bboxes, _, _ = found((-20, -10, 30, 30, 0.9), score_threshold=0.5)
     np.testing.assert_allclose(bboxes[0, 0], [0, 0, 30, 30], atol=1e-3)
 
 
-def test_it_stands_in_a_larger_program():
+def test_it_can_be_part_of_a_larger_function():
     def areas(variables, image):
         boxes = detect(Known(), CODEC, variables, image, score_threshold=0.5)
         sides = boxes.bboxes[..., 2:] - boxes.bboxes[..., :2]
@@ -92,8 +92,8 @@ def test_it_stands_in_a_larger_program():
     assert float(jax.jit(areas)(maps_of(A), image)) == pytest.approx(2 * 20 * 32, rel=1e-4)
 
 
-def test_boxes_of_a_picture_are_in_its_own_pixels():
-    """A picture of 96x128 is halved, with 8 rows of gray above and below."""
+def test_boxes_are_in_pixels_of_the_image():
+    """An image of 96x128 is halved, with 8 rows of gray above and below."""
     detector = PointDetector(Known(), CODEC, maps_of(A, B), (64, 64), 0.5)
     boxes = detector(np.zeros((96, 128, 3), np.uint8), "a.jpg")
     assert boxes.bboxes.dtype == boxes.scores.dtype == np.float32
@@ -101,7 +101,7 @@ def test_boxes_of_a_picture_are_in_its_own_pixels():
     np.testing.assert_allclose(boxes.scores, [0.9, 0.8], atol=1e-5)
 
 
-def test_boxes_in_the_gray_are_none():
+def test_boxes_in_the_gray_border_are_left_out():
     detector = PointDetector(Known(), CODEC, maps_of((10, 0, 40, 7, 0.9)), (64, 64), 0.5)
     assert len(detector(np.zeros((96, 128, 3), np.uint8), "a.jpg").bboxes) == 0
 
@@ -133,7 +133,7 @@ def test_a_file_gives_the_same_boxes_as_the_run(config, variables, tmp_path):
     np.testing.assert_allclose(theirs.scores, ours.scores, atol=1e-6)
 
 
-def test_a_pose_networks_file_is_no_detector(variables, tmp_path):
+def test_the_file_of_a_pose_network_is_not_a_detector(variables, tmp_path):
     path = tmp_path / "pose.safetensors"
     save_model(path, variables, {"config": {"model": {"name": "tinypose_s"}}})
     with pytest.raises(UserError, match="finds no boxes: name one of"):
@@ -145,7 +145,7 @@ def test_networks_with_stacks_are_refused(config):
         dataclasses.replace(model_spec(parse_config(config)), network="hourglass_2").build()
 
 
-def test_average_precision_of_a_data_set(tmp_path):
+def test_average_precision_of_a_dataset(tmp_path):
     import cv2
 
     from rmpe_jax.data.readers.datasets import open_dataset

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.nms import open_nms, proposal_groups, suppressed
+from rmpe_jax.evaluation.nms import open_nms, candidate_groups, apply_nms
 from rmpe_jax.evaluation.results import coco_results
 from rmpe_jax.pose_nms import PoseNmsParams, params_to_dict, pose_nms_batch
 from rmpe_jax.skeletons import COCO
@@ -25,7 +25,7 @@ def results():
 
 
 def test_groups_of_pictures(results):
-    groups, names = proposal_groups(results, 17, [3, 2, 1])
+    groups, names = candidate_groups(results, 17, [3, 2, 1])
     assert names == [[3, 2], [1]]
     assert [group.valid.sum(-1).tolist() for group in groups] == [[0, 2], [10]]
     assert [group.keypoints.shape for group in groups] == [(2, 8, 17, 2), (1, 16, 17, 2)]
@@ -37,7 +37,7 @@ def test_groups_of_pictures(results):
 
 def test_what_is_left(results):
     nms = functools.partial(pose_nms_batch, params=PoseNmsParams.preset("rmpe"))
-    left = suppressed(results, 17, [1, 2, 3], nms)
+    left = apply_nms(results, 17, [1, 2, 3], nms)
     assert [r["image_id"] for r in left] == [2, 2, 1]
     np.testing.assert_allclose(left[2]["keypoints"], results[0]["keypoints"], atol=2e-3)
     assert left[2]["score"] == 0.9
@@ -49,7 +49,7 @@ def test_what_is_left(results):
     [("box", 2), ("oks", 3), ("soft_oks", 12), ("paper", 3), ("rmpe", 3), ("alphapose", 3)],
 )
 def test_nms_by_name(results, name, left):
-    assert len(suppressed(results, 17, [1, 2, 3], open_nms(name, COCO))) == left
+    assert len(apply_nms(results, 17, [1, 2, 3], open_nms(name, COCO))) == left
 
 
 def test_none_is_no_nms():
@@ -60,7 +60,7 @@ def test_nms_of_a_file(results, tmp_path):
     params = PoseNmsParams.preset("rmpe").replace(eta=1e3)  # nothing is so similar
     (tmp_path / "params.json").write_text(json.dumps(params_to_dict(params)))
     nms = open_nms(str(tmp_path / "params.json"), COCO)
-    assert len(suppressed(results, 17, [1, 2, 3], nms)) == 12
+    assert len(apply_nms(results, 17, [1, 2, 3], nms)) == 12
 
 
 def test_unknown_nms():

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rmpe_jax.evaluation.boxes import DatasetBoxes, boxes_of
+from rmpe_jax.evaluation.boxes import DatasetBoxes, load_boxes
 from rmpe_jax.evaluation.per_person import score_people
 from rmpe_jax.evaluation.predictions import PosePredictions
 from rmpe_jax.skeletons import COCO
@@ -33,7 +33,7 @@ def detections(image_index):
 
 
 def test_own_box_counts_with_ground_truth_boxes(dataset):
-    boxes = boxes_of(dataset, "gt")
+    boxes = load_boxes(dataset, "gt")
     poses = poses_of(dataset)
     people = best_poses(dataset, boxes, poses)
     np.testing.assert_allclose(people.oks, 1)
@@ -57,5 +57,5 @@ def test_most_similar_pose_counts_with_a_detector(dataset):
 def test_nan_is_no_match(dataset):
     poses = poses_of(dataset)
     poses[1] = np.nan
-    people = best_poses(dataset, boxes_of(dataset, "gt"), poses)
+    people = best_poses(dataset, load_boxes(dataset, "gt"), poses)
     np.testing.assert_allclose(people.oks, [1, 0, 1])

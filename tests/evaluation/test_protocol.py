@@ -8,7 +8,7 @@ import pytest
 from rmpe_jax.data.readers.mpii import read_mpii
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap, pckh
-from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.coco import METRICS
 from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.pckh import COLUMNS
@@ -37,7 +37,7 @@ def test_person_scores_by_hand():
 
 
 def test_ground_truth_boxes_are_of_people_with_joints_and_no_crowds(coco_val):
-    boxes = boxes_of(coco_val, "gt")
+    boxes = load_boxes(coco_val, "gt")
     assert len(boxes) == 400
     assert (boxes.scores == 1).all()
     for i, person, bbox in zip(boxes.image_index, boxes.person_index, boxes.bboxes, strict=True):
@@ -49,13 +49,13 @@ def test_ground_truth_boxes_are_of_people_with_joints_and_no_crowds(coco_val):
 
 def test_detector_boxes_belong_to_nobody(shared_data, coco_val):
     path = shared_data / "coco/detections/person_detections_val2017_centernet.json"
-    boxes = boxes_of(coco_val, path)
+    boxes = load_boxes(coco_val, path)
     assert len(boxes) == 2038
     assert (boxes.person_index == -1).all()
 
 
 def test_perfect_poses_on_coco(coco_val, union_pose):
-    boxes = boxes_of(coco_val, "gt")
+    boxes = load_boxes(coco_val, "gt")
     poses = union_pose(COCO, annotated_poses(coco_val, boxes))
     metrics, results = evaluate(
         PosePredictions(coco_val, boxes, poses, np.ones(poses.shape[:2]), UNION)
@@ -67,7 +67,7 @@ def test_perfect_poses_on_coco(coco_val, union_pose):
 
 def test_noisy_poses_on_coco_are_what_coco_ap_says_of_the_file(coco_val):
     rng = np.random.default_rng(0)
-    boxes = boxes_of(coco_val, "gt")
+    boxes = load_boxes(coco_val, "gt")
     poses = annotated_poses(coco_val, boxes) + rng.normal(0, 5, (400, 17, 2))
     scores = rng.uniform(size=(400, 17))
     metrics, results = scored(coco_val, boxes, poses, scores, COCO)
@@ -79,7 +79,7 @@ def test_noisy_poses_on_coco_are_what_coco_ap_says_of_the_file(coco_val):
 
 def test_a_part_of_a_data_set(coco_val):
     part = dataclasses.replace(coco_val, images=coco_val.images[:20])
-    boxes = boxes_of(part, "gt")
+    boxes = load_boxes(part, "gt")
     metrics, _ = evaluate(
         PosePredictions(part, boxes, annotated_poses(part, boxes), np.ones((len(boxes), 17)), COCO)
     )
@@ -87,7 +87,7 @@ def test_a_part_of_a_data_set(coco_val):
 
 
 def test_a_pose_that_is_all_nan_is_a_miss(coco_val, caplog):
-    boxes = boxes_of(coco_val, "gt")
+    boxes = load_boxes(coco_val, "gt")
     poses = annotated_poses(coco_val, boxes)
     poses[:100] = np.nan
     metrics, results = scored(coco_val, boxes, poses, np.ones((400, 17)), COCO)
@@ -100,7 +100,7 @@ def test_a_pose_that_is_all_nan_is_a_miss(coco_val, caplog):
 
 
 def test_nothing_found_is_zero(coco_val, write):
-    boxes = boxes_of(coco_val, write([]))
+    boxes = load_boxes(coco_val, write([]))
     metrics, results = evaluate(
         PosePredictions(coco_val, boxes, np.zeros((0, 17, 2)), np.zeros((0, 17)), COCO)
     )
@@ -110,7 +110,7 @@ def test_nothing_found_is_zero(coco_val, write):
 
 def test_mpii_is_scored_by_pckh(shared_data, union_pose):
     dataset = read_mpii(shared_data / "mpii", "valid")
-    boxes = boxes_of(dataset, "gt")
+    boxes = load_boxes(dataset, "gt")
     rng = np.random.default_rng(0)
     gt = annotated_poses(dataset, boxes)
     poses = gt + rng.normal(0, 10, gt.shape)
@@ -131,7 +131,7 @@ def test_lsp_measures_heads_itself(make_dataset):
     people = np.zeros((1, 14, 2))
     people[0, LSP.index("head_top")] = (0, 40)
     dataset = make_dataset(LSP, [people])
-    boxes = boxes_of(dataset, "gt")
+    boxes = load_boxes(dataset, "gt")
     poses = people + np.array([19.9, 0])
     assert scored(dataset, boxes, poses, np.ones((1, 14)), LSP)[0]["PCKh"] == 100
     assert scored(dataset, boxes, poses + 1, np.ones((1, 14)), LSP)[0]["PCKh"] == 0
@@ -143,7 +143,7 @@ def test_mpii_on_a_detectors_boxes_is_scored_by_map(make_dataset, write):
     people = rng.uniform(0, 100, (2, 16, 2)) + np.array([[[0, 0]], [[300, 0]]])
     dataset = make_dataset(MPII, [people], head_size=20)
     box = {"image_id": "p0.jpg", "category_id": 1, "bbox": [0, 0, 100, 100]}
-    boxes = boxes_of(dataset, write([box | {"score": s} for s in (0.9, 0.8)]))
+    boxes = load_boxes(dataset, write([box | {"score": s} for s in (0.9, 0.8)]))
     poses, scores = np.repeat(people[:1], 2, 0), np.repeat([[0.9], [0.8]], 16, 1)
     before, both = scored(dataset, boxes, poses, scores, MPII)
     after, one = evaluate(
@@ -160,7 +160,7 @@ def test_mpii_on_a_detectors_boxes_is_scored_by_map(make_dataset, write):
 def test_pckh_needs_to_know_whose_box_it_is(make_dataset, write):
     dataset = make_dataset(LSP, [np.zeros((1, 14, 2))])
     box = {"image_id": "p0.jpg", "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}
-    boxes = boxes_of(dataset, write([box]))
+    boxes = load_boxes(dataset, write([box]))
     with pytest.raises(UserError, match=r"^test/set: PCKh needs .* ground truth's boxes"):
         scored(dataset, boxes, np.zeros((1, 14, 2)), np.ones((1, 14)), LSP)
 
@@ -170,7 +170,7 @@ def test_a_network_without_the_joints(make_dataset):
     with pytest.raises(UserError, match=r"^a network with coco joints has no upper_neck, head_top"):
         evaluate(
             PosePredictions(
-                dataset, boxes_of(dataset, "gt"), np.zeros((1, 17, 2)), np.ones((1, 17)), COCO
+                dataset, load_boxes(dataset, "gt"), np.zeros((1, 17, 2)), np.ones((1, 17)), COCO
             )
         )
 
@@ -180,6 +180,6 @@ def test_a_joint_set_without_protocol(make_dataset):
     with pytest.raises(UserError, match="no metric for crowdpose joints"):
         evaluate(
             PosePredictions(
-                dataset, boxes_of(dataset, "gt"), np.zeros((1, 14, 2)), np.ones((1, 14)), CROWDPOSE
+                dataset, load_boxes(dataset, "gt"), np.zeros((1, 14, 2)), np.ones((1, 14)), CROWDPOSE
             )
         )

@@ -1,10 +1,12 @@
-"""The ablation: which trainings and rows there are, the table from scores, and all of it once."""
+"""The ablation: its trainings and rows, the table from scores, and a complete tiny run."""
 
+import dataclasses
 import json
 import pathlib
 import runpy
 
 import cv2
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -14,17 +16,28 @@ from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap
 from rmpe_jax.evaluation.coco import coco_content
-from rmpe_jax.experiments.ablation.report import markdown, read_lines, write_report
-from rmpe_jax.experiments.ablation.rows import FULL, ROWS, rows_of, trainings_of
+from rmpe_jax.experiments.ablation.config import AblationConfig, parse_ablation
+from rmpe_jax.experiments.ablation.report import markdown, read_scores, write_report
+from rmpe_jax.experiments.ablation.rows import FULL, ROWS, select_rows, unique_trainings
 from rmpe_jax.experiments.ablation.run import load_ablation, row_path, run_seed
 from rmpe_jax.experiments.ablation.trainings import Training, stages
-from rmpe_jax.experiments.ablation.views import misplaced, view_corners, views_sheet
+from rmpe_jax.experiments.ablation.views import misplaced_boxes, view_corners, views_sheet
 from rmpe_jax.model_io.pose_model import load_pose_model
 
 REPO = pathlib.Path(__file__).parents[2]
+EMPTY = "import ml_collections\nget_config = ml_collections.ConfigDict"
+WITHOUT_SETS = f"""
+import runpy
+def get_config():
+    config = runpy.run_path({str(REPO / "configs/ablation_synthetic.py")!r})["get_config"]()
+    with config.unlocked():
+        del config.ablation["sets"]
+    return config
+"""
 
 
-def tiny(folder, trainings=("atomic_sstn_parallel", "none")):
+def tiny(folder, trainings=("atomic_sstn_parallel", "none")) -> AblationConfig:
+    """The ablation on synthetic scenes with two steps per stage and few scenes."""
     config = runpy.run_path(str(REPO / "configs/ablation_synthetic.py"))["get_config"](str(folder))
     config.total_steps, config.batch_size = 2, 4
     config.log_every = config.checkpoint_every = 2
@@ -34,29 +47,29 @@ def tiny(folder, trainings=("atomic_sstn_parallel", "none")):
         config.ablation.scenes = {"train": (0, 50), "fit": (100, 4), "val": (200, 4)}
         config.ablation.nms_steps = 2
         config.ablation.trainings = trainings
-    return config
+    return parse_ablation(config)
 
 
 def test_rows_are_table_3():
     assert len({row.name for row in ROWS}) == len(ROWS) == 14
     assert ROWS[0].training == FULL
-    assert len(trainings_of(ROWS)) == 7
-    paper = {row.name: row.paper for row in ROWS if row.paper}
+    assert len(unique_trainings(ROWS)) == 7
+    paper = {row.name: row.paper_map for row in ROWS if row.paper_map}
     assert paper["full"] - paper["no_sstn"] == pytest.approx(2.6)
     assert paper["full"] - paper["pgpg_none"] == pytest.approx(7.8)
 
 
-def test_rows_of_some_trainings():
-    rows = rows_of(("none",))
+def test_rows_can_be_selected_by_training():
+    rows = select_rows(("none",))
     assert [row.name for row in rows] == ["two_step"]
-    assert rows_of(()) == ROWS
+    assert select_rows(()) == ROWS
 
 
-def test_second_stages_differ_in_what_is_ablated_alone(tmp_path):
-    config = tiny(tmp_path)
+def test_second_stages_differ_only_in_the_ablated_parts(tmp_path):
+    ablation = tiny(tmp_path)
     configs = {}
-    for training in trainings_of(ROWS):
-        (first, first_dir), (second, _) = stages(config, training, 3, tmp_path)
+    for training in unique_trainings(ROWS):
+        (first, first_dir), (second, _) = stages(ablation, training, 3, tmp_path)
         parse_config(first)
         parse_config(second)
         assert first.data.proposals == "none"
@@ -74,15 +87,14 @@ def test_second_stages_differ_in_what_is_ablated_alone(tmp_path):
 
 
 def test_a_finished_run_is_the_first_stage(tmp_path):
-    config = tiny(tmp_path)
-    config.ablation.first = "elsewhere"
-    ((second, workdir),) = stages(config, Training("jitter", True, True), 0, tmp_path)
+    ablation = dataclasses.replace(tiny(tmp_path), first="elsewhere")
+    ((second, workdir),) = stages(ablation, Training("jitter", True, True), 0, tmp_path)
     assert second.model.init_from == "elsewhere"
     assert workdir == tmp_path / "seed0/jitter_sstn_parallel"
 
 
 def test_the_table_of_scores(tmp_path):
-    config = tiny(tmp_path, ())
+    ablation = tiny(tmp_path, ())
     values = {0: (0.5, 0.4), 1: (0.6, 0.56), 2: (0.9, None)}
     for seed, pair in values.items():
         for row, value in zip(ROWS[:2], pair, strict=True):
@@ -90,16 +102,16 @@ def test_the_table_of_scores(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if value is not None:
                 path.write_text(json.dumps({"AP": value, "AP50": 1.0}))
-    lines = read_lines(config, tmp_path, "scenes")
-    np.testing.assert_allclose(lines[0].values, [50, 60, 90])
-    np.testing.assert_allclose(lines[1].deltas, [-10, -4])
-    last = markdown(lines).splitlines()[-1]
+    rows = read_scores(ablation, tmp_path, "scenes")
+    np.testing.assert_allclose(rows[0].values, [50, 60, 90])
+    np.testing.assert_allclose(rows[1].deltas, [-10, -4])
+    last = markdown(rows).splitlines()[-1]
     assert "| 48.0 ± 11.3 | -7.0 ± 4.2 | 2 | 78.2 | -2.6 |" in last
-    write_report(config, tmp_path)
+    write_report(ablation, tmp_path)
     assert json.loads((tmp_path / "table.json").read_text())["scenes"][1]["row"] == "no_sstn"
 
 
-def test_any_data_set_as_coco_ground_truth(shared_data):
+def test_any_dataset_as_coco_ground_truth(shared_data):
     dataset = open_dataset(f"mpii:{shared_data}/mpii:valid")
     content = coco_content(dataset)
     results = [a | {"score": 1.0} for a in content["annotations"]]
@@ -108,7 +120,7 @@ def test_any_data_set_as_coco_ground_truth(shared_data):
 
 
 def test_corners_of_views():
-    theta = np.array([[[0.5, 0, 0.5], [0, 1, 0]]], np.float32)
+    theta = jnp.array([[[0.5, 0, 0.5], [0, 1, 0]]], jnp.float32)
     corners = np.asarray(view_corners(theta, (11, 21)))
     np.testing.assert_allclose(corners[0], [[10, 0], [20, 0], [20, 10], [10, 10]], atol=1e-5)
 
@@ -116,17 +128,19 @@ def test_corners_of_views():
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("def get_config(): return {}", "it has no config.ablation"),
+        ("def get_config(): return {}", "get_config does not return a ConfigDict"),
+        (EMPTY, "it has no config.ablation"),
         ("", "it has no function get_config"),
+        (WITHOUT_SETS, "config.ablation lacks 'sets'; it must have first, nms_steps"),
     ],
 )
-def test_a_config_that_is_none(tmp_path, capsys, text, says):
+def test_a_config_that_is_not_an_ablation(tmp_path, capsys, text, says):
     (tmp_path / "c.py").write_text(text)
     assert cli.main(["ablate", "--config", str(tmp_path / "c.py"), "--workdir", "x"]) == 1
     assert says in capsys.readouterr().err
 
 
-def test_a_wrong_config_is_found_before_anything_is_trained(tmp_path):
+def test_an_invalid_config_is_reported_before_training(tmp_path):
     (tmp_path / "c.py").write_text(
         f"import runpy\n"
         f"def get_config():\n"
@@ -139,24 +153,24 @@ def test_a_wrong_config_is_found_before_anything_is_trained(tmp_path):
 
 
 @pytest.mark.slow
-def test_all_of_it_and_again(tmp_path, capsys):
+def test_a_complete_run_and_its_repetition(tmp_path, capsys):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
-    config, out = tiny(tmp_path / "scenes"), tmp_path / "out"
-    run_seed(config, out, 0)
-    table = write_report(config, out)
-    assert table.count("\n| ") == 1 + len(rows_of(tuple(config.ablation.trainings)))
+    ablation, out = tiny(tmp_path / "scenes"), tmp_path / "out"
+    run_seed(ablation, out, 0)
+    table = write_report(ablation, out)
+    assert table.count("\n| ") == 1 + len(select_rows(ablation.trainings))
     for name in ("bars_scenes.png", "theta.png"):
         assert min(cv2.imread(str(out / name)).shape[:2]) > 100
     written = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
     capsys.readouterr()
-    run_seed(config, out, 0)
+    run_seed(ablation, out, 0)
     assert "step" not in capsys.readouterr().err
     assert written == {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
 
-    (_, (_, workdir)) = stages(config, FULL, 0, out)
+    (_, (_, workdir)) = stages(ablation, FULL, 0, out)
     model = load_pose_model(workdir)
-    val = open_dataset(config.ablation.sets.scenes.data)
-    items, people = misplaced(val, config.ablation.sets.scenes.boxes, 2)
-    assert len(items) == len(people) > 0
-    assert views_sheet(model, items).ndim == 3
+    scenes = ablation.sets["scenes"]
+    requests, people = misplaced_boxes(open_dataset(scenes.data), scenes.boxes, 2)
+    assert len(requests) == len(people) > 0
+    assert views_sheet(model, requests).ndim == 3

@@ -1,4 +1,4 @@
-"""A checkpoint of another project becomes a model file that is used like a network of ours."""
+"""A checkpoint of another project becomes a model file that works like one of this project."""
 
 import jax
 import numpy as np
@@ -19,7 +19,7 @@ def tiny_depth(monkeypatch):
 
 @pytest.fixture
 def checkpoint(tiny_depth, tmp_path):
-    """checkpoint(k): the path of a random FastPose, as AlphaPose saves it, and what it is of."""
+    """checkpoint(k): path of a random FastPose in AlphaPose's format, its network and variables."""
 
     def save(num_keypoints):
         network = build_sppe("fastpose_res50", num_keypoints)
@@ -48,14 +48,14 @@ def alphapose_decode(heatmaps):
     return 4 * points
 
 
-def test_converted_network_reads_pictures_as_alphapose_does(checkpoint, tmp_path, capsys):
+def test_converted_network_decodes_images_as_alphapose_does(checkpoint, tmp_path, capsys):
     out = tmp_path / "net.safetensors"
     path, original, variables = checkpoint(17)
     arguments = [path, "--out", str(out), "--input-size", "96x64"]
     assert cli.main(["convert", "alphapose", *arguments]) == 0
     line, wrote = capsys.readouterr().out.splitlines()
     assert line.startswith("fastpose_res50, ")
-    assert line.endswith("96x64 pixels, joints of coco, read by 'quarter'")
+    assert line.endswith("96x64 pixels, joints of coco, decoded by 'quarter'")
     assert wrote == f"wrote {out}"
     model = load_pose_model(out)
     assert model.nms == PoseNmsParams.preset("alphapose")
@@ -93,7 +93,7 @@ def test_whole_bodies_have_an_nms_of_their_own(checkpoint, tmp_path):
         ),
     ],
 )
-def test_what_cannot_be_is_one_line(checkpoint, tmp_path, capsys, arguments, says):
+def test_an_invalid_conversion_is_one_line(checkpoint, tmp_path, capsys, arguments, says):
     out = tmp_path / "net.safetensors"
     arguments = [checkpoint(17)[0], "--out", str(out), *arguments]
     assert cli.main(["convert", "alphapose", *arguments]) == 1
@@ -103,7 +103,7 @@ def test_what_cannot_be_is_one_line(checkpoint, tmp_path, capsys, arguments, say
     assert not out.exists()
 
 
-def test_a_file_that_is_no_checkpoint(tmp_path, capsys):
+def test_a_file_that_is_not_a_checkpoint(tmp_path, capsys):
     path = tmp_path / "net.pth"
     path.write_bytes(b"<!DOCTYPE html>")
     assert cli.main(["convert", "alphapose", str(path), "--out", str(tmp_path / "out")]) == 1

@@ -8,7 +8,7 @@ import pytest
 
 from rmpe_jax import cli
 from rmpe_jax.evaluation import coco_ap
-from rmpe_jax.evaluation.nms import suppressed
+from rmpe_jax.evaluation.nms import apply_nms
 from rmpe_jax.evaluation.results import coco_results
 from rmpe_jax.pose_nms import load_params, pose_nms_batch
 
@@ -64,7 +64,7 @@ def test_from_files_to_files(files, tmp_path, capsys):
     printed = capsys.readouterr().out
     params = load_params(out / "params.json")
     content = json.loads(files[0].read_text())
-    left = suppressed(content, 17, range(8), functools.partial(pose_nms_batch, params=params))
+    left = apply_nms(content, 17, range(8), functools.partial(pose_nms_batch, params=params))
     learned = coco_ap(str(files[1]), left)["AP"]
     assert learned > coco_ap(str(files[1]), content)["AP"]
     searches = json.loads((out / "searches.json").read_text())

@@ -1,4 +1,4 @@
-"""`rmpe fit-pgpg` from files to files, and what it refuses."""
+"""`rmpe fit-pgpg` from files to files, and its error messages."""
 
 import json
 
@@ -13,10 +13,10 @@ from rmpe_jax.pgpg.model import mixture_rows
 from rmpe_jax.skeletons import LSP, MPII
 
 
-def write_mpii(folder, rng, pictures):
-    """An MPII data set of two people a picture, and a detector's boxes on them."""
+def write_mpii(folder, rng, num_images):
+    """Writes an MPII dataset with two people per image, and a detector's boxes on them."""
     entries, boxes = [], []
-    for i in range(pictures):
+    for i in range(num_images):
         poses, gt, det, _ = people(rng, 2)
         joints = np.full((2, 16, 2), np.nan)
         joints[:, [MPII.index(joint) for joint in LSP.joints]] = poses
@@ -54,8 +54,8 @@ def test_from_files_to_files(mpii, tmp_path, capsys):
     printed = capsys.readouterr().out
     report = (out / "report.md").read_text()
     assert report in printed
-    assert "| mpii/train | 400 | 400 |" in report  # the unsure boxes did not count
-    assert "| poses alone | 30 | |" in report
+    assert "| mpii/train | 400 | 400 |" in report  # boxes with low scores are not used
+    assert "| only poses | 30 | |" in report
     assert "| 3 atoms, " in report
     model = load_model(out / "pgpg.npz")
     assert model.joints == LSP.joints
@@ -71,7 +71,7 @@ def test_from_files_to_files(mpii, tmp_path, capsys):
     }
 
 
-def test_the_report_says_by_how_much_atoms_are_better(mpii):
+def test_the_report_gives_the_gain_of_atoms(mpii):
     options = fit_pgpg.Options((0, 3), (1, 2), 0.5, 0.09, 0)
     of = fit_pgpg.read_set(mpii[0], mpii[1:], options)
     atoms = fit_pgpg.atomic_poses(of.poses, (0, 3))
@@ -83,7 +83,7 @@ def test_the_report_says_by_how_much_atoms_are_better(mpii):
     assert all(gain > 0.3 for gain in gains.values())
 
 
-def test_standard_error_counts_pictures_and_not_boxes():
+def test_standard_error_counts_images_not_boxes():
     values = np.array([1.0, 1.0, 3.0, 3.0])
     mean, error = fit_pgpg.mean_and_error(values, np.array([5, 5, 9, 9]))
     assert (mean, error) == pytest.approx((2, 2 * np.sqrt(2) / 4))
@@ -91,17 +91,17 @@ def test_standard_error_counts_pictures_and_not_boxes():
     assert alone == pytest.approx(2 / 4)
 
 
-def test_pictures_of_several_sets_stay_apart(mpii, tmp_path):
+def test_images_of_several_sets_stay_apart(mpii, tmp_path):
     options = fit_pgpg.Options((0,), (1,), 0.5, 0.09, 0)
     of = fit_pgpg.read_set(mpii[0], mpii[1:], options)
-    joined = fit_pgpg._join([of.samples, of.samples], [of.num_pictures, of.num_pictures])
-    assert len(np.unique(joined.pictures)) == 400
+    joined = fit_pgpg._join([of.samples, of.samples], [of.num_images, of.num_images])
+    assert len(np.unique(joined.image_ids)) == 400
     twice = fit_pgpg.read_set(mpii[0], (mpii[1], mpii[1]), options)
-    assert len(np.unique(twice.samples.pictures)) == 200
+    assert len(np.unique(twice.samples.image_ids)) == 200
     assert len(twice.samples) == 800
 
 
-def test_what_it_refuses(mpii, tmp_path, capsys):
+def test_error_messages(mpii, tmp_path, capsys):
     spec, boxes = mpii
     np.savez(tmp_path / "wrong.npz", joints=np.zeros((3, 14, 2)))
     out = ("--out", tmp_path / "out")
@@ -122,7 +122,7 @@ def test_what_it_refuses(mpii, tmp_path, capsys):
 
 @pytest.mark.slow
 def test_real_boxes_are_likelier_under_the_fitted_model(shared_data):
-    """MPII's training people and CenterNet's boxes; a fifth of the pictures is tested on."""
+    """MPII's training people and CenterNet's boxes; a fifth of the images is the test set."""
     files = [str(shared_data / "mpii" / "detections" / "person_detections_centernet.json")]
     options = fit_pgpg.Options((0, 8), (4,), 0.5, 0.09, 0)
     of = fit_pgpg.read_set(f"mpii:{shared_data / 'mpii'}:train", files, options)

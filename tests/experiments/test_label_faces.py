@@ -1,4 +1,4 @@
-"""Joints of the face by a teacher, with a teacher who knows the truth, or something else."""
+"""Facial joints from a teacher that knows the truth, or something else."""
 
 import json
 
@@ -24,7 +24,7 @@ TORSO = ["left_shoulder", "right_shoulder", "left_hip", "right_hip"]
 
 
 def person(angle: float = 0.0) -> np.ndarray:
-    """COCO's joints of an upright person, turned about (100, 100)."""
+    """COCO's joints of an upright person, rotated about (100, 100)."""
     keypoints = np.full((17, 2), 100.0)
     for joint, point in {
         "left_shoulder": (110, 60),
@@ -42,8 +42,8 @@ def person(angle: float = 0.0) -> np.ndarray:
 @pytest.mark.parametrize("angle", [0, 0.5, np.pi / 2, np.pi, -2.5])
 def test_the_body_stands_upright_in_the_square(angle):
     keypoints = person(angle)
-    labelled = np.ones(17, bool)
-    crop_from_image = geometry.invert(upright_square(keypoints, labelled))
+    labeled = np.ones(17, bool)
+    crop_from_image = geometry.invert(upright_square(keypoints, labeled))
     points = geometry.transform_points(crop_from_image, keypoints)
     assert np.all((points > 0) & (points < SIZE - 1))
     indices = [COCO.joints.index(joint) for joint in TORSO]
@@ -51,23 +51,23 @@ def test_the_body_stands_upright_in_the_square(angle):
     np.testing.assert_allclose(hips, (SIZE - 1) / 2, atol=1e-3)
     np.testing.assert_allclose(shoulders[0], hips[0], atol=1e-3)
     assert shoulders[1] < hips[1]
-    # Not mirrored: the left shoulder of one who faces us is to our right.
+    # Not mirrored: the left shoulder of a person who faces the camera is on the right.
     assert points[indices[0], 0] > points[indices[1], 0]
 
 
 def test_no_square_without_a_torso():
-    labelled = np.ones(17, bool)
-    labelled[COCO.joints.index("left_hip")] = False
-    assert upright_square(person(), labelled) is None
+    labeled = np.ones(17, bool)
+    labeled[COCO.joints.index("left_hip")] = False
+    assert upright_square(person(), labeled) is None
     assert upright_square(np.zeros((17, 2), np.float32), np.ones(17, bool)) is None
 
 
-def test_a_teacher_who_looks_at_another_person_is_not_asked():
-    keypoints, labelled, sure = person(), np.ones(17, bool), np.ones(17)
-    assert agrees(Pose(keypoints + 5, sure), keypoints, labelled)
-    assert not agrees(Pose(keypoints + 15, sure), keypoints, labelled)
+def test_a_teacher_that_found_another_person_is_not_used():
+    keypoints, labeled, confidence = person(), np.ones(17, bool), np.ones(17)
+    assert agrees(Pose(keypoints + 5, confidence), keypoints, labeled)
+    assert not agrees(Pose(keypoints + 15, confidence), keypoints, labeled)
     back_to_front = keypoints[COCO.flip_indices]
-    assert not agrees(Pose(back_to_front, sure), keypoints, labelled)
+    assert not agrees(Pose(back_to_front, confidence), keypoints, labeled)
 
 
 @pytest.fixture(scope="module")
@@ -77,13 +77,13 @@ def scenes(tmp_path_factory):
     return open_dataset(f"coco:{folder}"), folder
 
 
-def test_faces_come_from_the_teacher_and_the_rest_from_people(scenes, tmp_path):
+def test_faces_come_from_the_teacher_and_the_rest_from_annotations(scenes, tmp_path):
     dataset, _ = scenes
-    truth = [keypoints for picture in dataset.images for keypoints in picture.keypoints]
+    truth = [keypoints for record in dataset.images for keypoints in record.keypoints]
     seen = []
 
     def teacher(image, image_from_crop):
-        """The person with his hips in the middle of the square; ears he never sees."""
+        """The person whose hips are in the center of the square; ears are never confident."""
         middle = geometry.transform_points(image_from_crop, np.full((1, 2), (SIZE - 1) / 2))[0]
         keypoints = min(truth, key=lambda k: np.linalg.norm(k[[11, 12]].mean(0) - middle))
         confidence = np.where(np.isin(np.arange(17), (3, 4)), 0.1, 0.9)
@@ -120,7 +120,7 @@ def test_a_detectors_box_where_one_fits(scenes, tmp_path):
     assert json.dumps(document)
 
 
-def test_a_teacher_that_is_not_there(tmp_path):
+def test_a_missing_teacher(tmp_path):
     pytest.importorskip("ai_edge_litert")
     with pytest.raises(UserError, match="no such file"):
         Teacher(str(tmp_path / "net.tflite"))

@@ -1,4 +1,4 @@
-"""The networks that come with the package: small, without pickle, and of use."""
+"""The networks that come with the package: small, without pickle, and as good as documented."""
 
 import pathlib
 
@@ -19,7 +19,7 @@ from rmpe_jax.skeletons import COCO
 WEIGHTS = pathlib.Path(rmpe_jax.__file__).parent / "weights"
 
 
-def test_weights_are_small_and_say_what_they_are():
+def test_weights_are_small_and_describe_themselves():
     files = sorted(WEIGHTS.glob("*.safetensors"))
     assert [file.name for file in files] == ["detector.safetensors", "pose.safetensors"]
     assert sum(file.stat().st_size for file in files) < 30e6
@@ -29,26 +29,42 @@ def test_weights_are_small_and_say_what_they_are():
 
 
 @pytest.fixture(scope="module")
-def portrait() -> np.ndarray:
-    return read_image(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False))
+def portrait_path() -> str:
+    return matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
+
+
+@pytest.fixture(scope="module")
+def portrait(portrait_path) -> np.ndarray:
+    return read_image(portrait_path, upright=True)
+
+
+# Nose, left eye, right eye; annotated by hand.
+FACE = np.array([[260, 222], [310, 188], [218, 188]])
+
+
+def test_both_networks_are_the_default(portrait_path, portrait):
+    """And a path gives the poses of the array."""
+    estimator = rmpe_jax.PoseEstimator.from_checkpoint()
+    poses = estimator.predict(portrait_path)
+    assert np.linalg.norm(poses.keypoints[0, :3] - FACE, axis=-1).max() < 31
+    for a, b in zip(poses, estimator.predict(portrait), strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_a_portrait(portrait):
-    """Her eyes and nose, within a third of the distance of the eyes; read off the picture."""
+    """Eyes and nose, within a third of the distance of the eyes."""
     estimator = rmpe_jax.PoseEstimator.from_checkpoint("builtin", detector="whole")
     assert estimator.skeleton is COCO
     poses = estimator.predict(portrait)
-    found = poses.keypoints[0, :3]  # nose, left eye, right eye
-    expected = np.array([[260, 222], [310, 188], [218, 188]])
-    assert np.linalg.norm(found - expected, axis=-1).max() < 31
-    # Mirrored, left and right change places.
+    assert np.linalg.norm(poses.keypoints[0, :3] - FACE, axis=-1).max() < 31
+    # Mirroring swaps left and right.
     mirrored = estimator.predict(portrait[:, ::-1].copy()).keypoints[0, [0, 2, 1]]
     mirrored[:, 0] = portrait.shape[1] - 1 - mirrored[:, 0]
-    assert np.linalg.norm(mirrored - expected, axis=-1).max() < 31
+    assert np.linalg.norm(mirrored - FACE, axis=-1).max() < 31
 
 
 @pytest.mark.slow
-def test_what_the_model_card_says_of_the_pose_network(shared_data, tmp_path):
+def test_ap_of_the_pose_network_in_the_model_card(shared_data, tmp_path):
     model = load_pose_model("builtin")
     spec = f"coco:{shared_data}/coco:val2017"
     metrics = evaluate_pose_model(model, spec, "gt", tmp_path, flip_test=True)
@@ -56,7 +72,7 @@ def test_what_the_model_card_says_of_the_pose_network(shared_data, tmp_path):
 
 
 @pytest.mark.slow
-def test_what_the_model_card_says_of_the_detector(shared_data):
+def test_ap_of_the_detector_in_the_model_card(shared_data):
     dataset = open_dataset(f"coco:{shared_data}/coco:val2017")
     metrics, _ = detector_ap(open_detector("builtin", score_threshold=0.05), dataset)
     assert metrics["AP50"] == pytest.approx(0.413, abs=0.01)

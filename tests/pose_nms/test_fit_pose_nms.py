@@ -8,7 +8,7 @@ import pytest
 
 from rmpe_jax.evaluation import coco_ap
 from rmpe_jax.evaluation.arrays import ground_truth_arrays
-from rmpe_jax.evaluation.nms import proposal_groups
+from rmpe_jax.evaluation.nms import candidate_groups
 from rmpe_jax.evaluation.results import coco_results
 from rmpe_jax.pose_nms import NmsResult, PoseNmsParams
 from rmpe_jax.pose_nms.fit import (
@@ -62,7 +62,7 @@ def crowded_set(seed, num_images=24, most_boxes=6):
 
 
 def arrays(ground_truth, results):
-    groups, names = proposal_groups(results, K, [image["id"] for image in ground_truth["images"]])
+    groups, names = candidate_groups(results, K, [image["id"] for image in ground_truth["images"]])
     order = [name for group in names for name in group]
     people = ground_truth_arrays(ground_truth, K, order)
     return jax.tree.map(jnp.asarray, (tuple(groups), people))

@@ -1,13 +1,13 @@
-"""Pictures of random people, for tests of output forms."""
+"""Random people, for tests of output formats."""
 
 import numpy as np
 
 from rmpe_jax.inference.poses import Poses
-from rmpe_jax.predict.formats import PicturePoses
+from rmpe_jax.predict.formats import ImagePoses
 
 
-def found(name="a.jpg", num_people=2, num_keypoints=17, seed=0) -> PicturePoses:
-    """A picture of 480 x 640 with people in it."""
+def found(name="a.jpg", num_people=2, num_keypoints=17, seed=0) -> ImagePoses:
+    """The results for an image of 480 x 640 pixels."""
     rng = np.random.default_rng(seed)
     low = rng.uniform(0, 300, (num_people, 2))
     poses = Poses(
@@ -17,4 +17,4 @@ def found(name="a.jpg", num_people=2, num_keypoints=17, seed=0) -> PicturePoses:
         np.concatenate([low, low + rng.uniform(5, 150, (num_people, 2))], -1).astype(np.float32),
         rng.uniform(size=num_people).astype(np.float32),
     )
-    return PicturePoses(name, (480, 640), poses)
+    return ImagePoses(name, (480, 640), poses)

@@ -1,4 +1,4 @@
-"""JSON lines: everything comes back, half a line does no harm, resuming goes on where it was."""
+"""The journal: round trip, incomplete lines, resuming, errors."""
 
 import json
 
@@ -8,13 +8,13 @@ from found_people import found
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.inference.poses import Poses
-from rmpe_jax.predict.formats import PicturePoses, coco_records
+from rmpe_jax.predict.formats import ImagePoses, coco_records
 from rmpe_jax.predict.journal import Journal, read_journal
 from rmpe_jax.skeletons import COCO, MPII
 
-PICTURES = [
+RESULTS = [
     found("a.jpg", 2),
-    PicturePoses('odd "ñ"\n\udce9.jpg', (7, 5), Poses.none(17)),
+    ImagePoses('odd "ñ"\n\udce9.jpg', (7, 5), Poses.none(17)),
     found("c.jpg", 3, seed=2),
 ]
 
@@ -22,15 +22,15 @@ PICTURES = [
 @pytest.fixture
 def path(tmp_path):
     with Journal(tmp_path / "new/poses.jsonl", COCO) as journal:
-        for picture in PICTURES:
-            journal.add(picture)
+        for result in RESULTS:
+            journal.add(result)
     return tmp_path / "new/poses.jsonl"
 
 
 def test_round_trip(path):
     back = list(read_journal(path, COCO))
-    assert [picture[:2] for picture in back] == [picture[:2] for picture in PICTURES]
-    for ours, theirs in zip(PICTURES, back, strict=True):
+    assert [result[:2] for result in back] == [result[:2] for result in RESULTS]
+    for ours, theirs in zip(RESULTS, back, strict=True):
         for a, b in zip(ours.poses, theirs.poses, strict=True):
             assert (a.shape, a.dtype) == (b.shape, b.dtype)
             np.testing.assert_allclose(a, b, atol=6e-4)
@@ -39,7 +39,7 @@ def test_round_trip(path):
             assert a == b
 
 
-def test_lines_say_what_they_hold(path):
+def test_content_of_lines(path):
     lines = path.read_text().splitlines()
     assert len(lines) == 3
     first = json.loads(lines[0])
@@ -54,61 +54,61 @@ def test_lines_say_what_they_hold(path):
         {"keypoints", "score", "bbox", "bbox_score"}
     ]
     np.testing.assert_allclose(
-        [person["bbox"] for person in first["people"]], PICTURES[0].poses.bboxes, atol=1e-3
+        [person["bbox"] for person in first["people"]], RESULTS[0].poses.bboxes, atol=1e-3
     )
 
 
-def test_each_line_is_there_once_added(tmp_path):
+def test_lines_are_complete_when_added(tmp_path):
     path = tmp_path / "poses.jsonl"
     with Journal(path, COCO) as journal:
-        for count, picture in enumerate(PICTURES, 1):
-            journal.add(picture)
+        for count, result in enumerate(RESULTS, 1):
+            journal.add(result)
             assert len(list(read_journal(path, COCO))) == count
 
 
 @pytest.mark.parametrize("cut", [1, 2, 100])
 def test_resuming_after_a_cut(path, cut):
     path.write_bytes(path.read_bytes()[:-cut])
-    assert [picture.name for picture in read_journal(path, COCO)] == [p.name for p in PICTURES[:2]]
+    assert [result.name for result in read_journal(path, COCO)] == [p.name for p in RESULTS[:2]]
     with Journal(path, COCO, resume=True) as journal:
-        assert journal.done == {picture.name for picture in PICTURES[:2]}
-        journal.add(PICTURES[2])
-    assert [picture.name for picture in read_journal(path, COCO)] == [p.name for p in PICTURES]
+        assert journal.done == {result.name for result in RESULTS[:2]}
+        journal.add(RESULTS[2])
+    assert [result.name for result in read_journal(path, COCO)] == [p.name for p in RESULTS]
 
 
-def test_without_resuming_a_journal_begins_anew(path):
+def test_without_resume_a_new_journal_is_started(path):
     with Journal(path, COCO) as journal:
         assert journal.done == set()
     assert list(read_journal(path, COCO)) == []
 
 
-def test_resuming_what_is_not_there(tmp_path):
+def test_resuming_a_missing_file(tmp_path):
     with Journal(tmp_path / "poses.jsonl", COCO, resume=True) as journal:
         assert journal.done == set()
-        journal.add(PICTURES[0])
+        journal.add(RESULTS[0])
     assert len(list(read_journal(tmp_path / "poses.jsonl", COCO))) == 1
 
 
-def test_another_skeleton_is_refused(path):
+def test_another_skeleton_raises(path):
     with pytest.raises(UserError, match=r"line 1 has poses of the skeleton 'coco', not 'mpii'"):
         Journal(path, MPII, resume=True)
     assert len(list(read_journal(path, COCO))) == 3
 
 
 @pytest.mark.parametrize("line", ["nonsense", "[]", "{}", "3"])
-def test_other_files_are_refused(path, line):
+def test_other_files_raise(path, line):
     before = path.read_text() + line + "\n"
     path.write_text(before)
-    with pytest.raises(UserError, match="line 4 is not a picture's JSON"):
+    with pytest.raises(UserError, match="line 4 does not have the poses of an image"):
         list(read_journal(path, COCO))
     with pytest.raises(UserError, match="line 4"):
         Journal(path, COCO, resume=True)
     assert path.read_text() == before
 
 
-def test_wrong_numbers_of_joints_are_refused(path):
+def test_wrong_numbers_of_joints_raise(path):
     path.write_text(path.read_text().replace('"coco"', '"mpii"'))
-    with pytest.raises(UserError, match="line 1 is not a picture's JSON"):
+    with pytest.raises(UserError, match="line 1 does not have the poses of an image"):
         list(read_journal(path, MPII))
 
 
@@ -121,12 +121,12 @@ def test_nan_is_not_written(tmp_path):
         journal.add(joints)
         with pytest.raises(UserError, match="not a finite number"):
             journal.add(person)
-    (picture,) = read_journal(path, COCO)
-    assert (picture.poses.keypoints[0, 5] == 0).all()
-    assert picture.poses.keypoint_scores[0, 5] == 0
+    (result,) = read_journal(path, COCO)
+    assert (result.poses.keypoints[0, 5] == 0).all()
+    assert result.poses.keypoint_scores[0, 5] == 0
 
 
-def test_places_that_cannot_be_used(tmp_path):
+def test_paths_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         Journal(tmp_path / "file/poses.jsonl", COCO)

@@ -1,4 +1,4 @@
-"""The page of poses: what is in the file, and what it does in a browser."""
+"""The HTML page of poses: the content of the file, and its behavior in a browser."""
 
 import base64
 import html
@@ -16,7 +16,7 @@ from found_people import found
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.inference.poses import Poses
-from rmpe_jax.predict.formats import PicturePoses
+from rmpe_jax.predict.formats import ImagePoses
 from rmpe_jax.predict.report import Report
 from rmpe_jax.skeletons import COCO, UNION
 
@@ -30,9 +30,9 @@ def path(tmp_path):
 
 
 def with_scores(name, *scores):
-    picture = found(name, len(scores))
-    poses = picture.poses._replace(scores=np.array(scores, np.float32))
-    return picture._replace(poses=poses)
+    result = found(name, len(scores))
+    poses = result.poses._replace(scores=np.array(scores, np.float32))
+    return result._replace(poses=poses)
 
 
 class Elements(html.parser.HTMLParser):
@@ -61,8 +61,8 @@ class Elements(html.parser.HTMLParser):
         return [a for t, a in self.tags if t == tag and kind in (None, a.get("class"))]
 
 
-def test_the_page_is_whole_after_each_picture(path):
-    """Every element is closed but those whose end tags HTML lets one leave out."""
+def test_the_page_is_valid_after_each_image(path):
+    """Only elements that need no end tag are open."""
     with Report(path, COCO) as report:
         for count in range(4):
             page = Elements(path.read_text())
@@ -71,7 +71,7 @@ def test_the_page_is_whole_after_each_picture(path):
             report.add(GRAY, found(f"{count}.jpg", count))
 
 
-def test_nothing_is_fetched(path):
+def test_nothing_is_loaded_from_the_network(path):
     with Report(path, COCO) as report:
         report.add(GRAY, found())
     text = path.read_text()
@@ -81,32 +81,32 @@ def test_nothing_is_fetched(path):
     assert "default-src 'none'" in text
 
 
-def test_people_are_in_the_pixels_of_their_picture(path):
-    picture = found(num_people=2)
-    with Report(path, COCO, threshold=0) as report:
-        report.add(GRAY, picture)
+def test_people_are_in_pixels_of_their_image(path):
+    result = found(num_people=2)
+    with Report(path, COCO, threshold=0.0) as report:
+        report.add(GRAY, result)
     page = Elements(path.read_text())
     assert page.all("svg")[0]["viewbox"] == "-0.5 -0.5 640 480"
     assert len(page.all("g", "person")) == 2
     centers = [(float(a["cx"]), float(a["cy"])) for a in page.all("circle")]
-    largest = np.prod(picture.poses.bboxes[:, 2:] - picture.poses.bboxes[:, :2], -1).argsort()
-    expected = picture.poses.keypoints[largest[::-1]].reshape(-1, 2)
+    largest = np.prod(result.poses.bboxes[:, 2:] - result.poses.bboxes[:, :2], -1).argsort()
+    expected = result.poses.keypoints[largest[::-1]].reshape(-1, 2)
     np.testing.assert_allclose(centers, expected, atol=0.051)
     boxes = [[float(a[k]) for k in ("x", "y", "width", "height")] for a in page.all("rect")]
-    x1, y1, x2, y2 = picture.poses.bboxes[largest[-1]]
-    # Boxes are in edges, the drawing in centres of pixels.
+    x1, y1, x2, y2 = result.poses.bboxes[largest[-1]]
+    # Boxes refer to pixel edges, the SVG to pixel centers.
     np.testing.assert_allclose(boxes[0], [x1 - 0.5, y1 - 0.5, x2 - x1, y2 - y1], atol=0.11)
-    # A dark line under all, and a line for each limb.
+    # For each person one dark path, and a path for each limb.
     assert len(page.all("path")) == 2 * (1 + len(COCO.limbs))
 
 
-def test_unsure_joints_are_listed_but_not_drawn(path):
-    picture = found(num_people=1)
-    picture.poses.keypoint_scores[:] = 0.9
-    picture.poses.keypoint_scores[0, COCO.index("left_wrist")] = 0.1
-    picture.poses.keypoints[0, COCO.index("nose")] = np.nan
+def test_joints_with_low_scores_are_listed_but_not_drawn(path):
+    result = found(num_people=1)
+    result.poses.keypoint_scores[:] = 0.9
+    result.poses.keypoint_scores[0, COCO.index("left_wrist")] = 0.1
+    result.poses.keypoints[0, COCO.index("nose")] = np.nan
     with Report(path, COCO, threshold=0.2) as report:
-        report.add(GRAY, picture)
+        report.add(GRAY, result)
     page = Elements(path.read_text())
     (person,) = page.all("g", "person")
     scores = [float(score) for score in person["data-joints"].split()]
@@ -120,11 +120,11 @@ def test_unsure_joints_are_listed_but_not_drawn(path):
 @pytest.mark.parametrize(
     ("size", "reduced"), [((480, 640), (60, 80)), ((640, 480), (80, 60)), ((40, 30), (40, 30))]
 )
-def test_pictures_are_reduced(path, size, reduced):
+def test_large_images_are_reduced(path, size, reduced):
     image = np.zeros((*size, 3), np.uint8)
     image[:, : size[1] // 2] = (250, 20, 10)
     with Report(path, COCO, max_side=80) as report:
-        report.add(image, PicturePoses("a.jpg", size, Poses.none(17)))
+        report.add(image, ImagePoses("a.jpg", size, Poses.none(17)))
     (attributes,) = Elements(path.read_text()).all("img")
     encoded = base64.b64decode(attributes["src"].partition(",")[2])
     shown = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_COLOR)[..., ::-1]
@@ -132,23 +132,23 @@ def test_pictures_are_reduced(path, size, reduced):
     np.testing.assert_allclose(shown[5, 5], (250, 20, 10), atol=12)
 
 
-def test_memory_does_not_grow_with_the_pictures(path):
-    picture = found(num_people=5)
+def test_memory_does_not_grow_with_the_images(path):
+    result = found(num_people=5)
     with Report(path, COCO) as report:
-        report.add(GRAY, picture)
+        report.add(GRAY, result)
         tracemalloc.start()
-        report.add(GRAY, picture)
+        report.add(GRAY, result)
         before, begin = tracemalloc.get_traced_memory()[0], path.stat().st_size
         for _ in range(10):
-            report.add(GRAY, picture)
+            report.add(GRAY, result)
         after, end = tracemalloc.get_traced_memory()[0], path.stat().st_size
         tracemalloc.stop()
     assert end - begin > 100_000
     assert after - before < 10_000
 
 
-def test_a_page_is_gone_on_with(path):
-    """What a kill left of a picture is cut off."""
+def test_a_page_is_resumed(path):
+    """An incomplete article at the end, as after a kill, is cut off."""
     with Report(path, COCO) as report:
         for name in ("a.jpg", "<b>.jpg", "c.jpg"):
             report.add(GRAY, with_scores(name, 0.5))
@@ -168,7 +168,7 @@ def test_names_that_are_not_text(path):
     assert "<title>a &lt; b</title>" in text
 
 
-def test_results_that_are_not_finite_are_refused(path):
+def test_results_that_are_not_finite_raise(path):
     with Report(path, COCO) as report:
         report.add(GRAY, found("a.jpg"))
         with pytest.raises(UserError, match=r"lacks b\.jpg: a result is not a finite number"):
@@ -177,7 +177,7 @@ def test_results_that_are_not_finite_are_refused(path):
     assert len(Elements(path.read_text()).all("article")) == 2
 
 
-def test_a_place_that_cannot_be_used(tmp_path):
+def test_a_path_that_cannot_be_used(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
         Report(tmp_path / "file/report.html", COCO)
@@ -192,7 +192,7 @@ def browser():
     return found_ones[0]
 
 
-# Drives the page after it has set itself up, and leaves what it saw as JSON in the body.
+# Operates the page after it is set up, and writes what it saw as JSON into the body.
 DRIVER = """
 <script>
 addEventListener("DOMContentLoaded", () => {
@@ -249,11 +249,11 @@ def open_in(browser, path, folder):
 
 
 def test_in_a_browser(browser, path, tmp_path):
-    """Names are text, orders sort, filters hide, a person pointed at shows its joints' scores.
+    """Names, sorting, filters, and the scores of the person that is pointed at.
 
-    The file's end is cut off within a picture, as by a kill.
+    The file is cut off within an image, as by a kill.
     """
-    with Report(path, COCO, title="Found", threshold=0) as report:
+    with Report(path, COCO, title="Found", threshold=0.0) as report:
         report.add(GRAY, with_scores(NASTY, 0.9, 0.4))
         report.add(GRAY, with_scores("b10.jpg", 0.7))
         report.add(GRAY, with_scores("b9.jpg", 0.6, 0.5, 0.2))
@@ -264,7 +264,7 @@ def test_in_a_browser(browser, path, tmp_path):
     seen = open_in(browser, path, tmp_path / "profile")
     assert seen["title"] == "Found"
     assert seen["names"] == seen["orders"]["given"] == [NASTY, "b10.jpg", "b9.jpg", "none.jpg"]
-    assert seen["counts"] == "4 pictures · 6 people · 1 picture without people"
+    assert seen["counts"] == "4 images · 6 people · 1 image without people"
     assert seen["orders"]["name"] == [NASTY, "b9.jpg", "b10.jpg", "none.jpg"]
     assert seen["orders"]["people"] == ["b9.jpg", NASTY, "b10.jpg", "none.jpg"]
     assert seen["orders"]["best"] == [NASTY, "b10.jpg", "b9.jpg", "none.jpg"]
@@ -283,7 +283,7 @@ def test_in_a_browser(browser, path, tmp_path):
         (shown,) = re.findall(rf"{joint.replace('_', ' ')} (\d\.\d\d)", panels[1])
         assert float(shown) == pytest.approx(score, abs=0.0051)
     assert seen["filtered"] == [
-        "4 pictures · 4 of 6 people · 1 picture without people",
+        "4 images · 4 of 6 people · 1 image without people",
         4,
         "0.50",
         ["1 of 2 people", "1 person", "2 of 3 people", "0 people"],

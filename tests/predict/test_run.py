@@ -1,4 +1,4 @@
-"""`rmpe predict` from files to files, with a network that points at bright spots."""
+"""`rmpe predict` from files to files, with a network that finds bright spots."""
 
 import json
 import logging
@@ -29,21 +29,21 @@ SETTINGS = {"model": "bright", "detector": "spots"}
 
 @pytest.fixture(scope="module")
 def estimator():
-    """Shared, so that what it has compiled is too; two pictures at a time."""
+    """Shared by the tests, so that it compiles once; two images per batch."""
     with pytest.MonkeyPatch.context() as patch:
         bright.register(patch.setattr)
         return PoseEstimator(bright.pose_model(), detector=bright.find_spots, batch_size=2)
 
 
 def spots_of(index: int) -> list[tuple[int, int]]:
-    """Where the people of a picture are: none, one or two."""
+    """The people of an image: none, one or two."""
     return [(40 + 3 * index, 40), (110, 60)][: index % 3]
 
 
 @pytest.fixture
-def pictures(tmp_path) -> pathlib.Path:
-    """Eight pictures, the fourth damaged."""
-    folder = tmp_path / "pictures"
+def images(tmp_path) -> pathlib.Path:
+    """A folder of eight images; the fourth is damaged."""
+    folder = tmp_path / "images"
     folder.mkdir()
     for i in range(8):
         cv2.imwrite(str(folder / f"{i}.png"), bright.spots((100, 150), spots_of(i) or [(-99, 0)]))
@@ -63,76 +63,76 @@ def predict(estimator, inputs, out, settings=SETTINGS, **options) -> Summary:
 
 
 def journal(out: pathlib.Path) -> dict:
-    pictures = list(read_journal(out / run.JOURNAL, COCO))
-    assert len({picture.name for picture in pictures}) == len(pictures)
-    return {picture.name: picture for picture in pictures}
+    results = list(read_journal(out / run.JOURNAL, COCO))
+    assert len({result.name for result in results}) == len(results)
+    return {result.name: result for result in results}
 
 
-def test_pictures_one_of_them_damaged(estimator, pictures, out, caplog):
+def test_images_of_which_one_is_damaged(estimator, images, out, caplog):
     with caplog.at_level(logging.WARNING, "rmpe_jax"):
         formats = ("coco", "alphapose", "openpose", "jsonl")
-        summary = predict(estimator, pictures, out, formats=formats, draw=True, report=True)
-    assert summary == Summary(pictures=7, people=7, unreadable=1)
+        summary = predict(estimator, images, out, formats=formats, draw=True, report=True)
+    assert summary == Summary(images=7, people=7, unreadable=1)
     assert [record.message for record in caplog.records] == [
-        f"left out: {pictures / '3.png'} is not an image or is damaged: fetch it again"
+        f"skipped: {images / '3.png'} is not an image or is damaged: fetch it again"
     ]
     found = journal(out)
     assert sorted(found) == [f"{i}.png" for i in (0, 1, 2, 4, 5, 6, 7)]
-    for name, picture in found.items():
-        centres = spots_of(int(name[0]))
-        assert picture.size == (100, 150)
-        near = picture.poses.keypoints[picture.poses.keypoints[:, 0, 0].argsort()]
-        assert near.shape[0] == len(centres)
-        if centres:
-            assert np.abs(near - np.array(centres)[:, None]).max() < 1
+    for name, result in found.items():
+        centers = spots_of(int(name[0]))
+        assert result.size == (100, 150)
+        keypoints = result.poses.keypoints[result.poses.keypoints[:, 0, 0].argsort()]
+        assert keypoints.shape[0] == len(centers)
+        if centers:
+            assert np.abs(keypoints - np.array(centers)[:, None]).max() < 1
     assert len(json.loads((out / "coco.json").read_text())) == 7
     assert len(json.loads((out / "alphapose-results.json").read_text())) == 7
     assert len(list((out / "openpose").iterdir())) == 7
     drawn = cv2.imread(str(out / "drawn" / "5.png"))
-    assert (drawn != cv2.imread(str(pictures / "5.png"))).any()
+    assert (drawn != cv2.imread(str(images / "5.png"))).any()
     assert (out / "report.html").read_text().count("<article>") == 7
 
 
-def test_resumed_after_a_kill_it_does_the_rest(estimator, pictures, out, tmp_path):
-    """A kill leaves whole lines and a part of one."""
-    predict(estimator, pictures, tmp_path / "whole", formats=("coco",))
-    lines = (tmp_path / "whole" / run.JOURNAL).read_bytes().splitlines(keepends=True)
+def test_a_killed_run_is_resumed(estimator, images, out, tmp_path):
+    """A kill leaves complete lines and a part of one."""
+    predict(estimator, images, tmp_path / "complete", formats=("coco",))
+    lines = (tmp_path / "complete" / run.JOURNAL).read_bytes().splitlines(keepends=True)
     out.mkdir()
     (out / run.JOURNAL).write_bytes(b"".join(lines[:3]) + lines[3][:50])
     (out / "settings.json").write_text(json.dumps(SETTINGS))
-    seen = []
+    detected = []
     detect = estimator.detect
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(estimator, "detect", lambda *a: seen.append(a[1]) or detect(*a))
+        patch.setattr(estimator, "detect", lambda *a: detected.append(a[1]) or detect(*a))
         summary = predict(
-            estimator, pictures, out, formats=("coco",), resume=True, report=True, draw=True
+            estimator, images, out, formats=("coco",), resume=True, report=True, draw=True
         )
-    assert (summary.pictures, summary.unreadable, summary.done_before) == (4, 1, 3)
-    assert seen == ["4.png", "5.png", "6.png", "7.png"]
+    assert (summary.images, summary.unreadable, summary.already_done) == (4, 1, 3)
+    assert detected == ["4.png", "5.png", "6.png", "7.png"]
     assert (out / run.JOURNAL).read_bytes() == b"".join(lines)
-    assert (out / "coco.json").read_bytes() == (tmp_path / "whole" / "coco.json").read_bytes()
+    assert (out / "coco.json").read_bytes() == (tmp_path / "complete" / "coco.json").read_bytes()
     assert (out / "report.html").read_text().count("<article>") == 7
     assert sorted(path.name for path in (out / "drawn").iterdir()) == sorted(journal(out))
 
 
-def test_results_are_not_overwritten_or_mixed(estimator, pictures, out):
-    predict(estimator, pictures, out)
-    with pytest.raises(UserError, match="has results already: go on with --resume"):
-        predict(estimator, pictures, out)
+def test_results_are_not_overwritten_or_mixed(estimator, images, out):
+    predict(estimator, images, out)
+    with pytest.raises(UserError, match="has results already: continue with --resume"):
+        predict(estimator, images, out)
     with pytest.raises(UserError, match="with model 'bright', not 'dim'"):
-        predict(estimator, pictures, out, {**SETTINGS, "model": "dim"}, resume=True)
+        predict(estimator, images, out, {**SETTINGS, "model": "dim"}, resume=True)
     with pytest.raises(UserError, match="with inputs None, not"):
-        predict(estimator, pictures, out, {**SETTINGS, "inputs": ["other"]}, resume=True)
-    again = predict(estimator, pictures, out, resume=True)
-    assert (again.pictures, again.done_before) == (0, 7)
+        predict(estimator, images, out, {**SETTINGS, "inputs": ["other"]}, resume=True)
+    again = predict(estimator, images, out, resume=True)
+    assert (again.images, again.already_done) == (0, 7)
     (out / "settings.json").write_text("[")
     with pytest.raises(UserError, match=r"settings\.json cannot be read"):
-        predict(estimator, pictures, out, resume=True)
+        predict(estimator, images, out, resume=True)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("disk full")])
-def test_stopped_in_the_middle_it_writes_what_it_has(estimator, pictures, out, error, monkeypatch):
-    def stop(items, total, what):
+def test_an_interrupted_run_writes_its_results(estimator, images, out, error, monkeypatch):
+    def stop(items, total, noun):
         for i, item in enumerate(items):
             if i == 2:
                 raise error
@@ -141,14 +141,14 @@ def test_stopped_in_the_middle_it_writes_what_it_has(estimator, pictures, out, e
     monkeypatch.setattr(run, "progress", stop)
     threads = threading.active_count()
     with pytest.raises(type(error)):
-        predict(estimator, pictures, out, formats=("coco", "openpose"))
+        predict(estimator, images, out, formats=("coco", "openpose"))
     assert threading.active_count() == threads
     assert list(journal(out)) == ["0.png", "1.png"]
     assert len(json.loads((out / "coco.json").read_text())) == 1
     assert len(list((out / "openpose").iterdir())) == 2
 
 
-def test_an_error_of_the_detector_stops_all_and_is_shown_once(estimator, pictures, out):
+def test_an_error_of_the_detector_stops_all_stages(estimator, images, out):
     def broken(image, name):
         if name == "2.png":
             raise UserError("the detector is broken")
@@ -158,26 +158,42 @@ def test_an_error_of_the_detector_stops_all_and_is_shown_once(estimator, picture
         patch.setattr(estimator, "_detector", broken)
         threads = threading.active_count()
         with pytest.raises(UserError, match="the detector is broken"):
-            predict(estimator, pictures, out)
+            predict(estimator, images, out)
     assert threading.active_count() == threads
     assert list(journal(out)) == ["0.png", "1.png"]  # the batch before it
 
 
-def test_no_picture_can_be_read(estimator, tmp_path, out):
+def test_no_image_can_be_read(estimator, tmp_path, out):
     (tmp_path / "a.jpg").write_bytes(b"junk")
-    for _ in range(2):  # what it leaves is no results, so that it can be tried again
-        with pytest.raises(UserError, match="none of the 1 pictures can be read"):
+    for _ in range(2):  # the first run leaves no results, so the second can start
+        with pytest.raises(UserError, match="none of the 1 images can be read"):
             predict(estimator, tmp_path / "a.jpg", out)
 
 
-def test_boxes_on_request(estimator, pictures, out, tmp_path):
-    predict(estimator, pictures / "1.png", out, draw=True)
-    predict(estimator, pictures / "1.png", tmp_path / "boxes", draw=True, draw_boxes=True)
+def test_boxes_are_drawn_on_request(estimator, images, out, tmp_path):
+    predict(estimator, images / "1.png", out, draw=True)
+    predict(estimator, images / "1.png", tmp_path / "boxes", draw=True, draw_boxes=True)
     without, boxes = (cv2.imread(str(f / "drawn/1.png")) for f in (out, tmp_path / "boxes"))
     x, y, right, bottom = journal(out)["1.png"].poses.bboxes[0].round().astype(int)
     different = np.argwhere((without != boxes).any(-1))
     assert np.abs(different.min(0) - [y, x]).max() <= 2
     assert np.abs(different.max(0) - [bottom, right]).max() <= 2
+
+
+@pytest.mark.parametrize("option", ["--draw", "--draw-boxes", "--boxes"])
+def test_options_that_draw(estimator, images, out, tmp_path, capsys, monkeypatch, option):
+    """`--boxes` is the old name of `--draw-boxes`."""
+    monkeypatch.setattr("rmpe_jax.entry.use_compilation_cache", lambda: None)
+    monkeypatch.setattr(PoseEstimator, "from_checkpoint", lambda *_, **__: estimator)
+    assert cli.main(["predict", str(images / "1.png"), "--out", str(out), option]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert any("--draw-boxes" in line for line in lines) == (option == "--boxes")
+    predict(
+        estimator, images / "1.png", tmp_path / "expected", draw=True, draw_boxes="box" in option
+    )
+    drawn, expected = (cv2.imread(str(f / "drawn/1.png")) for f in (out, tmp_path / "expected"))
+    assert drawn is not None
+    np.testing.assert_array_equal(drawn, expected)
 
 
 def write_video(path: pathlib.Path) -> pathlib.Path:
@@ -191,18 +207,18 @@ def write_video(path: pathlib.Path) -> pathlib.Path:
 def test_a_video_is_read_drawn_and_resumed(estimator, tmp_path, out):
     video = write_video(tmp_path / "clip.mp4")
     summary = predict(estimator, video, out, draw=True, report=True)
-    assert (summary.pictures, summary.people) == (6, 6)
-    for i, picture in enumerate(journal(out).values()):
-        assert picture.name == f"clip_{i:06}.jpg"
-        assert np.abs(picture.poses.keypoints - np.array([50 + 10 * i, 45])).max() < 2
+    assert (summary.images, summary.people) == (6, 6)
+    for i, result in enumerate(journal(out).values()):
+        assert result.name == f"clip_{i:06}.jpg"
+        assert np.abs(result.poses.keypoints - np.array([50 + 10 * i, 45])).max() < 2
     capture = cv2.VideoCapture(str(out / "drawn" / "clip.mp4"))
     assert capture.get(cv2.CAP_PROP_FRAME_COUNT) == 6
     assert capture.get(cv2.CAP_PROP_FPS) == 2
-    assert (out / "report.html").read_text().count("<article>") == 3  # one a second
+    assert (out / "report.html").read_text().count("<article>") == 3  # one per second
     lines = (out / run.JOURNAL).read_bytes().splitlines(keepends=True)
     (out / run.JOURNAL).write_bytes(b"".join(lines[:4]))
     resumed = predict(estimator, video, out, draw=True, report=True, resume=True)
-    assert resumed.pictures == 2
+    assert resumed.images == 2
     assert (out / "report.html").read_text().count("<article>") == 3
     assert (out / run.JOURNAL).read_bytes() == b"".join(lines)
     rest = cv2.VideoCapture(str(out / "drawn" / "clip_000004.mp4"))
@@ -213,19 +229,17 @@ def test_a_video_is_read_drawn_and_resumed(estimator, tmp_path, out):
     ("arguments", "expected"),
     [
         (["nothing.jpg"], "rmpe: nothing.jpg: no such file or folder; check the path"),
-        (["EMPTY"], "no pictures there"),
+        (["EMPTY"], "no images there"),
         (["VIDEO"], "cannot be read: check that it is there"),
-        (["PICTURE", "--detector", "whole", "--model", "none"], "none: no model there; name"),
+        (["IMAGE", "--detector", "whole", "--model", "none"], "none: no model there; name"),
     ],
 )
-def test_what_the_command_cannot_use_is_one_line(
-    arguments, expected, tmp_path, capsys, monkeypatch
-):
+def test_invalid_arguments_give_one_line(arguments, expected, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("rmpe_jax.entry.use_compilation_cache", lambda: None)
     (tmp_path / "EMPTY").mkdir()
     (tmp_path / "VIDEO").with_suffix(".avi").write_bytes(b"no video")
-    cv2.imwrite(str(tmp_path / "PICTURE.png"), np.zeros((9, 9), np.uint8))
-    places = {"EMPTY": "EMPTY", "VIDEO": "VIDEO.avi", "PICTURE": "PICTURE.png"}
+    cv2.imwrite(str(tmp_path / "IMAGE.png"), np.zeros((9, 9), np.uint8))
+    places = {"EMPTY": "EMPTY", "VIDEO": "VIDEO.avi", "IMAGE": "IMAGE.png"}
     arguments = [str(tmp_path / places[a]) if a in places else a for a in arguments]
     assert cli.main(["predict", *arguments, "--out", str(tmp_path / "out")]) == 1
     error = capsys.readouterr().err
@@ -249,7 +263,7 @@ sys.exit(cli.main(sys.argv[1:]))
 
 @pytest.mark.slow
 def test_the_command_terminated_and_resumed(bright_network, tmp_path, out):
-    """By SIGTERM: the forms are written; by SIGKILL: the journal is there."""
+    """After SIGTERM the formats are written; after SIGKILL there is only the journal."""
     from rmpe_jax.model_io.pose_model import save_pose_model
 
     save_pose_model(tmp_path / "model", bright.pose_model())

@@ -12,7 +12,7 @@ from rmpe_jax.codecs.boxes import NUM_MAPS, BoxCodec
 from rmpe_jax.config import parse_config
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.files import write_json
 from rmpe_jax.model_io.checkpoints import load_variables
 from rmpe_jax.training.detection_task import detection_task, open_labeled_images
@@ -85,7 +85,7 @@ def test_parts_of_a_batch_give_finite_losses(detection):
 def test_soft_labels_by_data_set(detection, demo, tmp_path):
     """The detections are the people themselves, moved by nothing, and one more somewhere else."""
     dataset = open_dataset(f"coco:{demo}")
-    boxes = boxes_of(dataset, "gt")
+    boxes = load_boxes(dataset, "gt")
     first = dataset.images[0].image_id
     records = [
         {

@@ -64,6 +64,7 @@ def test_the_loss_is_the_sum_of_both(config, batch, loss):
     """Main: the pose in the crop. Parallel: the pose in the well-placed crop's frame."""
     config.codec.loss, config.sstn.parallel_weight = loss, 0.5
     model, codec, state, step = build(config)
+    batch = jax.tree.map(jnp.asarray, batch)
     (outputs, _) = jax.jit(lambda *a: model.apply(*a, train=True, mutable=["batch_stats"]))(
         {"params": state.params, "batch_stats": state.batch_stats}, codec.inputs(batch["image"])
     )

@@ -41,7 +41,7 @@ def pieces_gradient(config, batch, parts: int):
     model, codec, state, _ = build(config)
     stats, grads, losses = state.batch_stats, [], []
     for j in range(parts):
-        rows = {name: value[j::parts] for name, value in batch.items()}
+        rows = {name: jnp.asarray(value[j::parts]) for name, value in batch.items()}
 
         def loss(params, stats=stats, rows=rows):
             out, moved = model.apply(
@@ -159,7 +159,7 @@ def test_metrics_count_joints_and_unreadable_pictures(config, batch):
     _, metrics = jax.jit(step)(state, batch)
     out, _ = model.apply(
         {"params": state.params, "batch_stats": state.batch_stats},
-        codec.inputs(batch["image"]),
+        codec.inputs(jnp.asarray(batch["image"])),
         train=True,
         mutable=["batch_stats"],
     )

@@ -7,7 +7,7 @@ from standing_person import standing
 
 from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.boxes import boxes_of
+from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.predictions import PosePredictions
 from rmpe_jax.skeletons import COCO
 from rmpe_jax.visualize import sheets
@@ -77,7 +77,7 @@ def test_people_sheet_shows_best_median_worst(dataset, monkeypatch):
         return contact_sheet(tiles, columns, captions)
 
     monkeypatch.setattr(sheets, "contact_sheet", spy)
-    boxes = boxes_of(dataset, "gt")
+    boxes = load_boxes(dataset, "gt")
     offset = np.array([4, 0, 8, 2, 6, 7, 5, 3, 1])
     poses = np.stack([standing() + 2 * o for o in offset])
     sheet = sheets.people_sheet(
@@ -93,7 +93,7 @@ def test_people_sheet_shows_best_median_worst(dataset, monkeypatch):
 def test_people_sheet_with_people_not_found_and_few_people(dataset, monkeypatch):
     captions = []
     monkeypatch.setattr(sheets, "_write", lambda image, text, *_: captions.append(text))
-    boxes = boxes_of(dataset, "gt")
+    boxes = load_boxes(dataset, "gt")
     columns = (boxes.image_index, boxes.bboxes, boxes.scores, boxes.person_index)
     one = type(boxes)(*(column[:1] for column in columns))
     sheets.people_sheet(
@@ -108,7 +108,7 @@ def test_people_sheet_of_nobody(dataset):
     with pytest.raises(UserError, match="nobody is annotated"):
         sheets.people_sheet(
             PosePredictions(
-                nobody, boxes_of(nobody, "gt"), np.zeros((0, 17, 2)), np.zeros((0, 17)), COCO
+                nobody, load_boxes(nobody, "gt"), np.zeros((0, 17, 2)), np.zeros((0, 17)), COCO
             )
         )
 
@@ -127,7 +127,7 @@ def coco_like(shared_data):
     from rmpe_jax.data.readers.coco import read_coco
 
     dataset = read_coco(shared_data / "coco", "val2017")
-    boxes = boxes_of(dataset, "gt")
+    boxes = load_boxes(dataset, "gt")
     poses = [
         dataset.images[i].keypoints[p]
         for i, p in zip(boxes.image_index, boxes.person_index, strict=True)

@@ -1,1 +1,1 @@
-"""The ablation of RMPE's paper (Fang et al., ICCV 2017, Table 3), as one command."""
+"""The ablation of the RMPE paper (Fang et al., ICCV 2017, Table 3), as one command."""

@@ -1,10 +1,11 @@
-"""How well the parallel SPPE's loss tells the STN where a person is.
+"""Measures how well the loss of the parallel SPPE guides the STN to a person.
 
   python -m rmpe_jax.experiments.ablation.guidance \\
     --config=configs/ablation_synthetic.py --workdir=ablation
 
-For crops of training: the loss on the way from the identity to the theta of the well-placed crop,
-and how much of its gradient points there. What the loss does not know, the STN cannot learn.
+For training crops, it prints the loss along the line from the identity to the theta of the
+well-placed crop, and the component of the gradient along this line. The STN can only learn a
+direction that the loss has a slope in.
 """
 
 import argparse
@@ -14,10 +15,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import ml_collections
 import numpy as np
 from jaxtyping import Array, Float
 
+from rmpe_jax.cli.arguments import non_negative_int
 from rmpe_jax.config import RunConfig, parse_config
 from rmpe_jax.data.pipeline import train_dataset
 from rmpe_jax.data.sources import open_source
@@ -32,19 +33,19 @@ from rmpe_jax.ops import geometry
 from rmpe_jax.ops.spatial_transformer import theta_from_pixels
 from rmpe_jax.pgpg.sample import open_proposals
 
-SHARES = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25)  # of the way from the identity to the truth
-OFFSETS = (0.0, 0.02, 0.1)  # standard deviation of noise on theta, where gradients are measured
+# Points on the line from the identity (0) to the theta of the well-placed crop (1).
+FRACTIONS = (-0.5, 0.0, 0.25, 0.5, 0.75, 1.0, 1.25)
+NOISES = (0.0, 0.02, 0.1)  # standard deviations of noise on theta; gradients are measured at each
 _IDENTITY = jnp.eye(2, 3)
 
 
-def guidance(config: ml_collections.ConfigDict, num_batches: int = 4) -> str:
-    """Two lines of numbers about a second stage's parallel SPPE, its first one.
+def guidance(run: RunConfig, num_batches: int = 4) -> str:
+    """Lines of text: losses along the line, and slopes, of the network that a run starts from.
 
     Args:
-      config: of a second stage.
-      num_batches: of 64 crops.
+      run: a second stage. `run.model.init_from` is the run of the parallel SPPE.
+      num_batches: number of batches of 64 crops.
     """
-    run = parse_config(config)
     model = load_pose_model(run.model.init_from, "last")
     module, codec = model.build()
 
@@ -56,23 +57,23 @@ def guidance(config: ml_collections.ConfigDict, num_batches: int = 4) -> str:
         keypoints = geometry.transform_points(batch["centered_from_crop"], batch["keypoints"])
         return jax.vmap(one_loss)(outputs, keypoints, batch["weights"])
 
-    along = jax.jit(lambda theta, batch: losses(theta, batch).mean())
+    mean_loss = jax.jit(lambda theta, batch: losses(theta, batch).mean())
     gradient = jax.jit(jax.grad(lambda theta, batch: losses(theta, batch).sum()))
     rng = np.random.default_rng(0)
-    curve, slopes = {share: [] for share in SHARES}, {offset: [] for offset in OFFSETS}
+    curve, slopes = {fraction: [] for fraction in FRACTIONS}, {noise: [] for noise in NOISES}
     for batch in _batches(run, model.spec, num_batches):
         well_placed = geometry.invert(batch["centered_from_crop"])
-        way = theta_from_pixels(well_placed, codec.input_size) - _IDENTITY
-        for share, values in curve.items():
-            values.append(float(along(_IDENTITY + share * way, batch)))
-        for offset, values in slopes.items():
-            theta = _IDENTITY + jnp.asarray(rng.normal(0, offset, way.shape), jnp.float32)
-            values.append(np.asarray((gradient(theta, batch) * way).sum((1, 2))))
-    lines = ["loss: " + "  ".join(f"{s:+.2f} {np.mean(v):.3f}" for s, v in curve.items())]
-    for offset, values in slopes.items():
+        direction = theta_from_pixels(well_placed, codec.input_size) - _IDENTITY
+        for fraction, values in curve.items():
+            values.append(float(mean_loss(_IDENTITY + fraction * direction, batch)))
+        for noise, values in slopes.items():
+            theta = _IDENTITY + jnp.asarray(rng.normal(0, noise, direction.shape), jnp.float32)
+            values.append(np.asarray((gradient(theta, batch) * direction).sum((1, 2))))
+    lines = ["loss: " + "  ".join(f"{f:+.2f} {np.mean(v):.3f}" for f, v in curve.items())]
+    for noise, values in slopes.items():
         slope = np.concatenate(values)
         lines.append(
-            f"slope at noise {offset}: {slope.mean():.3f} ± {slope.std():.3f}, "
+            f"slope at noise {noise}: {slope.mean():.3f} ± {slope.std():.3f}, "
             f"signal to noise {-slope.mean() / slope.std():.2f}"
         )
     return "\n".join(lines)
@@ -95,21 +96,21 @@ def _batches(run: RunConfig, spec: ModelSpec, num_batches: int) -> list[dict[str
 
 
 def main() -> int:
-    """The command line above."""
+    """Runs the command line; returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--config", required=True)
-    parser.add_argument("--workdir", required=True, type=pathlib.Path)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--config", required=True, help="FILE or FILE:ARGUMENT")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="of rmpe ablate")
+    parser.add_argument("--seed", type=non_negative_int, default=0, help="default: 0")
     args = parser.parse_args()
     use_compilation_cache()
 
-    def show() -> None:
-        config = load_ablation(args.config)
+    def print_guidance() -> None:
+        ablation = load_ablation(args.config)
         for training in (FULL, Training("jitter", sstn=True, parallel=True)):
-            stage, _ = second_stage(config, training, args.seed, args.workdir)
-            print(f"{training.name}\n{guidance(stage)}")
+            stage, _ = second_stage(ablation, training, args.seed, args.workdir)
+            print(f"{training.name}\n{guidance(parse_config(stage))}")
 
-    return run(show)
+    return run(print_guidance)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Trains and scores every row; run again it goes on where it was stopped.
+"""Trains and scores every row. Run again, it resumes.
 
-What is written is not done again: a training goes on from its last checkpoint, poses and scores are
-files. `WORKDIR/seedN/` has the trainings, in `poses/` what they find before any NMS, in `nms/` the
-parameters learned, in `rows/` the scores.
+Existing results are not computed again: a training resumes from its last checkpoint; poses and
+scores are files. `WORKDIR/seedN/` contains the trainings, their poses before NMS in `poses/`, the
+learned parameters of pose NMS in `nms/`, and the scores in `rows/`.
 """
 
 import functools
@@ -10,16 +10,15 @@ import json
 import pathlib
 import sys
 
-import ml_collections
-
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.coco import coco_ap, coco_content
-from rmpe_jax.evaluation.nms import open_nms, suppressed
+from rmpe_jax.evaluation.nms import open_nms, apply_nms
 from rmpe_jax.evaluation.protocol import score_results
 from rmpe_jax.evaluation.results import person_records
-from rmpe_jax.experiments.ablation.rows import FULL, Row, rows_of, trainings_of
+from rmpe_jax.experiments.ablation.config import AblationConfig, parse_ablation
+from rmpe_jax.experiments.ablation.rows import FULL, Row, select_rows, unique_trainings
 from rmpe_jax.experiments.ablation.trainings import Training, pgpg_folder, stages
 from rmpe_jax.experiments.evaluate import evaluate_pose_model
 from rmpe_jax.experiments.fit_nms import fit_nms, search_line
@@ -32,51 +31,51 @@ from rmpe_jax.pose_nms import load_params
 PRESETS = ("paper", "rmpe", "alphapose")
 
 
-def load_ablation(spec: str) -> ml_collections.ConfigDict:
-    """The config of FILE or FILE:ARGUMENT, looked through before anything is trained.
+def load_ablation(spec: str) -> AblationConfig:
+    """The ablation of a config file, FILE or FILE:ARGUMENT, with all its stages checked.
 
     Raises:
-      UserError: there is no such file, or it cannot be an ablation's.
+      UserError: there is no such file, or its config is not a valid ablation.
     """
     from rmpe_jax.config import parse_config
 
     config = load_config(spec)
-    if "ablation" not in config:
-        raise UserError(f"{spec}: it has no config.ablation; name configs/ablation_synthetic.py")
-    for training in trainings_of(rows_of(tuple(config.ablation.trainings))):
-        for stage, _ in stages(config, training, 0, pathlib.Path()):
+    try:
+        ablation = parse_ablation(config)
+    except UserError as error:
+        raise UserError(f"{spec}: {error}") from None
+    for training in unique_trainings(select_rows(ablation.trainings)):
+        for stage, _ in stages(ablation, training, 0, pathlib.Path()):
             parse_config(stage)
-    return config
+    return ablation
 
 
-def run_seed(config: ml_collections.ConfigDict, folder: pathlib.Path, seed: int) -> None:
+def run_seed(ablation: AblationConfig, folder: pathlib.Path, seed: int) -> None:
     """Trains and scores all rows of a seed.
 
     Args:
-      config: of the ablation, such as that of configs/ablation_synthetic.py.
-      folder: the ablation's.
+      ablation: its settings.
+      folder: of the ablation.
       seed: of the trainings.
 
     Raises:
       UserError: data, config or folder cannot be used.
     """
-    prepare(config, folder)
-    rows = rows_of(tuple(config.ablation.trainings))
-    for training in trainings_of(rows):
-        find_poses(config, training, seed, folder)
+    prepare_data(ablation, folder)
+    rows = select_rows(ablation.trainings)
+    for training in unique_trainings(rows):
+        find_poses(ablation, training, seed, folder)
         for row in rows:
             if row.training == training:
-                score_row(config, row, seed, folder)
+                score_row(ablation, row, seed, folder)
 
 
-def prepare(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
-    """Draws the scenes that the config names, and fits PGPG."""
-    for place, (first, count) in config.ablation.scenes.items():
-        scenes = pathlib.Path(config.ablation.scenes_folder) / place
-        draw_scenes(scenes, range(first, first + count))
+def prepare_data(ablation: AblationConfig, folder: pathlib.Path) -> None:
+    """Draws the synthetic scenes and fits PGPG, unless that is done."""
+    for name, (first, count) in ablation.scenes.items():
+        draw_scenes(pathlib.Path(ablation.scenes_folder) / name, range(first, first + count))
     if not (pgpg_folder(folder) / "pgpg.npz").exists():
-        _say("PGPG is fitted to the detector's boxes")
-        data = [list(of) for of in config.ablation.pgpg]
+        _log("fitting PGPG to the detector's boxes")
         options = Options(
             num_atoms=(0, 4, 8, 16),
             num_components=(1, 2, 4, 8),
@@ -84,103 +83,106 @@ def prepare(config: ml_collections.ConfigDict, folder: pathlib.Path) -> None:
             min_score=0.09,
             seed=0,
         )
-        print(fit_from_files(pgpg_folder(folder), data, (), options))
+        print(fit_from_files(pgpg_folder(folder), ablation.pgpg, (), options))
 
 
 def find_poses(
-    config: ml_collections.ConfigDict, training: Training, seed: int, folder: pathlib.Path
+    ablation: AblationConfig, training: Training, seed: int, folder: pathlib.Path
 ) -> None:
-    """Trains, and writes the poses that the network finds on all boxes, before any NMS."""
+    """Trains a system, and writes its poses on all boxes, before NMS."""
     from rmpe_jax.model_io.pose_model import load_pose_model
     from rmpe_jax.training.loop import train
 
-    wanted = {}
-    for name, of in config.ablation.sets.items():
-        wanted[name, "detector"] = of.data, of.boxes
+    required = {}
+    for name, datasets in ablation.sets.items():
+        required[name, "detector"] = datasets.data, datasets.boxes
         if training == FULL:
-            wanted[name, "gt"] = of.data, "gt"
-            wanted[name, "fit"] = of.fit_data, of.fit_boxes
+            required[name, "gt"] = datasets.data, "gt"
+            required[name, "fit"] = datasets.fit_data, datasets.fit_boxes
     missing = {
         key: value
-        for key, value in wanted.items()
-        if not _poses(folder, seed, training, *key).exists()
+        for key, value in required.items()
+        if not _poses_path(folder, seed, training, *key).exists()
     }
     if not missing:
         return
-    for stage, workdir in stages(config, training, seed, folder):
-        _say(f"{workdir}:")
+    for stage, workdir in stages(ablation, training, seed, folder):
+        _log(f"{workdir}:")
         train(stage, workdir)
     model = load_pose_model(workdir, "last")
     for key, (data, boxes) in missing.items():
-        out = _poses(folder, seed, training, *key).parent
+        out = _poses_path(folder, seed, training, *key).parent
         evaluate_pose_model(model, data, boxes, out, skip_unknown=True)
 
 
-def score_row(config: ml_collections.ConfigDict, row: Row, seed: int, folder: pathlib.Path) -> None:
-    """Writes the metrics of a row on each data set."""
-    for name, of in config.ablation.sets.items():
+def score_row(ablation: AblationConfig, row: Row, seed: int, folder: pathlib.Path) -> None:
+    """Writes the metrics of a row on each dataset, unless they exist."""
+    for name, datasets in ablation.sets.items():
         path = row_path(folder, seed, name, row)
         if path.exists():
             continue
-        dataset = open_dataset(of.data)
-        found = person_records(_poses(folder, seed, row.training, name, row.boxes))
+        dataset = open_dataset(datasets.data)
+        poses = person_records(_poses_path(folder, seed, row.training, name, row.boxes))
         nms = row.nms
         if nms == "learned":
-            nms = str(learn_nms(config, name, seed, folder))
-        metrics = score_results(dataset, thinned(dataset, found, nms))
+            nms = str(learn_nms(ablation, name, seed, folder))
+        metrics = score_results(dataset, filter_results(dataset, poses, nms))
         write_json(path, metrics)
-        _say(f"seed {seed}, {name}, {row.title}: {next(iter(metrics.values())):.4g}")
+        _log(f"seed {seed}, {name}, {row.title}: {next(iter(metrics.values())):.4g}")
 
 
-def learn_nms(
-    config: ml_collections.ConfigDict, name: str, seed: int, folder: pathlib.Path
-) -> pathlib.Path:
-    """The file of pose NMS's parameters, learned where nothing is reported.
+def learn_nms(ablation: AblationConfig, name: str, seed: int, folder: pathlib.Path) -> pathlib.Path:
+    """The file of pose NMS parameters learned on the `fit_data` of a dataset.
 
-    The search starts from the preset that does best there. All rows use what is learned from the
-    whole system's poses.
+    The search starts from the preset with the highest AP there. All rows use the parameters learned
+    from the full system's poses.
     """
     out = folder / f"seed{seed}" / "nms" / name
     if not (out / "params.json").exists():
-        poses = _poses(folder, seed, FULL, name, "fit")
-        dataset = open_dataset(config.ablation.sets[name].fit_data)
-        content, found = coco_content(dataset), person_records(poses)
+        path = _poses_path(folder, seed, FULL, name, "fit")
+        dataset = open_dataset(ablation.sets[name].fit_data)
+        content, poses = coco_content(dataset), person_records(path)
         sigmas = dataset.skeleton.oks_sigmas
-        ap = {p: coco_ap(content, thinned(dataset, found, p), sigmas)["AP"] for p in PRESETS}
+        ap = {p: coco_ap(content, filter_results(dataset, poses, p), sigmas)["AP"] for p in PRESETS}
         start = max(PRESETS, key=ap.__getitem__)
-        _say(f"pose NMS is learned from preset {start}: " + json.dumps(ap))
+        _log(f"learning pose NMS, starting from preset {start}: " + json.dumps(ap))
         report = functools.partial(print, file=sys.stderr)
         fit_nms(
-            poses,
+            path,
             content,
             out,
             load_params(start),
             dataset.skeleton,
-            steps=config.ablation.nms_steps,
+            steps=ablation.nms_steps,
             report=lambda search: report(search_line(search)),
         )
     return out / "params.json"
 
 
-def thinned(dataset: PoseDataset, results: list[dict], nms: str) -> list[dict]:
-    """The results that the NMS of a name leaves."""
+def filter_results(dataset: PoseDataset, results: list[dict], nms: str) -> list[dict]:
+    """Results of a dataset after NMS.
+
+    Args:
+      dataset: the dataset.
+      results: in COCO's result format, before NMS.
+      nms: a name for `nms.open_nms`.
+    """
     suppress = open_nms(nms, dataset.skeleton)
     if suppress is None:
         return results
-    image_ids = [picture.image_id for picture in dataset.images]
-    return suppressed(results, dataset.skeleton.num_keypoints, image_ids, suppress)
+    return apply_nms(results, dataset.skeleton.num_keypoints, dataset.image_ids, suppress)
 
 
 def row_path(folder: pathlib.Path, seed: int, name: str, row: Row) -> pathlib.Path:
-    """The file of a row's metrics on a data set of that name."""
+    """The file of a row's metrics on the dataset called `name`."""
     return folder / f"seed{seed}" / "rows" / name / f"{row.name}.json"
 
 
-def _poses(
+def _poses_path(
     folder: pathlib.Path, seed: int, training: Training, name: str, boxes: str
 ) -> pathlib.Path:
     return folder / f"seed{seed}" / "poses" / training.name / f"{name}_{boxes}" / "results.json"
 
 
-def _say(text: str) -> None:
+def _log(text: str) -> None:
     print(text, file=sys.stderr, flush=True)

@@ -1,9 +1,9 @@
-"""The trainings of the ablation: one first stage, and the second stages that start from it.
+"""The trainings of the ablation: one first stage, and second stages that start from it.
 
-The first is the SPPE alone on people's own boxes, like the trained hourglass that the paper starts
-from; it also is the frozen parallel SPPE. What is ablated happens in the second. All second stages
-have the same number of steps, with a spatial transformer or without, so that nothing that is left
-out is trained less.
+The first stage is the SPPE alone on people's own boxes, like the trained hourglass that the paper
+starts from. It is also the frozen parallel SPPE. The second stages differ in the ablated parts.
+All have the same number of steps, with or without a spatial transformer, so that no system is
+trained for fewer steps than another.
 """
 
 import dataclasses
@@ -11,15 +11,17 @@ import pathlib
 
 import ml_collections
 
+from rmpe_jax.experiments.ablation.config import AblationConfig
+
 
 @dataclasses.dataclass(frozen=True)
 class Training:
-    """What a system is trained with.
+    """How a system is trained.
 
     Attributes:
-      proposals: boxes that people are cropped by, as `config.data.proposals`.
+      proposals: boxes to crop people by, as `config.data.proposals`.
       sstn: the second stage has the symmetric spatial transformer.
-      parallel: and the parallel SPPE beside it.
+      parallel: the second stage has the parallel SPPE.
     """
 
     proposals: str
@@ -28,7 +30,7 @@ class Training:
 
     @property
     def name(self) -> str:
-        """Such as `atomic_sstn_parallel`, also the folder's name."""
+        """Such as `atomic_sstn_parallel`; also the name of the folder."""
         parts = [self.proposals, "sstn" * self.sstn, "parallel" * self.parallel]
         return "_".join(filter(None, parts))
 
@@ -36,26 +38,26 @@ class Training:
 Stage = tuple[ml_collections.ConfigDict, pathlib.Path]  # config and workdir
 
 
-def first_stage(config: ml_collections.ConfigDict, seed: int, folder: pathlib.Path) -> Stage:
+def first_stage(ablation: AblationConfig, seed: int, folder: pathlib.Path) -> Stage:
     """The SPPE alone, the same for all trainings of a seed.
 
     Args:
-      config: of the ablation.
+      ablation: its settings.
       seed: of initial weights and of the order of the data.
       folder: of the ablation.
     """
-    stage = _without_ablation(config)
+    stage = ablation.first_stage.copy_and_resolve_references()
     stage.seed = seed
     return stage, folder / f"seed{seed}" / "first"
 
 
 def second_stage(
-    config: ml_collections.ConfigDict, training: Training, seed: int, folder: pathlib.Path
+    ablation: AblationConfig, training: Training, seed: int, folder: pathlib.Path
 ) -> Stage:
-    """The stage that makes the system; arguments as of `first_stage`."""
-    stage, before = first_stage(config, seed, folder)
-    stage.update(config.ablation.second.to_dict())
-    stage.model.init_from = config.ablation.first or str(before)
+    """The second stage of a training; other arguments as of `first_stage`."""
+    stage, before = first_stage(ablation, seed, folder)
+    stage.update(ablation.second)
+    stage.model.init_from = ablation.first or str(before)
     stage.data.proposals = training.proposals
     if training.proposals == "atomic":
         stage.data.pgpg_model = str(pgpg_folder(folder) / "pgpg.npz")
@@ -65,23 +67,16 @@ def second_stage(
 
 
 def stages(
-    config: ml_collections.ConfigDict, training: Training, seed: int, folder: pathlib.Path
+    ablation: AblationConfig, training: Training, seed: int, folder: pathlib.Path
 ) -> list[Stage]:
-    """Each stage to be trained, in order; arguments as of `first_stage`.
+    """The stages to train, in order; other arguments as of `first_stage`.
 
-    With `config.ablation.first`, a finished run, there is only the second.
+    If `ablation.first` names a finished run, there is only the second stage.
     """
-    second = second_stage(config, training, seed, folder)
-    return [second] if config.ablation.first else [first_stage(config, seed, folder), second]
+    second = second_stage(ablation, training, seed, folder)
+    return [second] if ablation.first else [first_stage(ablation, seed, folder), second]
 
 
 def pgpg_folder(folder: pathlib.Path) -> pathlib.Path:
-    """Where `rmpe fit-pgpg` writes to, for all seeds."""
+    """The output folder of `rmpe fit-pgpg`, for all seeds."""
     return folder / "pgpg"
-
-
-def _without_ablation(config: ml_collections.ConfigDict) -> ml_collections.ConfigDict:
-    plain = config.copy_and_resolve_references()
-    with plain.unlocked():
-        del plain["ablation"]
-    return plain

@@ -1,4 +1,4 @@
-"""Stages in threads: order, how far they run ahead, and that all end whatever happens."""
+"""Stages in threads: order, how far they run ahead, and that all end after errors too."""
 
 import contextlib
 import threading
@@ -6,11 +6,11 @@ import time
 
 import pytest
 
-from rmpe_jax.predict.pipeline import ahead
+from rmpe_jax.predict.pipeline import prefetch
 
 
 class Source:
-    """Counts up; says how far it is and whether it has been closed."""
+    """Counts up; knows how many items it made and whether it has been closed."""
 
     def __init__(self, count: int, error_at: int | None = None) -> None:
         self.made, self.closed = 0, False
@@ -34,34 +34,34 @@ def squared(items):
 
 
 @pytest.fixture(autouse=True)
-def no_thread_is_left():
+def no_thread_remains():
     before = threading.active_count()
     yield
     assert threading.active_count() == before
 
 
-def test_everything_comes_in_order():
+def test_items_come_in_order():
     source = Source(200)
-    assert list(ahead(squared(ahead(source.items(), 3)), 2)) == [i**2 for i in range(200)]
+    assert list(prefetch(squared(prefetch(source.items(), 3)), 2)) == [i**2 for i in range(200)]
     assert source.closed
 
 
-def test_it_runs_ahead_by_the_size_of_its_queue_and_no_more():
+def test_it_runs_ahead_by_the_size_of_its_queue():
     source = Source(1000)
-    items = ahead(source.items(), 5)
+    items = prefetch(source.items(), 5)
     assert next(items) == 0
     until = time.monotonic() + 30
     while source.made < 7 and time.monotonic() < until:
         time.sleep(0.01)
     time.sleep(0.05)
-    assert source.made == 7  # one taken, five in the queue, one waiting for a place
+    assert source.made == 7  # one taken, five in the queue, one waiting to be put
     items.close()
     assert source.closed
 
 
-def test_an_error_comes_after_what_was_before_it_and_once():
+def test_an_error_is_raised_once_after_the_items_before_it():
     source = Source(10, error_at=4)
-    items = ahead(squared(ahead(source.items(), 2)), 2)
+    items = prefetch(squared(prefetch(source.items(), 2)), 2)
     assert [next(items) for _ in range(4)] == [0, 1, 4, 9]
     with pytest.raises(ValueError, match="broken"):
         next(items)
@@ -76,13 +76,13 @@ def test_an_error_of_a_later_stage_closes_the_earlier_ones():
 
     source = Source(1000)
     with pytest.raises(ZeroDivisionError):
-        list(ahead(broken(ahead(source.items(), 2)), 2))
+        list(prefetch(broken(prefetch(source.items(), 2)), 2))
     assert source.closed
     assert source.made < 20
 
 
-def test_a_consumer_that_leaves_ends_all():
+def test_closing_ends_all_stages():
     source = Source(1000)
-    with contextlib.closing(ahead(squared(ahead(source.items(), 2)), 2)) as items:
+    with contextlib.closing(prefetch(squared(prefetch(source.items(), 2)), 2)) as items:
         next(items)
     assert source.closed

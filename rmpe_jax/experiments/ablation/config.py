@@ -1,0 +1,90 @@
+"""The settings of an ablation: the section `config.ablation`, and the config of the first stage."""
+
+import dataclasses
+from typing import Any
+
+import ml_collections
+
+from rmpe_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluationSet:
+    """A dataset to report results on, and another one to learn pose NMS on.
+
+    Attributes:
+      data: the dataset, such as `coco:FOLDER:val2017`.
+      boxes: its detections file.
+      fit_data: the dataset to learn pose NMS on.
+      fit_boxes: its detections file.
+    """
+
+    data: str
+    boxes: str
+    fit_data: str
+    fit_boxes: str
+
+
+@dataclasses.dataclass(frozen=True)
+class AblationConfig:
+    """An ablation.
+
+    Attributes:
+      first_stage: config of the first stage; `second` changes it for second stages.
+      seeds: of the trainings.
+      trainings: names of the trainings to run; empty: all that the rows need.
+      first: workdir of a finished first stage; empty: each seed trains one.
+      second: keys of the config that second stages change, in sections.
+      scenes_folder: folder of the synthetic scenes.
+      scenes: synthetic scenes to draw: subfolder, and (first seed, number of scenes).
+      pgpg: data to fit PGPG to: for each dataset its spec, then detections files.
+      nms_steps: values of each parameter of pose NMS per search.
+      sets: datasets to report results on, by name.
+    """
+
+    first_stage: ml_collections.ConfigDict
+    seeds: tuple[int, ...]
+    trainings: tuple[str, ...]
+    first: str
+    second: dict[str, Any]
+    scenes_folder: str
+    scenes: dict[str, tuple[int, int]]
+    pgpg: tuple[tuple[str, ...], ...]
+    nms_steps: int
+    sets: dict[str, EvaluationSet]
+
+
+def parse_ablation(config: ml_collections.ConfigDict) -> AblationConfig:
+    """The settings of a config with a section `ablation`.
+
+    Args:
+      config: such as that of configs/ablation_synthetic.py.
+
+    Raises:
+      UserError: the section is missing, lacks a key or has an unknown one.
+    """
+    if "ablation" not in config:
+        raise UserError("it has no config.ablation; name configs/ablation_synthetic.py")
+    first_stage = config.copy_and_resolve_references()
+    section = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in first_stage.ablation.to_dict().items()
+    }
+    with first_stage.unlocked():
+        del first_stage["ablation"]
+    _require_keys("config.ablation", section, _names(AblationConfig) - {"first_stage"})
+    sets = section.pop("sets")
+    for name, keys in sets.items():
+        _require_keys(f"config.ablation.sets.{name}", keys, _names(EvaluationSet))
+    sets = {name: EvaluationSet(**keys) for name, keys in sets.items()}
+    return AblationConfig(first_stage, **section, sets=sets)
+
+
+def _names(kind: Any) -> set[str]:
+    return {field.name for field in dataclasses.fields(kind)}
+
+
+def _require_keys(name: str, content: dict[str, Any], names: set[str]) -> None:
+    if wrong := sorted(names ^ content.keys()):
+        state = "lacks" if wrong[0] in names else "has the unknown key"
+        raise UserError(f"{name} {state} {wrong[0]!r}; it must have {', '.join(sorted(names))}")
