@@ -96,11 +96,7 @@ def _gist(error: Exception) -> str:
         plain = re.sub(r"[\"'\\\n]", "", text.replace("\\n", " "))
         if key := re.match(r"(?:Key )?(\w+)( does not exist and cannot| ?Did you mean|$)", plain):
             near = re.search(r"Did you mean (\w+)", plain)
-            hint = (
-                f"did you mean {near[1]!r}?"
-                if near
-                else "rmpe_jax/config/sections.py lists all keys"
-            )
+            hint = f"did you mean {near[1]!r}?" if near else "see rmpe_jax/config/sections.py"
             return f"there is no key {key[1]!r}: {hint}"
     last = text.splitlines()[-1]
     if isinstance(error, OSError):  # nested causes, one per line

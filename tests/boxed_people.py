@@ -1,4 +1,4 @@
-"""People in two poses, and a detector that treats them differently."""
+"""People in two kinds of poses, and a detector whose boxes depend on the pose."""
 
 import numpy as np
 
@@ -20,7 +20,8 @@ def standing() -> np.ndarray:
 def people(rng: np.random.Generator, n: int, missing: float = 0.1):
     """n people, standing or lying (head to the left or to the right), and a box for each.
 
-    Standing people's boxes are too wide by 10 % on both sides, lying ones' lack the feet: 20 %.
+    Boxes of standing people are too wide by 10 % on both sides. Boxes of lying people lack the
+    feet, which is 20 %.
 
     Returns:
       keypoints (n, 14, 2) with NaN, gt_bboxes, det_bboxes, and kinds: 0 standing, 1 head to the

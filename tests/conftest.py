@@ -15,10 +15,14 @@ from absl import flags
 # first import of these packages.
 TYPE_CHECKED = [
     "rmpe_jax.codecs",
+    "rmpe_jax.detectors",
+    "rmpe_jax.inference",
     "rmpe_jax.ops",
     "rmpe_jax.pgpg",
     "rmpe_jax.pose_nms",
+    "rmpe_jax.predict",
     "rmpe_jax.skeletons",
+    "rmpe_jax.top_down",
 ]
 jaxtyping.install_import_hook(TYPE_CHECKED, "beartype.beartype")
 
@@ -41,7 +45,7 @@ def shared() -> pathlib.Path:
 
 @pytest.fixture(scope="session")
 def shared_data(shared) -> pathlib.Path:
-    """Real pictures with annotations: `coco/`, `mpii/`, `lsp_extended/`."""
+    """Real images with annotations: `coco/`, `mpii/`, `lsp_extended/`."""
     if not (shared / "data").is_dir():
         pytest.skip("no shared/data beside the checkout")
     return shared / "data"

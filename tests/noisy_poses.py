@@ -1,4 +1,4 @@
-"""Results as a network might give them on a detector's boxes, drawn without a network."""
+"""Random results like those of a network on a detector's boxes."""
 
 import numpy as np
 
@@ -9,8 +9,8 @@ from rmpe_jax.ops import geometry
 def noisy_results(ground_truth, detections, seed, noise=0.05):
     """A pose in every detected box: that of the annotated person it overlaps most, with noise.
 
-    The noise grows as the overlap shrinks; a box on nobody gets joints at random. Joint scores fall
-    with their own error, so that confidence means something.
+    The noise grows as the overlap shrinks. A box without a person gets random joints. Joint scores
+    fall with the joint's error, so that confidence is informative.
     """
     rng = np.random.default_rng(seed)
     people = {}

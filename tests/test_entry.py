@@ -25,7 +25,7 @@ def get_config(argument="3"):
 
 @pytest.fixture
 def program(tmp_path, monkeypatch):
-    """Flags of their own, as of a program with --config and --workdir."""
+    """Separate flags, as of a program with --config and --workdir."""
     values = flags.FlagValues()
     flags.DEFINE_string("workdir", None, "Folder.", flag_values=values, required=True)
     config_flags.DEFINE_config_file("config", None, "Config.", flag_values=values)
@@ -42,7 +42,7 @@ def program(tmp_path, monkeypatch):
     )
 
 
-def test_flags_that_can_be_used(program):
+def test_valid_flags(program):
     rest = program.parse(
         f"--config={program.config}:7", "--workdir=w", "--config.size=(1,2)", "more"
     )
@@ -57,7 +57,7 @@ def test_flags_that_can_be_used(program):
     [
         (
             ["--config={config}", "--workdir=w", "--config.optim.lrr=1"],
-            ["no key 'lrr'", "config.py has all"],
+            ["no key 'lrr'", "see rmpe_jax/config/sections.py"],
         ),
         (
             ["--config={config}", "--workdir=w", "--config.optim.learning_rat=1"],
@@ -75,7 +75,7 @@ def test_flags_that_can_be_used(program):
         (["--config={config}", "--workdir=w", "--worrkdir=x"], ["worrkdir", "--help"]),
     ],
 )
-def test_flags_that_cannot_be_used_end_in_one_line(program, capsys, arguments, says):
+def test_invalid_flags_end_in_one_line(program, capsys, arguments, says):
     filled = [part.format(config=program.config, folder=program.folder) for part in arguments]
     with pytest.raises(SystemExit) as end:
         program.parse(*filled)
@@ -95,7 +95,7 @@ def test_flags_that_cannot_be_used_end_in_one_line(program, capsys, arguments, s
         (CONFIG.replace("return", "config.steps = 'x'; return"), "field 'steps'"),
     ],
 )
-def test_config_files_that_cannot_be_used_end_in_one_line(program, capsys, text, says):
+def test_invalid_config_files_end_in_one_line(program, capsys, text, says):
     (program.folder / "bad.py").write_text(text)
     with pytest.raises(SystemExit) as end:
         program.parse(f"--config={program.folder}/bad.py", "--workdir=w")
@@ -107,44 +107,44 @@ def test_config_files_that_cannot_be_used_end_in_one_line(program, capsys, text,
 
 @pytest.fixture
 def _as_before(monkeypatch):
-    """`run` quietens libraries for the rest of the process; here not for that of the tests."""
+    """`run` silences libraries until the process ends; not in the process of the tests."""
     monkeypatch.setattr(entry, "_quiet_libraries", lambda: None)
 
 
 @pytest.mark.usefixtures("_as_before")
 class TestRun:
-    def test_all_is_well(self, capsys):
+    def test_success(self, capsys):
         assert entry.run(lambda: None) == 0
         assert capsys.readouterr() == ("", "")
 
-    def test_a_users_error_is_its_line(self, capsys):
+    def test_a_user_error_is_one_line(self, capsys):
         def main():
-            raise UserError("a.json: not JSON; mend it")
+            raise UserError("a.json: not JSON; fix it")
 
         assert entry.run(main) == 1
-        assert capsys.readouterr() == ("", "a.json: not JSON; mend it\n")
+        assert capsys.readouterr() == ("", "a.json: not JSON; fix it\n")
 
     def test_ctrl_c(self, capsys):
         def main():
-            raise KeyboardInterrupt  # a signal would be ignored where the parent ignores it
+            raise KeyboardInterrupt  # a signal is ignored if the parent process ignores it
 
         assert entry.run(main) == 130
         assert capsys.readouterr().err == "stopped\n"
 
-    def test_our_own_bugs_show_where_they_are(self):
+    def test_other_errors_keep_their_traceback(self):
         def main():
             raise ZeroDivisionError
 
         with pytest.raises(ZeroDivisionError):
             entry.run(main)
 
-    def test_exit_statuses_go_through(self):
+    def test_exit_statuses_are_kept(self):
         with pytest.raises(SystemExit) as end:
             entry.run(lambda: sys.exit(143))
         assert end.value.code == 143
 
 
-def test_the_cache_is_the_users_or_the_environments(monkeypatch, tmp_path):
+def test_the_folder_of_the_compilation_cache(monkeypatch, tmp_path):
     before = jax.config.jax_compilation_cache_dir
     try:
         monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
@@ -156,3 +156,19 @@ def test_the_cache_is_the_users_or_the_environments(monkeypatch, tmp_path):
         assert jax.config.jax_compilation_cache_dir == "/elsewhere"
     finally:
         jax.config.update("jax_compilation_cache_dir", before)
+
+
+def test_an_old_name_of_a_key_is_replaced_with_a_notice(tmp_path, program, capsys):
+    text = "from rmpe_jax.config import default_config as get_config"
+    (tmp_path / "config.py").write_text(text)
+    program.parse(f"--config={program.config}", "--workdir=w", "--config.codec.integer_centre=True")
+    assert program.flags.config.codec.integer_center is True
+    old, new = "--config.codec.integer_centre", "--config.codec.integer_center"
+    assert capsys.readouterr().err == f"{old} is now called {new}; the old name still works\n"
+
+
+@pytest.mark.parametrize("flag", ["--dry-run", "--dry_run"])
+def test_flags_with_dashes_or_underscores(program, flag):
+    flags.DEFINE_bool("dry_run", False, "Nothing is done.", flag_values=program.flags)
+    program.parse(f"--config={program.config}", "--workdir=w", flag)
+    assert program.flags.dry_run

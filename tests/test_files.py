@@ -1,4 +1,4 @@
-"""Files are whole or not there, and hold no NaN."""
+"""Files are written completely or not at all, and contain no NaN."""
 
 import json
 import os

@@ -14,7 +14,7 @@ from rmpe_jax.data.readers.annotations import field
 from rmpe_jax.data.readers.records import PoseDataset, trainable
 from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import ImageId, box_arrays, person_records, image_stem
+from rmpe_jax.evaluation.results import ImageId, box_arrays, image_stem, person_records
 from rmpe_jax.files import read_json
 
 NO_BOXES = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))

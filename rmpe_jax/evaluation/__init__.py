@@ -1,4 +1,4 @@
-"""Benchmarks' metrics on files and arrays: COCO's and MPII's average precision, and PCKh."""
+"""Metrics of the benchmarks: average precision of COCO and MPII, and PCKh."""
 
 from rmpe_jax.evaluation.coco import box_ap, coco_ap
 from rmpe_jax.evaluation.mpii import mpii_map

@@ -1,28 +1,29 @@
-"""The boxes that a dataset is evaluated on: its annotated people, or a detector's detections."""
+"""The boxes that a dataset is evaluated on: those of its annotated people, or a detector's."""
 
 import collections
 import dataclasses
 import logging
 import os
+from collections.abc import Callable
 
 import numpy as np
 from jaxtyping import Float, Int
 
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import ImageId, box_arrays, person_records, image_stem
+from rmpe_jax.evaluation.results import ImageId, box_arrays, image_stem, person_records
 
 
 @dataclasses.dataclass(frozen=True)
 class DatasetBoxes:
-    """Person boxes on the images of a dataset, in the order of its images.
+    """Person boxes on the images of a dataset, sorted by image.
 
     Attributes:
       image_index: (m,) index into `PoseDataset.images`, ascending.
       bboxes: (m, 4) xyxy image pixels.
-      scores: (m,) the detector's; 1 for ground truth.
-      person_index: (m,) index into the image's people, -1 for a detector's box.
-      num_skipped: boxes of a file that are missing here because they had no area or NaN.
+      scores: (m,) of the detector; 1 for ground truth.
+      person_index: (m,) index into the image's people; -1 for a detector's box.
+      num_skipped: number of boxes of the file that were skipped: without area, or not finite.
     """
 
     image_index: Int[np.ndarray, " m"]
@@ -38,11 +39,16 @@ class DatasetBoxes:
 def load_boxes(
     dataset: PoseDataset, boxes: str | os.PathLike, skip_unknown: bool = False
 ) -> DatasetBoxes:
-    """The boxes to evaluate on: `"gt"`, or a detections file (see `results.load_detections`).
+    """The boxes to evaluate on.
+
+    Args:
+      dataset: the annotated images.
+      boxes: `"gt"` for the boxes of annotated people who are not a crowd and have a labeled joint,
+        or a detections file (see `load_detections`).
+      skip_unknown: skip boxes on images that `dataset` does not have.
 
     Raises:
-      UserError: the file cannot be used, or has boxes of pictures that `dataset` does not have
-        (these are left out with `skip_unknown`).
+      UserError: the file cannot be used, or (without `skip_unknown`) has boxes on unknown images.
     """
     if boxes == "gt":
         return _annotated_people(dataset)
@@ -52,41 +58,45 @@ def load_boxes(
 def load_detections(
     path: str | os.PathLike, dataset: PoseDataset, skip_unknown: bool = False
 ) -> DatasetBoxes:
-    """Person boxes of a detections file, in COCO's or AlphaPose's form.
+    """Person boxes of a detections file in COCO's or AlphaPose's format.
 
-    A picture is known by the data set's `image_id`, else by its file name with or without folder
-    and extension. Other categories than person are dropped; a record without a category is one.
+    Images are identified by the `image_id` of the dataset, or by the file name, with or without
+    folder and extension. Boxes of other categories than person are dropped; a record without a
+    category is a person.
 
     Args:
-      skip_unknown: leave out boxes of pictures that `dataset` does not have, for one file over
+      path: the file.
+      dataset: the annotated images.
+      skip_unknown: skip boxes on images that `dataset` does not have, for a file that covers
         several splits.
 
     Raises:
-      UserError: not a detections file, or (without `skip_unknown`) boxes of unknown pictures.
+      UserError: it is not a detections file, or (without `skip_unknown`) has boxes on unknown
+        images.
     """
     records = person_records(path)
-    find = _picture_finder(dataset)
+    find = _image_finder(dataset)
     index = np.array([find(record["image_id"]) for record in records], np.int64)
     known = index >= 0
     if not known.all() and not skip_unknown:
         unknown = [r["image_id"] for r, ok in zip(records, known, strict=True) if not ok]
-        raise _unknown_pictures(path, unknown, dataset)
-    bboxes, scores, sound = box_arrays(path, records)
-    if num_skipped := int((known & ~sound).sum()):
+        raise _unknown_images_error(path, unknown, dataset)
+    bboxes, scores, valid = box_arrays(path, records)
+    if num_skipped := int((known & ~valid).sum()):
         logging.getLogger(__name__).warning(
-            "%s: %d boxes without area or with NaN are left out", path, num_skipped
+            "%s: skipped %d boxes without area or with NaN", path, num_skipped
         )
-    chosen = np.flatnonzero(known & sound)
-    chosen = chosen[np.argsort(index[chosen], kind="stable")]
-    nobody = np.full(len(chosen), -1)
-    return DatasetBoxes(index[chosen], bboxes[chosen], scores[chosen], nobody, num_skipped)
+    used = np.flatnonzero(known & valid)
+    used = used[np.argsort(index[used], kind="stable")]
+    person_index = np.full(len(used), -1)
+    return DatasetBoxes(index[used], bboxes[used], scores[used], person_index, num_skipped)
 
 
 def _annotated_people(dataset: PoseDataset) -> DatasetBoxes:
     people = [
         (i, person)
-        for i, picture in enumerate(dataset.images)
-        for person in np.flatnonzero(~picture.iscrowd & (picture.visibility > 0).any(-1))
+        for i, record in enumerate(dataset.images)
+        for person in np.flatnonzero(~record.iscrowd & (record.visibility > 0).any(-1))
     ]
     image_index, person_index = np.array(people, np.int64).reshape(-1, 2).T
     bboxes = [dataset.images[i].bboxes[person] for i, person in people]
@@ -94,12 +104,12 @@ def _annotated_people(dataset: PoseDataset) -> DatasetBoxes:
     return DatasetBoxes(image_index, bboxes, np.ones(len(bboxes), np.float32), person_index)
 
 
-def _picture_finder(dataset: PoseDataset):
-    """A function from an `image_id` of a file to the picture's index, -1 if there is none."""
-    by_id = {picture.image_id: i for i, picture in enumerate(dataset.images)}
-    # Two pictures of one stem in different folders cannot be told apart by it.
-    stems = collections.Counter(picture.path.stem for picture in dataset.images)
-    by_stem = {p.path.stem: i for i, p in enumerate(dataset.images) if stems[p.path.stem] == 1}
+def _image_finder(dataset: PoseDataset) -> Callable[[ImageId], int]:
+    """A function from the `image_id` in a file to the index of the image, -1 if there is none."""
+    by_id = {record.image_id: i for i, record in enumerate(dataset.images)}
+    # A stem that occurs in several folders is ambiguous.
+    stems = collections.Counter(record.path.stem for record in dataset.images)
+    by_stem = {r.path.stem: i for i, r in enumerate(dataset.images) if stems[r.path.stem] == 1}
 
     def find(image_id: ImageId) -> int:
         if image_id in by_id:
@@ -109,10 +119,12 @@ def _picture_finder(dataset: PoseDataset):
     return find
 
 
-def _unknown_pictures(path, unknown: list[ImageId], dataset: PoseDataset) -> UserError:
+def _unknown_images_error(
+    path: str | os.PathLike, unknown: list[ImageId], dataset: PoseDataset
+) -> UserError:
     names = list(dict.fromkeys(unknown))
     first = ", ".join(str(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
     return UserError(
-        f"detections file {path}: {len(names)} of its pictures are not in {dataset.name} "
-        f"({first}): give the file made for these pictures, or skip the unknown ones"
+        f"detections file {path}: {len(names)} of its images are not in {dataset.name} "
+        f"({first}): give the file for these images, or skip the others with --skip-unknown"
     )

@@ -1,25 +1,27 @@
 """Mean average precision of multi-person poses by MPII's protocol.
 
-The protocol of the benchmark's toolkit evalMPII (Pishchulin et al., "DeepCut", CVPR 2016; the
-table RMPE reports), on 14 joints: pelvis and thorax are left out.
+The protocol is that of the benchmark's toolkit evalMPII (Pishchulin et al., "DeepCut", CVPR 2016;
+the table that RMPE reports), on 14 joints, without pelvis and thorax.
 
-* A predicted joint matches a person's annotated joint if it is at most half the person's head size
-  away. PCKh of a pose and a person is matches over the person's annotated joints.
-* In each picture every pose keeps only the person it fits best, then every person takes the best
-  pose that kept it; with a PCKh of 0 nobody is taken. Of equals the first counts.
-* All joints of a pose without person are false positives; those of the others are true positives
-  where they match, and false positives where they do not or where nothing is annotated.
+* A predicted joint matches a person's annotated joint if their distance is at most half the
+  person's head size. PCKh of a pose and a person is the number of matches over the number of the
+  person's annotated joints.
+* Assignment within an image: each pose keeps only the person with the highest PCKh. Then each
+  person takes the pose with the highest PCKh among those that kept it, if that is above 0. Of equal
+  values the first counts.
+* All joints of a pose without a person are false positives. Joints of the other poses are true
+  positives if they match, and false positives if they do not match or nothing is annotated.
 * The average precision of a joint is the area under the envelope of precision over recall (VOC
-  2012), predictions of all pictures in the order of their joint scores; recall counts annotated
-  joints. Joint scores must thus be comparable between people.
+  2012). Predictions of all images are sorted by their joint scores, so these must be comparable
+  between people. Recall is over the annotated joints.
 
-The toolkit works on groups of people, of which a picture may hold several: give each group an entry
-of its own, with a name of its own. Which groups, and which poses belong to them (the toolkit drops
-those far from the group), is for the caller to say.
+The toolkit works on groups of people, and an image can have several groups. To reproduce that, give
+each group its own entry with its own name. The caller decides about groups and the poses that
+belong to them (the toolkit drops poses far from the group).
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,7 +41,7 @@ _JOINTS = np.array([j for pair in _COLUMN_JOINTS.values() for j in pair])
 
 
 class _People(NamedTuple):
-    """The annotated people of a picture, in the protocol's 14 joints."""
+    """The annotated people of an image, in the 14 joints of the protocol."""
 
     joints: Float[np.ndarray, "n 14 2"]
     annotated: Bool[np.ndarray, "n 14"]
@@ -47,7 +49,7 @@ class _People(NamedTuple):
 
 
 class _Poses(NamedTuple):
-    """The poses predicted in a picture; joints that are NaN are not predicted."""
+    """The predicted poses in an image, in the 14 joints; NaN joints are not predicted."""
 
     joints: Float[np.ndarray, "p 14 2"]
     scores: Float[np.ndarray, "p 14"]
@@ -56,50 +58,57 @@ class _Poses(NamedTuple):
 def mpii_map(
     ground_truth: Entries, predictions: Entries, threshold: float = 0.5
 ) -> dict[str, float]:
-    """Average precision per pair of joints and their mean, in percent.
+    """Average precision of each pair of joints and their mean, in percent.
 
-    Coordinates are image pixels and joints in MPII's order. Poses in a picture without annotated
-    people are false positives (the toolkit, which never sees such a picture, would pass over them).
+    Coordinates are image pixels, joints are in MPII's order. Poses in an image without annotated
+    people are false positives (the toolkit never has such images).
 
     Args:
-      ground_truth: one entry for each picture, `{"image": name, "people": [{"joints": (16, 2),
-        "annotated": (16,), "head_size": pixels}]}`; or a JSON file of that.
-      predictions: likewise, `{"image": name, "people": [{"joints": (16, 2), "scores": (16,)}]}`;
-        a joint that is NaN (in JSON null) is not predicted. Pictures without poses may be left out.
-      threshold: in head sizes.
+      ground_truth: one entry per image, `{"image": name, "people": [{"joints": (16, 2),
+        "annotated": (16,), "head_size": pixels}]}`; or a JSON file with this content.
+      predictions: one entry per image, `{"image": name, "people": [{"joints": (16, 2), "scores":
+        (16,)}]}`; or a JSON file. A NaN joint (null in JSON) is not predicted. Images without poses
+        can be left out.
+      threshold: maximum distance of a correct joint, in head sizes.
 
     Returns:
       `Head`, `Shoulder`, `Elbow`, `Wrist`, `Hip`, `Knee`, `Ankle`, each the mean of its two joints,
-      and `mAP`, the mean over all 14. Joints that nobody has annotated are left out of means; NaN
-      where that leaves none.
+      and `mAP`, the mean over all 14. Joints without annotations are left out of the means; a mean
+      of no joints is NaN.
 
     Raises:
-      UserError: entries are not of that form, a picture comes twice, or a prediction is of a
-        picture that the ground truth does not have.
+      UserError: entries do not have this format, an image occurs twice, or a prediction is on an
+        image that the ground truth does not have.
     """
     people = _read(ground_truth, "ground truth", _people)
     poses = _read(predictions, "predictions", _poses)
     unknown = [image for image in poses if image not in people]
     if unknown:
         raise UserError(
-            f"predictions: {len(unknown)} pictures are not in the ground truth (the first: "
-            f"{unknown[0]!r}): evaluate on the pictures that were predicted"
+            f"predictions: {len(unknown)} images are not in the ground truth (the first: "
+            f"{unknown[0]!r}): give the ground truth of the predicted images"
         )
-    nobody = _poses([], "")
-    labelled = [_label(of, poses.get(image, nobody), threshold) for image, of in people.items()]
-    scores = np.concatenate([np.zeros((0, 14)), *(s for s, _ in labelled)])
-    right = np.concatenate([np.zeros((0, 14), bool), *(r for _, r in labelled)])
-    counts = sum((of.annotated.sum(0) for of in people.values()), np.zeros(14, int))
-    by_joint = dict(zip(_JOINTS, map(_average_precision, scores.T, right.T, counts), strict=True))
+    no_poses = _poses([], "")
+    matched = [
+        _match(here, poses.get(image, no_poses), threshold) for image, here in people.items()
+    ]
+    scores = np.concatenate([np.zeros((0, 14)), *(s for s, _ in matched)])
+    correct = np.concatenate([np.zeros((0, 14), bool), *(c for _, c in matched)])
+    annotated = np.concatenate([np.zeros((0, 14), bool), *(p.annotated for p in people.values())])
+    counts = annotated.sum(0).tolist()
+    by_joint = dict(zip(_JOINTS, map(_average_precision, scores.T, correct.T, counts), strict=True))
     columns = {name: _mean([by_joint[j] for j in js]) for name, js in _COLUMN_JOINTS.items()}
     return {**columns, "mAP": _mean(list(by_joint.values()))}
 
 
 def assign_people(pckh: Float[np.ndarray, "p n"]) -> Int[np.ndarray, " p"]:
-    """For each pose of a picture the person it is assigned to, or -1.
+    """Assigns the poses of an image to people.
 
     Args:
-      pckh: share of person n's annotated joints that pose p matches.
+      pckh: fraction of the annotated joints of person n that pose p matches.
+
+    Returns:
+      For each pose the index of its person, or -1.
     """
     people = np.full(len(pckh), -1)
     if not pckh.size:
@@ -111,30 +120,30 @@ def assign_people(pckh: Float[np.ndarray, "p n"]) -> Int[np.ndarray, " p"]:
     return people
 
 
-def _label(
+def _match(
     people: _People, poses: _Poses, threshold: float
 ) -> tuple[Float[np.ndarray, "p 14"], Bool[np.ndarray, "p 14"]]:
-    """Scores of a picture's predicted joints (NaN: not predicted), and which of them are right."""
+    """Scores of the predicted joints in an image (NaN: not predicted), and which are correct."""
     offset = poses.joints[:, None] - people.joints
     distance = np.linalg.norm(offset, axis=-1) / people.head_sizes[:, None]
     match = (distance <= threshold) & people.annotated
     pckh = match.sum(-1) / np.maximum(people.annotated.sum(-1), 1)
     person = assign_people(pckh)
-    right = np.zeros(poses.scores.shape, bool)
+    correct = np.zeros(poses.scores.shape, bool)
     assigned = np.flatnonzero(person >= 0)
-    right[assigned] = match[assigned, person[assigned]]
-    return np.where(np.isnan(poses.joints).any(-1), np.nan, poses.scores), right
+    correct[assigned] = match[assigned, person[assigned]]
+    return np.where(np.isnan(poses.joints).any(-1), np.nan, poses.scores), correct
 
 
 def _average_precision(
-    scores: Float[np.ndarray, " m"], right: Bool[np.ndarray, " m"], count: int
+    scores: Float[np.ndarray, " m"], correct: Bool[np.ndarray, " m"], count: int
 ) -> float:
-    """In percent, of one joint; `count` is how many are annotated."""
+    """Average precision of one joint in percent; `count` is the number of annotations."""
     if count == 0:
         return float("nan")
     predicted = ~np.isnan(scores)
     order = np.argsort(-scores[predicted], kind="stable")
-    hits = np.cumsum(right[predicted][order])
+    hits = np.cumsum(correct[predicted][order])
     precision = hits / np.arange(1, len(hits) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
     return 100 * float(np.sum(np.diff(hits, prepend=0) / count * envelope))
@@ -145,13 +154,15 @@ def _mean(values: list[float]) -> float:
     return sum(known) / len(known) if known else float("nan")
 
 
-def _read(entries: Entries, what: str, parse) -> dict[Any, Any]:
-    """`parse` of the people of each picture, by its name."""
+def _read(
+    entries: Entries, what: str, parse: Callable[[Sequence[dict], str], Any]
+) -> dict[str | int, Any]:
+    """The result of `parse` for the people of each image, by the name of the image."""
     if isinstance(entries, str | os.PathLike):
         what = str(entries)
         entries = read_json(entries, "annotation file")
     if not isinstance(entries, Sequence):
-        raise UserError(f"{what} is not a list of pictures: see rmpe_jax.evaluation.mpii_map")
+        raise UserError(f"{what} is not a list of images: see rmpe_jax.evaluation.mpii_map")
     where = [f"{what}: entry {number}" for number in range(len(entries))]
     names = [field(e, "image", w, (str, int)) for e, w in zip(entries, where, strict=True)]
     check_unique(names, f"{what}: 'image'")
@@ -164,9 +175,11 @@ def _people(entries: Sequence[dict], where: str) -> _People:
     annotated = _array(entries, "annotated", (_K,), where) > 0
     head_sizes = _array(entries, "head_size", (), where)
     if not (head_sizes > 0).all():
-        raise UserError(f"{where}: a head_size is not positive: the protocol needs everybody's")
+        raise UserError(
+            f"{where}: a head_size is not positive: the protocol needs one for each person"
+        )
     if not np.isfinite(joints[annotated]).all():
-        raise UserError(f"{where}: an annotated joint is not finite: mend it")
+        raise UserError(f"{where}: an annotated joint is not finite: fix it")
     return _People(joints[:, _JOINTS], annotated[:, _JOINTS], head_sizes)
 
 
@@ -174,18 +187,18 @@ def _poses(entries: Sequence[dict], where: str) -> _Poses:
     joints = _array(entries, "joints", (_K, 2), where)
     scores = _array(entries, "scores", (_K,), where)
     if np.isnan(scores[~np.isnan(joints).any(-1)]).any():
-        raise UserError(f"{where}: the score of a predicted joint is NaN: give it a number")
+        raise UserError(f"{where}: the score of a predicted joint is NaN: give a number")
     return _Poses(joints[:, _JOINTS], scores[:, _JOINTS])
 
 
 def _array(
     entries: Sequence[dict], key: str, shape: tuple[int, ...], where: str
-) -> Float[np.ndarray, "..."]:
-    """`key` of every person, stacked; None becomes NaN."""
+) -> Float[np.ndarray, "n *shape"]:
+    """The value of `key` of each person, stacked; None becomes NaN."""
     try:
         values = [np.asarray(field(e, key, where), np.float64) for e in entries]
     except (TypeError, ValueError):
-        raise UserError(f"{where}: {key} are not all numbers: mend it") from None
+        raise UserError(f"{where}: {key} are not all numbers: fix it") from None
     wrong = [value.shape for value in values if value.shape != shape]
     if wrong:
         raise UserError(f"{where}: {key} of shape {wrong[0]}, not {shape}: use MPII's 16 joints")

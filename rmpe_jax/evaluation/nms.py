@@ -1,4 +1,4 @@
-"""NMS of results in COCO's form: pictures to arrays, and what is left back to results."""
+"""NMS of results in COCO's format: converts them to arrays and back."""
 
 import collections
 import functools
@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Float
 
 from rmpe_jax.evaluation.results import ImageId, coco_results
 from rmpe_jax.ops import geometry
@@ -15,21 +16,24 @@ from rmpe_jax.pose_nms import NmsResult, PoseCandidates, load_params, pose_nms_b
 from rmpe_jax.pose_nms.baselines import box_nms, oks_nms, soft_oks_nms
 from rmpe_jax.skeletons import Skeleton
 
-Nms = Callable[[PoseCandidates], NmsResult]  # of a batch of pictures
+Nms = Callable[[PoseCandidates], NmsResult]  # on a batch of images
 
 BASELINES = ("none", "box", "oks", "soft_oks")
 
 
 def open_nms(name: str, skeleton: Skeleton) -> Nms | None:
-    """The NMS of a name, for `apply_nms`; None for `none`.
+    """The NMS of a name, for `apply_nms`.
 
     Args:
-      name: one of `BASELINES`, a preset of pose NMS (`paper`, `rmpe`, `alphapose`), or the
-        params.json that `rmpe fit-nms` wrote.
+      name: one of `BASELINES`, a preset of pose NMS (`paper`, `rmpe`, `alphapose`), or a
+        params.json of `rmpe fit-nms`.
       skeleton: joint set of the poses.
 
+    Returns:
+      The NMS; None for `none`.
+
     Raises:
-      UserError: it is none of these.
+      UserError: the name is none of these.
     """
     if name == "none":
         return None
@@ -49,38 +53,41 @@ def apply_nms(
     image_ids: Sequence[ImageId],
     nms: Nms,
 ) -> list[dict]:
-    """The results that NMS leaves, with its keypoints and scores.
+    """The results after NMS, with the keypoints and scores that NMS gives them.
 
     Args:
       results: before NMS, with `bbox` and `bbox_score`, as `results.coco_results` makes them.
-      num_keypoints: k.
-      image_ids: pictures; results of others are left out.
-      nms: of a batch of pictures, such as `lambda proposals: pose_nms_batch(proposals, params)`.
+      num_keypoints: of each pose.
+      image_ids: the images; results on others are dropped.
+      nms: on a batch of images, such as `lambda batch: pose_nms_batch(batch, params)`.
     """
-    left = []
-    for proposals, names in zip(*candidate_groups(results, num_keypoints, image_ids), strict=True):
-        poses = jax.device_get(nms(proposals))
-        picture, person = np.nonzero(poses.keep)
-        left += coco_results(
-            [names[i] for i in picture],
-            poses.keypoints[picture, person],
-            poses.keypoint_scores[picture, person],
-            poses.scores[picture, person],
-            np.asarray(proposals.bboxes)[picture, person],
-            np.asarray(proposals.bbox_scores)[picture, person],
+    kept = []
+    for group, names in zip(*candidate_groups(results, num_keypoints, image_ids), strict=True):
+        poses = jax.device_get(nms(group))
+        image, person = np.nonzero(poses.keep)
+        kept += coco_results(
+            [names[i] for i in image],
+            poses.keypoints[image, person],
+            poses.keypoint_scores[image, person],
+            poses.scores[image, person],
+            np.asarray(group.bboxes)[image, person],
+            np.asarray(group.bbox_scores)[image, person],
         )
-    return left
+    return kept
 
 
 def candidate_groups(
     results: Sequence[dict], num_keypoints: int, image_ids: Sequence[ImageId]
 ) -> tuple[list[PoseCandidates], list[list[ImageId]]]:
-    """Results as proposals for NMS, in groups of pictures with about as many people.
+    """Results as arrays for NMS, in groups of images with similar numbers of poses.
 
-    Arguments as in `apply_nms`.
+    Args:
+      results: before NMS, with `bbox` and `bbox_score`.
+      num_keypoints: of each pose.
+      image_ids: the images; results on others are dropped.
 
     Returns:
-      The groups, each padded to its own number of people, and the pictures of each group.
+      The groups, each padded to its own number of poses, and the image ids of each group.
     """
     found = collections.defaultdict(list)
     for result in results:
@@ -89,16 +96,16 @@ def candidate_groups(
     for image_id in image_ids:
         groups[bucket_size(len(found[image_id]))].append(image_id)
     sizes = sorted(groups)
-    proposals = [
-        _proposals([found[name] for name in groups[size]], num_keypoints, size) for size in sizes
+    candidates = [
+        _candidates([found[name] for name in groups[size]], num_keypoints, size) for size in sizes
     ]
-    return proposals, [groups[size] for size in sizes]
+    return candidates, [groups[size] for size in sizes]
 
 
-def _proposals(results: Sequence[Sequence[dict]], num_keypoints: int, size: int) -> PoseCandidates:
-    """Of pictures with at most `size` results each."""
+def _candidates(results: Sequence[Sequence[dict]], num_keypoints: int, size: int) -> PoseCandidates:
+    """The results on each image, at most `size`, as arrays."""
     index = np.repeat(np.arange(len(results)), [len(r) for r in results])
-    flat = [result for of_picture in results for result in of_picture]
+    flat = [result for on_image in results for result in on_image]
     joints = _floats([r["keypoints"] for r in flat], num_keypoints, 3)
     columns = (
         joints[..., :2],
@@ -111,5 +118,5 @@ def _proposals(results: Sequence[Sequence[dict]], num_keypoints: int, size: int)
     return PoseCandidates(keypoints, scores, bboxes, bbox_scores, jnp.asarray(valid))
 
 
-def _floats(values: Sequence, *shape: int) -> np.ndarray:
+def _floats(values: Sequence, *shape: int) -> Float[np.ndarray, "n *shape"]:
     return np.array(values, np.float32).reshape(-1, *shape)

@@ -1,15 +1,15 @@
-"""PCKh: the share of joints that lie within half a head size of the annotation.
+"""PCKh: the percentage of joints within half a head size of the annotation.
 
 Andriluka et al., "2D Human Pose Estimation: New Benchmark and State of the Art Analysis", CVPR
-2014, as the data set's evaluation script computes it for single people: a joint is right if its
-distance over the head size is <= threshold; each column is the mean of its two joints' shares (Head
-of upper neck and head top); PCKh is the share over all annotated joints together, without pelvis
-and thorax. (The Python evaluation that came with later networks differs in one column: its Head
-is the head top alone.)
+2014, as in the evaluation script of MPII for single people. A joint is correct if its distance over
+the head size is <= threshold. Each column is the mean of the percentages of its two joints (Head:
+upper neck and head top). PCKh is the percentage over all annotated joints together, without pelvis
+and thorax. (The Python evaluation published with later networks differs in one column: its Head is
+the head top alone.)
 
-MPII's head size is 0.6 times the diagonal of the annotated head rectangle. LSP has no rectangle:
-there the distance from head top to upper neck stands in, so its figures are ours and not comparable
-with MPII's.
+MPII's head size is 0.6 times the diagonal of the annotated head rectangle. LSP has no head
+rectangles; the distance from head top to upper neck is used instead, so values on LSP are not
+comparable with those on MPII.
 """
 
 import logging
@@ -38,51 +38,51 @@ def pckh(
 ) -> dict[str, float]:
     """PCKh per pair of joints and over all, in percent.
 
-    Row i of `keypoints` is the prediction for person i; a NaN prediction is a miss. People whose
-    head size is NaN or not positive are left out, and their number is logged.
+    Row i of `keypoints` is the prediction for person i. A NaN prediction is a miss. People whose
+    head size is NaN or not positive are skipped, and their number is logged.
 
     Args:
-      keypoints: image pixels, in `skeleton`.
-      gt_keypoints: likewise.
-      annotated: where `gt_keypoints` means something.
+      keypoints: predictions, image pixels.
+      gt_keypoints: annotations, image pixels.
+      annotated: which joints of `gt_keypoints` are annotated.
       head_sizes: pixels.
-      threshold: in head sizes.
+      threshold: maximum distance of a correct joint, in head sizes.
+      skeleton: joints of both arrays.
 
     Returns:
-      `Head`, `Shoulder`, `Elbow`, `Wrist`, `Hip`, `Knee`, `Ankle` and `PCKh`; NaN where nothing is
+      `Head`, `Shoulder`, `Elbow`, `Wrist`, `Hip`, `Knee`, `Ankle` and `PCKh`; NaN if nothing is
       annotated.
     """
     usable = head_sizes > 0
     if not usable.all():
-        left_out = int(np.sum(~usable))
         logging.getLogger(__name__).warning(
-            "PCKh: %d people have no head size and are left out", left_out
+            "PCKh: %d people have no head size and are skipped", int(np.sum(~usable))
         )
     distances = np.linalg.norm(keypoints[usable] - gt_keypoints[usable], axis=-1)
-    right = distances <= threshold * head_sizes[usable, None]
+    correct = distances <= threshold * head_sizes[usable, None]
     joints = [[skeleton.index(joint) for joint in pair] for pair in COLUMNS.values()]
     counted = annotated[usable].astype(bool)
     values = {
-        name: _mean([_share(right[:, j], counted[:, j]) for j in pair])
+        name: _mean([_percentage(correct[:, j], counted[:, j]) for j in pair])
         for name, pair in zip(COLUMNS, joints, strict=True)
     }
     every = np.concatenate(joints)
-    return {**values, "PCKh": _share(right[:, every], counted[:, every])}
+    return {**values, "PCKh": _percentage(correct[:, every], counted[:, every])}
 
 
 def head_sizes_from_keypoints(
     keypoints: Float[np.ndarray, "n k 2"], annotated: Bool[np.ndarray, "n k"], skeleton: Skeleton
 ) -> Float[np.ndarray, " n"]:
-    """Distance from head top to upper neck in pixels; NaN where one is not annotated."""
+    """Distance from head top to upper neck in pixels; NaN if one of them is not annotated."""
     ends = [skeleton.index("head_top"), skeleton.index("upper_neck")]
     sizes = np.linalg.norm(keypoints[:, ends[0]] - keypoints[:, ends[1]], axis=-1)
     return np.where(annotated[:, ends].all(-1), sizes, np.nan)
 
 
-def _share(right: Bool[np.ndarray, "..."], counted: Bool[np.ndarray, "..."]) -> float:
-    return 100 * float(right[counted].mean()) if counted.any() else float("nan")
+def _percentage(correct: Bool[np.ndarray, "*n"], counted: Bool[np.ndarray, "*n"]) -> float:
+    return 100 * float(correct[counted].mean()) if counted.any() else float("nan")
 
 
-def _mean(shares: list[float]) -> float:
-    known = [share for share in shares if not np.isnan(share)]
+def _mean(values: list[float]) -> float:
+    known = [value for value in values if not np.isnan(value)]
     return sum(known) / len(known) if known else float("nan")

@@ -1,4 +1,4 @@
-"""How well each annotated person was found, for showing the best and the worst."""
+"""OKS of each annotated person's pose, to show the best and the worst."""
 
 import dataclasses
 
@@ -12,7 +12,7 @@ from rmpe_jax.ops.oks import oks
 
 @dataclasses.dataclass(frozen=True)
 class ScoredPeople:
-    """Annotated people (not crowds, with at least one labeled joint) and how well they were found.
+    """Annotated people (not crowds, with at least one labeled joint) and the OKS of their poses.
 
     Attributes:
       image_index: (g,) index into `PoseDataset.images`.
@@ -40,7 +40,9 @@ def score_people(predictions: PosePredictions) -> ScoredPeople:
     people = load_boxes(predictions.dataset, "gt")
     best = [
         _best_pose(predictions, image, person)
-        for image, person in zip(people.image_index, people.person_index, strict=True)
+        for image, person in zip(
+            people.image_index.tolist(), people.person_index.tolist(), strict=True
+        )
     ]
     box_index, scores = np.array(best).reshape(-1, 2).T
     return ScoredPeople(people.image_index, people.person_index, box_index.astype(int), scores)

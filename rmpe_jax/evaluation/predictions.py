@@ -1,4 +1,4 @@
-"""Poses that a network finds in the boxes of a dataset."""
+"""Poses predicted by a network in the boxes of a dataset."""
 
 import dataclasses
 from typing import Any
@@ -21,9 +21,8 @@ class PosePredictions:
 
     Attributes:
       dataset: the annotated images.
-      boxes: where people were looked for.
-      keypoints: image pixels, in `skeleton`. All NaN where there is no pose, because the image
-        cannot be read.
+      boxes: the boxes that people were cropped by.
+      keypoints: image pixels. All NaN if there is no pose because the image is unreadable.
       keypoint_scores: 0 to 1.
       skeleton: the joints of `keypoints`.
     """
@@ -35,10 +34,10 @@ class PosePredictions:
     skeleton: Skeleton
 
     def in_dataset_skeleton(self) -> "PosePredictions":
-        """The same poses with the joints of the dataset.
+        """The same poses in the joint set of the dataset.
 
         Raises:
-          UserError: the network lacks one of them.
+          UserError: the network lacks one of the joints.
         """
         joints = _joints_of(self.dataset.skeleton, self.skeleton)
         return dataclasses.replace(
@@ -63,13 +62,13 @@ def predict_dataset(
     """Runs a network on all boxes of a dataset.
 
     Args:
-      predict: of `top_down.make_predict`.
-      variables: of its network.
+      predict: from `top_down.prediction.make_predict`.
+      variables: of the network.
       dataset: the images.
-      boxes: where to look for people.
+      boxes: the boxes to crop people by.
       skeleton: of the network.
-      crop: likewise.
-      batch_size: crops that the network sees together.
+      crop: crops of the network.
+      batch_size: crops per batch.
       num_threads: threads that decode images.
     """
     k = skeleton.num_keypoints
@@ -89,12 +88,16 @@ def predict_dataset(
 
 
 def _joints_of(wanted: Skeleton, available: Skeleton) -> Int[np.ndarray, " k"]:
-    """For each joint of `wanted` its index in `available`."""
+    """For each joint of `wanted` its index in `available`.
+
+    Raises:
+      UserError: one is missing.
+    """
     indices = wanted.indices_in(available)
     if (indices < 0).any():
         missing = ", ".join(np.array(wanted.joints)[indices < 0])
         raise UserError(
             f"a network with {available.name} joints has no {missing}, which {wanted.name} "
-            "is evaluated on: evaluate on a dataset of its own joints, or train on the union"
+            "is evaluated on: evaluate on a dataset with its joints, or train on the union"
         )
     return indices

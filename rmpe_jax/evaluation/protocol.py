@@ -1,8 +1,8 @@
-"""From the poses that a network finds on a dataset to the metrics of the dataset's benchmark.
+"""Scores predicted poses by the metrics of the dataset's benchmark.
 
 With ground-truth boxes there is one box with score 1 for each annotated person who is not a crowd
-and has a labeled joint: what the literature reports as "AP with ground-truth boxes". With a
-detector's boxes, every box of its file is a candidate.
+and has a labeled joint: the "AP with ground-truth boxes" of the literature. With a detector's
+boxes, each box of the file gives a pose.
 """
 
 import logging
@@ -26,15 +26,15 @@ from rmpe_jax.evaluation.whole_body import whole_body_ap
 def evaluate(
     predictions: PosePredictions, nms: Nms | None = None
 ) -> tuple[dict[str, float], list[dict]]:
-    """Metrics of the dataset's own benchmark, and the poses in COCO's result form.
+    """Metrics of the dataset's own benchmark, and the poses in COCO's result format.
 
-    COCO's joints are scored by `coco_ap` on the annotation file; MPII's and LSP's by `pckh` on the
-    boxes of annotated people; MPII's on a detector's boxes by `mpii_map`.
+    COCO is scored by `coco_ap` on the annotation file, MPII and LSP by `pckh` on the boxes of
+    annotated people, and MPII on a detector's boxes by `mpii_map`.
 
     Args:
       predictions: the network must have the joints of the dataset, as the union of all has. A
         pose that is all NaN gives no result, and its person counts as missed.
-      nms: applied before the results are scored (see `nms.open_nms`). PCKh takes one pose per
+      nms: applied before the results are scored (see `nms.open_nms`). PCKh uses one pose per
         person and is computed before NMS.
 
     Returns:
@@ -42,8 +42,8 @@ def evaluate(
       dataset's joint set.
 
     Raises:
-      UserError: the network lacks joints of the dataset, the dataset has no protocol here, or
-        PCKh is wanted on boxes that belong to nobody.
+      UserError: the network lacks joints of the dataset, there is no metric for the dataset's
+        joints, or PCKh cannot be computed because the boxes are a detector's.
     """
     predictions = predictions.in_dataset_skeleton()
     dataset = predictions.dataset
@@ -57,15 +57,16 @@ def evaluate(
 
 
 def score_results(dataset: PoseDataset, results: list[dict]) -> dict[str, float]:
-    """The benchmark's metrics of several people in a picture: COCO's AP, or MPII's mAP.
+    """Metrics for several people per image: COCO's AP, or MPII's mAP.
 
-    Of joint sets with feet, faces or hands, COCO's AP with their own sigmas, also by part.
+    For joint sets with feet, faces or hands: COCO's AP with their own sigmas, also for each part.
 
     Args:
-      results: COCO's result form in the data set's joint set, after NMS.
+      dataset: the annotated images.
+      results: in COCO's result format and the joint set of the dataset, after NMS.
 
     Raises:
-      UserError: the data set has no such benchmark here.
+      UserError: there is no such metric for the joints of the dataset.
     """
     if dataset.skeleton.name == "coco":
         return coco_ap(dataset.annotations, results, image_ids=dataset.image_ids)
@@ -87,13 +88,13 @@ def person_scores(
 ) -> Float[np.ndarray, " m"]:
     """Score of a pose: box score times the mean of the joint scores above `threshold`.
 
-    The rescoring of "Simple Baselines for Human Pose Estimation and Tracking" (Xiao et al., ECCV
-    2018, its COCO evaluation), which most top-down results since then are reported with. A pose
-    without any joint above the threshold scores 0.
+    The rescoring in the COCO evaluation of "Simple Baselines for Human Pose Estimation and
+    Tracking" (Xiao et al., ECCV 2018), which most later top-down methods use. A pose without any
+    joint above the threshold scores 0.
     """
-    sure = keypoint_scores > threshold
-    total = np.where(sure, keypoint_scores, 0).sum(-1)
-    return bbox_scores * total / np.maximum(sure.sum(-1), 1)
+    counted = keypoint_scores > threshold
+    total = np.where(counted, keypoint_scores, 0).sum(-1)
+    return bbox_scores * total / np.maximum(counted.sum(-1), 1)
 
 
 def _results(predictions: PosePredictions) -> list[dict]:
@@ -117,8 +118,8 @@ def _pckh_of(predictions: PosePredictions) -> dict[str, float]:
     dataset, boxes = predictions.dataset, predictions.boxes
     if (boxes.person_index < 0).any():
         raise UserError(
-            f"{dataset.name}: PCKh needs to know which person a box belongs to: evaluate with "
-            "the ground truth's boxes (gt)"
+            f"{dataset.name}: PCKh needs the person of each box: evaluate with ground-truth boxes "
+            "(gt)"
         )
     k = dataset.skeleton.num_keypoints
     people = list(zip(boxes.image_index, boxes.person_index, strict=True))

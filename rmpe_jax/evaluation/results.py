@@ -1,8 +1,8 @@
-"""Result and detection files: COCO's result form, and AlphaPose's list of boxes.
+"""Result and detections files: COCO's result format, and AlphaPose's list of boxes.
 
 Both are JSON lists of records `{"image_id", "category_id", "bbox", "score"}` with xywh boxes; poses
-add `"keypoints": [x, y, score, ...]`. COCO names a picture by its integer id,
-AlphaPose's `--detfile` by a path or an id, and may add an `"idx"`, which is of no use here.
+add `"keypoints": [x, y, score, ...]`. `image_id` is an integer in COCO's format, and a path or an
+integer in that of AlphaPose's `--detfile`, which can have an additional `"idx"` (not used).
 """
 
 import os
@@ -29,13 +29,19 @@ def coco_results(
     bboxes: Float[np.ndarray, "n 4"],
     bbox_scores: Float[np.ndarray, " n"] | None = None,
 ) -> list[dict]:
-    """Poses as records of COCO's result form; `bboxes` are xyxy, all in image pixels.
+    """Poses as records of COCO's result format.
 
-    The form knows one score, the pose's. That of its box, if given, goes into `bbox_score`, which
-    pose NMS reads and COCO's evaluation passes over.
+    Coordinates are rounded to a thousandth of a pixel and scores to 1e-6, so that records in memory
+    and records read from a file evaluate alike.
 
-    Coordinates are rounded to a thousandth of a pixel and scores to 1e-6, so that a file evaluates
-    as the records in memory do.
+    Args:
+      image_ids: of each pose.
+      keypoints: image pixels.
+      keypoint_scores: of each joint.
+      scores: of each pose.
+      bboxes: xyxy image pixels.
+      bbox_scores: of each box; stored as `bbox_score`, a key that pose NMS reads and COCO's
+        evaluation ignores.
     """
     points = np.concatenate(
         [
@@ -62,14 +68,14 @@ def coco_results(
 
 
 def person_records(path: str | os.PathLike) -> list[dict]:
-    """The records of people in a file, each with `image_id`, `bbox` and `score`.
+    """The records of people in a file; each has `image_id`, `bbox` and `score`.
 
     Raises:
       UserError: the file is not a list of such records.
     """
     records = read_json(path, "detections file")
     if not isinstance(records, list):
-        raise UserError(f"detections file {path} is not a list of boxes: give COCO's result form")
+        raise UserError(f"detections file {path} is not a list of boxes: give COCO's result format")
     for number, record in enumerate(records):
         if not isinstance(record, dict) or not {"image_id", "bbox", "score"} <= record.keys():
             raise UserError(
@@ -86,10 +92,17 @@ def person_records(path: str | os.PathLike) -> list[dict]:
 def box_arrays(
     path: str | os.PathLike, records: list[dict]
 ) -> tuple[Float[np.ndarray, "m 4"], Float[np.ndarray, " m"], Bool[np.ndarray, " m"]]:
-    """Boxes (xyxy image pixels) and scores of `person_records`; which are finite and have area.
+    """The boxes of records as arrays.
+
+    Args:
+      path: of the file, for messages.
+      records: of `person_records`.
+
+    Returns:
+      Boxes (xyxy image pixels), scores, and which boxes are valid: finite and with area.
 
     Raises:
-      UserError: a bbox is not four numbers, or a score no number.
+      UserError: a bbox is not four numbers, or a score is not a number.
     """
     try:
         boxes = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)
@@ -101,11 +114,11 @@ def box_arrays(
             f"detections file {path}: every bbox must be [x, y, width, height] and every score "
             "a number"
         ) from None
-    sound = np.isfinite(boxes).all(-1) & np.isfinite(scores) & (boxes[:, 2:] > 0).all(-1)
-    return geometry.xyxy_from_xywh(boxes), scores, sound
+    valid = np.isfinite(boxes).all(-1) & np.isfinite(scores) & (boxes[:, 2:] > 0).all(-1)
+    return geometry.xyxy_from_xywh(boxes), scores, valid
 
 
 def image_stem(path: str) -> str:
-    """The name of a picture's file without folders and extension."""
-    # Files written on Windows are read here too.
+    """The name of an image file without folders and extension."""
+    # Paths from Windows have backslashes.
     return pathlib.PurePosixPath(path.replace("\\", "/")).stem

@@ -1,7 +1,7 @@
-"""COCO's average precision of poses with feet, faces and hands, of all joints and part by part.
+"""COCO's average precision of poses with feet, faces and hands, for all joints and for each part.
 
-As the evaluation of COCO-WholeBody does it (Jin et al., ECCV 2020): OKS with the sigmas of the part
-and the area of the person; people without a labelled joint in the part do not count there.
+As in the evaluation of COCO-WholeBody (Jin et al., ECCV 2020): OKS uses the sigmas of the part and
+the area of the person. People without a labeled joint in the part are ignored there.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,11 @@ def whole_body_ap(
     """`coco_ap` of all joints, and of each part as `body/AP`, `body/AR`, `foot/AP`, ….
 
     Args:
-      ground_truth: COCO's form with all joints of `skeleton` in "keypoints", as
-        `data.whole_body.read_whole_body_annotations` gives it.
-      results: COCO's result form with as many joints.
-      image_ids: evaluate on these pictures only.
+      ground_truth: COCO's format with all joints of `skeleton` in "keypoints", as from
+        `data.readers.whole_body.read_whole_body_annotations`.
+      results: COCO's result format with the same joints.
+      skeleton: the joint set and its parts.
+      image_ids: images to evaluate on; by default all.
 
     Raises:
       UserError: as `coco_ap`.
@@ -41,6 +42,6 @@ def whole_body_ap(
 
 
 def _part_of(record: dict, part: slice) -> dict:
-    """A person or a result with the joints of a part alone."""
+    """A person or a result with only the joints of a part."""
     keypoints = record["keypoints"][3 * part.start : 3 * part.stop]
     return {**record, "keypoints": keypoints, "num_keypoints": sum(v > 0 for v in keypoints[2::3])}

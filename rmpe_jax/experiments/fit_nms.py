@@ -11,7 +11,7 @@ import numpy as np
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.arrays import ground_truth_arrays
 from rmpe_jax.evaluation.coco import Annotations, coco_ap, load_ground_truth
-from rmpe_jax.evaluation.nms import candidate_groups, apply_nms
+from rmpe_jax.evaluation.nms import apply_nms, candidate_groups
 from rmpe_jax.evaluation.results import person_records
 from rmpe_jax.files import not_writable, write_json
 from rmpe_jax.pose_nms import PoseNmsParams, params_to_dict, pose_nms_batch

@@ -107,7 +107,7 @@ def fit_pgpg(
       det_image_ids: number of the image of each box; by default all are in one image.
       num_atoms: choices, of which the one with the highest likelihood on a fifth of the images is
         taken (of the people, if there is only one image); 0 atoms mean one mixture for all poses.
-      num_components: choices, likewise.
+      num_components: choices of the number of Gaussians, taken together with that of atoms.
       min_iou: a box belongs to the person that it overlaps most, if their IoU is at least this.
       seed: of k-means, mixtures and the split.
 

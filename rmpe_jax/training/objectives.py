@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 from jaxtyping import Array, Float
@@ -19,6 +19,7 @@ Batch = Mapping[str, Array]
 Metrics = dict[str, Array]
 
 
+@runtime_checkable
 class Objective(Protocol):
     """The loss of a network's outputs on a batch."""
 

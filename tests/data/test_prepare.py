@@ -152,7 +152,7 @@ def test_the_command_tells_what_is_in_the_folder(tmp_path, capsys):
 
 
 def start(tmp_path: pathlib.Path, spec: str, *setup: str) -> subprocess.Popen:
-    """Run `rmpe prepare spec --out tmp_path/out` in a process, after the Python lines of `setup`."""
+    """Run `rmpe prepare` of `spec` in a process, after the Python lines of `setup`."""
     lines = (
         "import sys, time, resource",
         "from rmpe_jax import cli",

@@ -1,4 +1,4 @@
-"""Small data sets in memory and on disk, and random COCO ground truth."""
+"""Small datasets in memory and on disk, and random COCO ground truth."""
 
 import json
 import pathlib
@@ -18,16 +18,16 @@ def coco_val(shared_data):
 
 @pytest.fixture
 def make_dataset():
-    """A function from (skeleton, keypoints per picture, ...) to a PoseDataset without files."""
+    """A function from (skeleton, keypoints per image, ...) to a PoseDataset without files."""
 
     def make(skeleton, people, image_ids=None, head_size=np.nan, folder="images"):
         image_ids = image_ids or [f"p{i}.jpg" for i in range(len(people))]
-        pictures = []
+        records = []
         for image_id, keypoints in zip(image_ids, people, strict=True):
             n, k = len(keypoints), skeleton.num_keypoints
             keypoints = np.asarray(keypoints, np.float32).reshape(n, k, 2)
             size = np.full(n, 1e4, np.float32)
-            pictures.append(
+            records.append(
                 ImageRecord(
                     image_id=image_id,
                     path=pathlib.Path(folder) / str(image_id),
@@ -40,16 +40,16 @@ def make_dataset():
                     person_ids=np.arange(n),
                 )
             )
-        return PoseDataset("test/set", skeleton, tuple(pictures), pathlib.Path("none.json"))
+        return PoseDataset("test/set", skeleton, tuple(records), pathlib.Path("none.json"))
 
     return make
 
 
-def random_ground_truth(seed, num_pictures=12, k=17):
+def random_ground_truth(seed, num_images=12, k=17):
     """COCO ground truth with crowds, people without joints, and all sizes."""
     rng = np.random.default_rng(seed)
     annotations = []
-    for image_id in range(1, num_pictures + 1):
+    for image_id in range(1, num_images + 1):
         for _ in range(rng.integers(0, 6)):
             x, y = rng.uniform(0, 400, 2)
             w, h = np.exp(rng.uniform(np.log(15), np.log(300), 2))
@@ -68,7 +68,7 @@ def random_ground_truth(seed, num_pictures=12, k=17):
                 }
             )
     return {
-        "images": [{"id": i + 1, "file_name": f"{i + 1:012d}.jpg"} for i in range(num_pictures)],
+        "images": [{"id": i + 1, "file_name": f"{i + 1:012d}.jpg"} for i in range(num_images)],
         "annotations": annotations,
         "categories": [{"id": 1, "name": "person"}],
     }

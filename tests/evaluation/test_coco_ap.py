@@ -1,4 +1,4 @@
-"""`coco_ap` and `box_ap` against pycocotools used directly, and every refusal."""
+"""`coco_ap` and `box_ap` against pycocotools used directly, and all errors."""
 
 import copy
 import json
@@ -49,7 +49,7 @@ def test_boxes_equal_pycocotools(random_set):
     assert box_ap(ground_truth, [*results, other]) == {"AP": expected[0], "AP50": expected[1]}
 
 
-def test_only_some_pictures(random_set):
+def test_only_some_images(random_set):
     ground_truth, results = random_set(1)
     chosen = [1, 2, 3, 4, 5]
     part = {
@@ -84,7 +84,7 @@ def test_no_results_are_zeros(random_set):
     assert box_ap(ground_truth, []) == {"AP": 0.0, "AP50": 0.0}
 
 
-def test_what_a_reader_does_without(random_set):
+def test_keys_that_the_reader_does_not_require(random_set):
     ground_truth, results = random_set(0)
     bare = copy.deepcopy(ground_truth)
     for annotation in ground_truth["annotations"]:
@@ -131,20 +131,18 @@ def changed(results, number, **fields):
     return results
 
 
-def test_unknown_pictures_are_named_in_one_line(random_set):
+def test_unknown_images_are_named_in_one_line(random_set):
     ground_truth, results = random_set(0)
     results = [{**r, "image_id": r["image_id"] + 1000} for r in results]
     count = len({r["image_id"] for r in results})
-    with pytest.raises(
-        UserError, match=rf"^{count} pictures .* not in .* \(1001, .*\.\.\.\): give"
-    ):
+    with pytest.raises(UserError, match=rf"^{count} images .* not in .* \(1001, .*\.\.\.\): give"):
         coco_ap(ground_truth, results)
 
 
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"keypoints": [0.0] * 42}, r"^result 3 \(picture \d+\) has keypoints of shape \(42,\)"),
+        ({"keypoints": [0.0] * 42}, r"^result 3 \(image \d+\) has keypoints of shape \(42,\)"),
         ({"keypoints": [float("nan")] * 51}, r"^result 3 .* not a finite number"),
         ({"keypoints": ["a"] * 51}, r"^result 3 .* not a finite number"),
         ({"keypoints": None}, r"^result 3 .* shape \(\)"),

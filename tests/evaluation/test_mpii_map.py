@@ -21,9 +21,9 @@ COUNTED = [j for j in range(16) if j not in (6, 7)]
 
 
 def loops(ground_truth, predictions, threshold):
-    """The protocol, joint by joint; predictions by picture in the order of the ground truth."""
+    """The protocol, joint by joint; predictions by image in the order of the ground truth."""
     poses_of = {entry["image"]: entry["people"] for entry in predictions}
-    rows = {j: [] for j in COUNTED}  # (score, right)
+    rows = {j: [] for j in COUNTED}  # (score, correct)
     totals = dict.fromkeys(COUNTED, 0)
     for entry in ground_truth:
         people, poses = entry["people"], poses_of.get(entry["image"], [])
@@ -55,8 +55,8 @@ def assigned(people, poses, threshold):
         values = []
         for person in people:
             annotated = [j for j in COUNTED if person["annotated"][j]]
-            right = sum(matches(person, pose, j, threshold) for j in annotated)
-            values.append(right / len(annotated) if annotated else 0.0)
+            correct = sum(matches(person, pose, j, threshold) for j in annotated)
+            values.append(correct / len(annotated) if annotated else 0.0)
         top = max(range(len(values)), key=lambda i: values[i], default=None)
         best.append((top, values[top] if values else 0.0))
     taken = {}
@@ -91,7 +91,7 @@ def known_mean(values):
     return sum(values) / len(values) if values else math.nan
 
 
-def random_picture(rng, n, p):
+def random_image(rng, n, p):
     """People near each other, and poses that fit some of them to some degree."""
     people, poses = [], []
     for _ in range(n):
@@ -109,13 +109,13 @@ def random_picture(rng, n, p):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 10**6), pictures=st.integers(0, 5), threshold=st.sampled_from([0.2, 0.5])
+    seed=st.integers(0, 10**6), num_images=st.integers(0, 5), threshold=st.sampled_from([0.2, 0.5])
 )
-def test_equals_the_protocol_in_loops(seed, pictures, threshold):
+def test_equals_the_protocol_in_loops(seed, num_images, threshold):
     rng = np.random.default_rng(seed)
     ground_truth, predictions = [], []
-    for i in range(pictures):
-        people, poses = random_picture(rng, rng.integers(0, 5), rng.integers(0, 6))
+    for i in range(num_images):
+        people, poses = random_image(rng, rng.integers(0, 5), rng.integers(0, 6))
         ground_truth.append({"image": f"{i}.jpg", "people": people})
         predictions.append({"image": f"{i}.jpg", "people": poses})
     got = mpii_map(ground_truth, predictions, threshold)
@@ -137,82 +137,80 @@ def pose(x, score=0.9, wrong=()):
     return {"joints": joints, "scores": np.full(16, score)}
 
 
-def one_picture(people, poses):
+def one_image(people, poses):
     return mpii_map([{"image": "a", "people": people}], [{"image": "a", "people": poses}])
 
 
 def test_the_ground_truth_is_perfect():
-    values = one_picture([person(0), person(100)], [pose(100), pose(0)])
+    values = one_image([person(0), person(100)], [pose(100), pose(0)])
     assert values == dict.fromkeys(values, 100.0)
     assert list(values) == ["Head", "Shoulder", "Elbow", "Wrist", "Hip", "Knee", "Ankle", "mAP"]
 
 
-def test_half_a_head_is_near_enough_and_more_is_not():
-    assert one_picture([person(0)], [pose(5.0)])["mAP"] == 100
-    assert one_picture([person(0)], [pose(5.001)])["mAP"] == 0
+def test_half_a_head_size_is_the_limit():
+    assert one_image([person(0)], [pose(5.0)])["mAP"] == 100
+    assert one_image([person(0)], [pose(5.001)])["mAP"] == 0
 
 
 def test_pelvis_and_thorax_do_not_count():
-    assert one_picture([person(0)], [pose(0, wrong=(6, 7))])["mAP"] == 100
+    assert one_image([person(0)], [pose(0, wrong=(6, 7))])["mAP"] == 100
     only_torso = np.isin(np.arange(16), (6, 7))
     people = [person(0, annotated=only_torso), person(100)]
-    assert one_picture(people, [pose(100)])["mAP"] == 100
-    assert math.isnan(one_picture(people[:1], [pose(0)])["mAP"])
+    assert one_image(people, [pose(100)])["mAP"] == 100
+    assert math.isnan(one_image(people[:1], [pose(0)])["mAP"])
 
 
 def test_a_missed_person_costs_recall():
-    assert one_picture([person(0), person(100)], [pose(0)])["mAP"] == 50
-    assert one_picture([person(0), person(100)], [])["mAP"] == 0
+    assert one_image([person(0), person(100)], [pose(0)])["mAP"] == 50
+    assert one_image([person(0), person(100)], [])["mAP"] == 0
     assert mpii_map([{"image": "a", "people": [person(0)]}], [])["mAP"] == 0
 
 
 def test_a_second_pose_of_a_person_is_a_false_positive():
-    # Below the right pose it costs nothing, above it halves the precision at all recall.
-    assert one_picture([person(0)], [pose(0, 0.9), pose(1, 0.5)])["mAP"] == 100
+    # Ranked below the correct pose it costs nothing, above it halves the precision at all recalls.
+    assert one_image([person(0)], [pose(0, 0.9), pose(1, 0.5)])["mAP"] == 100
     # Both are equally good, so the first is assigned, and ranks second.
-    assert one_picture([person(0)], [pose(1, 0.5), pose(0, 0.9)])["mAP"] == 50
+    assert one_image([person(0)], [pose(1, 0.5), pose(0, 0.9)])["mAP"] == 50
 
 
 def test_joints_rank_by_their_own_score():
     poses = [pose(0, 0.5), pose(900, 0.4)]
-    poses[1]["scores"][[8, 9]] = 0.6  # the stray pose is surer of its head
-    values = one_picture([person(0)], poses)
+    poses[1]["scores"][[8, 9]] = 0.6  # the wrong pose has higher scores for its head
+    values = one_image([person(0)], poses)
     assert values["Head"] == 50
     assert values["mAP"] == pytest.approx((2 * 50 + 12 * 100) / 14)
 
 
-def test_a_pose_gives_way_to_one_that_fits_better():
-    # The first has only the left and right hip right: it stays unassigned, its hips are no hits.
+def test_a_person_takes_the_pose_that_fits_better():
+    # Only the hips of the first are correct. It stays unassigned, so its hips are not hits.
     others = [j for j in range(16) if j not in (2, 3)]
-    values = one_picture([person(0)], [pose(0, 0.9, wrong=others), pose(0, 0.1)])
+    values = one_image([person(0)], [pose(0, 0.9, wrong=others), pose(0, 0.1)])
     assert values == dict.fromkeys(values, 50.0)
 
 
 def test_each_pose_goes_to_its_best_person_only():
-    # Person 1 is near enough to the pose of person 0 to match it, but that pose is taken by 0 and
-    # nothing is left for 1.
+    # Person 1 is close enough to match the pose of person 0, but person 0 takes it and nothing is
+    # left for person 1.
     people = [person(0), person(4)]
     people[1]["joints"][0] += 1000
-    values = one_picture(people, [pose(0)])
+    values = one_image(people, [pose(0)])
     assert values["Knee"] == 50
     assert values["Ankle"] == 50
 
 
 def test_joints_where_nothing_is_annotated_are_false_positives():
     no_head = ~np.isin(np.arange(16), (8, 9))
-    values = one_picture(
-        [person(0, annotated=no_head), person(100)], [pose(0, 0.9), pose(100, 0.8)]
-    )
+    values = one_image([person(0, annotated=no_head), person(100)], [pose(0, 0.9), pose(100, 0.8)])
     assert values["Head"] == 50
     assert values["Hip"] == 100
 
 
-def test_joints_that_are_not_predicted_are_no_false_positives():
+def test_joints_that_are_not_predicted_are_not_false_positives():
     no_head = ~np.isin(np.arange(16), (8, 9))
     first = pose(0, 0.9)
     first["joints"][[8, 9]] = np.nan
     first["scores"][[8, 9]] = np.nan
-    values = one_picture([person(0, annotated=no_head), person(100)], [first, pose(100, 0.8)])
+    values = one_image([person(0, annotated=no_head), person(100)], [first, pose(100, 0.8)])
     assert values == dict.fromkeys(values, 100.0)
 
 
@@ -220,11 +218,11 @@ def test_area_under_the_envelope_by_hand():
     # By score: hit, miss, hit, miss, hit of 4 annotated: precision 1, 1/2, 2/3, 2/4, 3/5.
     people = [person(100 * i) for i in range(4)]
     poses = [pose(0, 0.9), pose(900, 0.8), pose(100, 0.7), pose(950, 0.6), pose(200, 0.5)]
-    values = one_picture(people, poses)
+    values = one_image(people, poses)
     assert values["mAP"] == pytest.approx(100 * (1 + 2 / 3 + 3 / 5) / 4)
 
 
-def test_ranks_over_all_pictures():
+def test_ranks_over_all_images():
     ground_truth = [{"image": i, "people": [person(0)]} for i in (1, 2)]
     predictions = [{"image": 2, "people": [pose(900, 0.9)]}, {"image": 1, "people": [pose(0, 0.5)]}]
     assert mpii_map(ground_truth, predictions)["mAP"] == 25
@@ -256,7 +254,7 @@ def edited(entry, **changes):
 @pytest.mark.parametrize(
     ("ground_truth", "predictions", "message"),
     [
-        (edited(person(0)), [{"image": "b", "people": []}], "1 pictures are not in the ground"),
+        (edited(person(0)), [{"image": "b", "people": []}], "1 images are not in the ground"),
         (edited(person(0)) * 2, [], "'a' twice"),
         (edited(person(0), head_size=0), [], "head_size is not positive"),
         (edited(person(0), head_size=None), [], "head_size is not positive"),
@@ -264,14 +262,19 @@ def edited(entry, **changes):
         (edited(person(0), joints=np.full((16, 2), np.nan)), [], "not finite"),
         (edited(person(0), joints="x"), [], "not all numbers"),
         ([{"image": "a"}], [], "has no 'people'"),
-        ({"a": []}, [], "not a list"),
         (edited(person(0)), edited(pose(0), scores=np.full(16, np.nan)), "score of a predicted"),
         (edited(person(0)), edited(pose(0), scores=[1.0]), "scores of shape"),
     ],
 )
-def test_bad_input_is_named(ground_truth, predictions, message):
+def test_invalid_input_is_reported(ground_truth, predictions, message):
     with pytest.raises(UserError, match=message):
         mpii_map(ground_truth, predictions)
+
+
+def test_a_file_that_is_not_a_list(tmp_path):
+    (tmp_path / "truth.json").write_text('{"a": []}')
+    with pytest.raises(UserError, match="not a list"):
+        mpii_map(tmp_path / "truth.json", [])
 
 
 def test_joint_order():

@@ -24,7 +24,7 @@ def results_of(dataset, rng, noise):
     return coco_results(images, keypoints, scores, scores.mean(-1), np.array(bboxes))
 
 
-def test_through_data_sets_and_results(make_dataset):
+def test_through_datasets_and_results(make_dataset):
     rng = np.random.default_rng(0)
     poses = [rng.uniform(0, 400, (n, 16, 2)) for n in (2, 0, 3)]
     dataset = make_dataset(MPII, poses, head_size=20.0)
@@ -34,7 +34,7 @@ def test_through_data_sets_and_results(make_dataset):
     assert mpii_map(truth, mpii_predictions(results_of(dataset, rng, 200)))["mAP"] < 50
 
 
-def test_people_without_head_size_get_the_data_sets_share(make_dataset, caplog):
+def test_people_without_head_size_get_the_dataset_ratio(make_dataset, caplog):
     dataset = make_dataset(MPII, [np.zeros((2, 16, 2)), np.zeros((1, 16, 2))], head_size=12.0)
     dataset.images[0].head_sizes[1] = np.nan
     dataset.images[0].bboxes[1] = 0, 0, 10, 300
@@ -43,7 +43,7 @@ def test_people_without_head_size_get_the_data_sets_share(make_dataset, caplog):
     assert "1 people have no head size" in caplog.text
 
 
-def test_data_sets_without_the_means_are_refused(make_dataset):
+def test_datasets_without_joints_or_head_sizes_are_refused(make_dataset):
     with pytest.raises(UserError, match="has coco joints"):
         mpii_ground_truth(make_dataset(COCO, [np.zeros((1, 17, 2))]))
     with pytest.raises(UserError, match="no head sizes"):
@@ -58,12 +58,12 @@ def test_real_people_are_found_by_themselves(shared_data):
         for entry in truth
         for p in entry["people"]
     ]
-    places = iter(poses)
+    remaining = iter(poses)
     predictions = [
-        {"image": entry["image"], "people": [next(places) for _ in entry["people"]]}
+        {"image": entry["image"], "people": [next(remaining) for _ in entry["people"]]}
         for entry in truth
     ]
-    # These poses have every joint: where nothing is annotated they are false positives.
+    # These poses have all joints; those without annotation are false positives.
     assert 90 < mpii_map(truth, predictions)["mAP"] < 100
     annotated = (p["annotated"] for entry in truth for p in entry["people"])
     for pose, known in zip(poses, annotated, strict=True):
@@ -80,11 +80,11 @@ def records(rows, names):
     return array
 
 
-def release(pictures):
+def release(images):
     annolist = records(
-        [(records([(name,)], ["name"]), rects) for name, rects in pictures], ["image", "annorect"]
+        [(records([(name,)], ["name"]), rects) for name, rects in images], ["image", "annorect"]
     )
-    return {"RELEASE": records([(annolist, np.ones(len(pictures)))], ["annolist", "img_train"])}
+    return {"RELEASE": records([(annolist, np.ones(len(images)))], ["annolist", "img_train"])}
 
 
 def rectangle(points):
@@ -142,7 +142,7 @@ def test_reads_mpiis_own_file(mat):
     assert [entry["image"] for entry in read_mpii_mat(mat, {"one.jpg", "none.jpg"})] == ["one.jpg"]
 
 
-def test_one_picture_only(tmp_path):
+def test_one_image_only(tmp_path):
     scipy.io.savemat(
         tmp_path / "a.mat", release([("a.jpg", records([rectangle([(1, 2, 0, 1)])], RECTANGLE))])
     )

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.nms import open_nms, candidate_groups, apply_nms
+from rmpe_jax.evaluation.nms import apply_nms, candidate_groups, open_nms
 from rmpe_jax.evaluation.results import coco_results
 from rmpe_jax.pose_nms import PoseNmsParams, params_to_dict, pose_nms_batch
 from rmpe_jax.skeletons import COCO
@@ -13,7 +13,7 @@ from rmpe_jax.skeletons import COCO
 
 @pytest.fixture
 def results():
-    """Picture 1: ten times one person. Picture 2: two people. Picture 3: nobody."""
+    """Image 1: ten times one person. Image 2: two people. Image 3: none."""
     rng = np.random.default_rng(0)
     first, second = rng.uniform(0, 100, (2, 17, 2))
     keypoints = np.stack([first] * 10 + [first, second + 500])
@@ -24,7 +24,7 @@ def results():
     return coco_results(ids, keypoints, joint_scores, scores**2, bboxes, scores)
 
 
-def test_groups_of_pictures(results):
+def test_groups_of_images(results):
     groups, names = candidate_groups(results, 17, [3, 2, 1])
     assert names == [[3, 2], [1]]
     assert [group.valid.sum(-1).tolist() for group in groups] == [[0, 2], [10]]
@@ -35,7 +35,7 @@ def test_groups_of_pictures(results):
     np.testing.assert_allclose(groups[1].bboxes[0, 0], [0, 0, 100, 100])
 
 
-def test_what_is_left(results):
+def test_results_after_nms(results):
     nms = functools.partial(pose_nms_batch, params=PoseNmsParams.preset("rmpe"))
     left = apply_nms(results, 17, [1, 2, 3], nms)
     assert [r["image_id"] for r in left] == [2, 2, 1]
@@ -52,12 +52,12 @@ def test_nms_by_name(results, name, left):
     assert len(apply_nms(results, 17, [1, 2, 3], open_nms(name, COCO))) == left
 
 
-def test_none_is_no_nms():
+def test_none_is_not_an_nms():
     assert open_nms("none", COCO) is None
 
 
 def test_nms_of_a_file(results, tmp_path):
-    params = PoseNmsParams.preset("rmpe").replace(eta=1e3)  # nothing is so similar
+    params = PoseNmsParams.preset("rmpe").replace(eta=1e3)  # no pair is this similar
     (tmp_path / "params.json").write_text(json.dumps(params_to_dict(params)))
     nms = open_nms(str(tmp_path / "params.json"), COCO)
     assert len(apply_nms(results, 17, [1, 2, 3], nms)) == 12

@@ -11,23 +11,23 @@ from rmpe_jax.skeletons import LSP, MPII
 
 def loops(keypoints, gt, annotated, head_sizes, skeleton, threshold):
     """MPII's single-person evaluation, joint by joint."""
-    right, count = {}, {}
+    correct, count = {}, {}
     for i, head_size in enumerate(head_sizes):
         if not head_size > 0:
             continue
         for j, joint in enumerate(skeleton.joints):
             if annotated[i, j] and joint not in ("pelvis", "thorax"):
                 distance = np.hypot(*(keypoints[i, j] - gt[i, j])) / head_size
-                right[joint] = right.get(joint, 0) + (distance <= threshold)
+                correct[joint] = correct.get(joint, 0) + (distance <= threshold)
                 count[joint] = count.get(joint, 0) + 1
     columns = {}
     for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"):
         columns[part.capitalize()] = [f"left_{part}", f"right_{part}"]
     values = {}
     for name, joints in {"Head": ["upper_neck", "head_top"], **columns}.items():
-        shares = [100 * right[j] / count[j] for j in joints if j in count]
-        values[name] = np.mean(shares) if shares else np.nan
-    total = 100 * sum(right.values()) / sum(count.values()) if count else np.nan
+        known = [100 * correct[j] / count[j] for j in joints if j in count]
+        values[name] = np.mean(known) if known else np.nan
+    total = 100 * sum(correct.values()) / sum(count.values()) if count else np.nan
     return {**values, "PCKh": total}
 
 
@@ -53,7 +53,7 @@ def test_equals_loops(seed, n, skeleton, threshold):
 
 
 def one_person(misses):
-    """Everything right but `misses`, head size 20."""
+    """All joints correct except `misses`; head size 20."""
     gt = np.zeros((1, 16, 2))
     keypoints = gt.copy()
     for joint in misses:
@@ -68,8 +68,8 @@ def test_by_hand():
     assert values == {"Head": 50.0, **expected, "Wrist": 50.0, "PCKh": pytest.approx(100 * 12 / 14)}
 
 
-def test_a_column_is_the_mean_of_its_joints_not_of_its_cases():
-    # Left wrist: annotated twice, right once of two. Right wrist: annotated once, right.
+def test_a_column_is_the_mean_over_its_joints_not_over_annotations():
+    # Left wrist: annotated twice, correct once. Right wrist: annotated once, correct.
     keypoints, gt, annotated, heads = (np.repeat(a, 2, 0) for a in one_person(["left_wrist"]))
     keypoints[1] = 0
     annotated[0, MPII.index("right_wrist")] = False
@@ -78,7 +78,7 @@ def test_a_column_is_the_mean_of_its_joints_not_of_its_cases():
     assert values["PCKh"] == pytest.approx(100 * 26 / 27)
 
 
-def test_exactly_half_a_head_is_right():
+def test_exactly_half_a_head_is_correct():
     keypoints, gt, annotated, heads = one_person([])
     keypoints[:, :, 0] = 10.0
     assert pckh(keypoints, gt, annotated, heads)["PCKh"] == 100
@@ -95,7 +95,7 @@ def test_nan_is_a_miss():
     assert values["PCKh"] == pytest.approx(100 * 13 / 14)
 
 
-def test_people_without_head_size_are_left_out_and_counted(caplog):
+def test_people_without_head_size_are_skipped_and_counted(caplog):
     one = one_person([])
     keypoints, gt, annotated, heads = (np.repeat(a, 4, 0) for a in one)
     keypoints[1:] = 1e6

@@ -11,7 +11,7 @@ from rmpe_jax.skeletons import COCO
 
 @pytest.fixture
 def dataset(make_dataset):
-    """Two people in the first picture, none in the second, one in the third."""
+    """Two people in the first image, none in the second, one in the third."""
     rng = np.random.default_rng(0)
     people = rng.uniform(0, 100, (3, 17, 2))
     return make_dataset(COCO, [people[:2], people[:0], people[2:]])
@@ -28,8 +28,7 @@ def best_poses(dataset, boxes, poses):
 
 def detections(image_index):
     n = len(image_index)
-    nobody = np.full(n, -1)
-    return DatasetBoxes(np.array(image_index), np.zeros((n, 4)), np.ones(n), nobody)
+    return DatasetBoxes(np.array(image_index), np.zeros((n, 4)), np.ones(n), np.full(n, -1))
 
 
 def test_own_box_counts_with_ground_truth_boxes(dataset):
@@ -54,7 +53,7 @@ def test_most_similar_pose_counts_with_a_detector(dataset):
     assert people.oks[2] == 0
 
 
-def test_nan_is_no_match(dataset):
+def test_nan_does_not_match(dataset):
     poses = poses_of(dataset)
     poses[1] = np.nan
     people = best_poses(dataset, load_boxes(dataset, "gt"), poses)

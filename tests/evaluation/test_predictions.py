@@ -1,4 +1,4 @@
-"""Boxes to poses with networks whose answer is known: they point at bright spots."""
+"""Boxes to poses with networks whose output is known: keypoints are at bright spots."""
 
 import dataclasses
 import pathlib
@@ -21,7 +21,7 @@ SIZE = (64, 48)
 
 
 class Pool(nn.Module):
-    """A heatmap is the picture's brightness, a mean over 4x4 pixels; `weights` (17,) scale it."""
+    """A heatmap is the image's brightness, a mean over 4x4 pixels; `weights` (17,) scale it."""
 
     weights: tuple[float, ...] = (1.0,) * 17
     shift: int = 0
@@ -46,7 +46,7 @@ IDENTITY = np.eye(2, 3, dtype=np.float32)
 
 
 def spot(size: tuple[int, int], x: float, y: float, sigma: float = 8.0) -> np.ndarray:
-    """A black picture with a bright Gaussian spot, uint8 RGB."""
+    """A black image with a bright Gaussian spot, uint8 RGB."""
     ys, xs = np.mgrid[: size[0], : size[1]]
     bell = 250 * np.exp(-((xs - x) ** 2 + (ys - y) ** 2) / (2 * sigma**2))
     return np.repeat(bell.round().astype(np.uint8)[..., None], 3, -1)
@@ -68,8 +68,8 @@ def test_keypoints_come_back_in_image_pixels():
 
 
 @pytest.mark.parametrize("k", range(3))
-def test_the_flip_test_changes_nothing_for_a_network_without_a_side(k):
-    """Partners have the same weight, so mirroring commutes with the network."""
+def test_the_flip_test_changes_nothing_for_a_symmetric_network(k):
+    """Left and right joints have the same weight, so mirroring commutes with the network."""
     weights = np.random.default_rng(k).uniform(0.3, 1, 17)
     weights = (weights + weights[COCO.flip_indices]) / 2
     network = Pool(tuple(weights))
@@ -83,7 +83,7 @@ def test_the_flip_test_changes_nothing_for_a_network_without_a_side(k):
 
 
 def test_the_flip_test_by_its_formula():
-    """Of a network that leans to the right and likes the left: both are averaged out."""
+    """For a network that shifts its maps and weights the joints unequally."""
     weights = np.linspace(0.2, 1, 17)
     network = Pool(tuple(weights), shift=1)
     crop = spot(SIZE, 20.0, 30.0)[None]
@@ -129,12 +129,12 @@ SPOTS = [(60.0, 40.0), (110.0, 70.0), (45.0, 90.0), (90.0, 50.0)]
 
 @pytest.fixture
 def dataset(tmp_path) -> PoseDataset:
-    """Four pictures with a spot each; the third is no picture."""
-    pictures = []
+    """Four images with one spot each; the third file is not an image."""
+    records = []
     for number, (x, y) in enumerate(SPOTS):
         path = pathlib.Path(tmp_path / f"{number}.png")
         path.write_bytes(cv2.imencode(".png", spot((120, 160), x, y, 6.0))[1].tobytes())
-        pictures.append(
+        records.append(
             ImageRecord(
                 image_id=number,
                 path=path,
@@ -147,8 +147,8 @@ def dataset(tmp_path) -> PoseDataset:
                 person_ids=np.zeros(0, int),
             )
         )
-    pictures[2].path.write_bytes(b"no picture")
-    return PoseDataset("spots", COCO, tuple(pictures), tmp_path / "none.json")
+    records[2].path.write_bytes(b"no image")
+    return PoseDataset("spots", COCO, tuple(records), tmp_path / "none.json")
 
 
 def boxes(image_index: list[int]) -> DatasetBoxes:
@@ -165,13 +165,13 @@ def boxes(image_index: list[int]) -> DatasetBoxes:
 
 @pytest.mark.parametrize(("batch_size", "num_threads"), [(3, 1), (16, 2)])
 def test_poses_of_all_boxes_in_their_order(dataset, batch_size, num_threads):
-    asked = [0, 0, 1, 2, 2, 3, 3, 3]
+    image_index = [0, 0, 1, 2, 2, 3, 3, 3]
     predict = make_predict(Pool(), CODEC, COCO)
     found = predict_dataset(
         predict,
         {},
         dataset,
-        boxes(asked),
+        boxes(image_index),
         COCO,
         CropSpec(SIZE),
         batch_size=batch_size,
@@ -179,12 +179,12 @@ def test_poses_of_all_boxes_in_their_order(dataset, batch_size, num_threads):
     )
     keypoints, scores = found.keypoints, found.keypoint_scores
     assert keypoints.shape == (8, 17, 2)
-    unread = np.array(asked) == 2
-    assert np.isnan(keypoints[unread]).all()
-    assert (scores[unread] == 0).all()
-    expected = np.array([SPOTS[i] for i in asked])[:, None]
-    assert np.abs(keypoints - expected)[~unread].max() < 1.0
-    assert (scores[~unread] > 0.5).all()
+    unreadable = np.array(image_index) == 2
+    assert np.isnan(keypoints[unreadable]).all()
+    assert (scores[unreadable] == 0).all()
+    expected = np.array([SPOTS[i] for i in image_index])[:, None]
+    assert np.abs(keypoints - expected)[~unreadable].max() < 1.0
+    assert (scores[~unreadable] > 0.5).all()
     assert predict._cache_size() == 1  # the last batch is filled up to the size of the others
 
 

@@ -1,4 +1,4 @@
-"""Which boxes are evaluated on, and which metric fits the data set."""
+"""Which boxes are evaluated on, and which metric fits the dataset."""
 
 import dataclasses
 
@@ -41,10 +41,10 @@ def test_ground_truth_boxes_are_of_people_with_joints_and_no_crowds(coco_val):
     assert len(boxes) == 400
     assert (boxes.scores == 1).all()
     for i, person, bbox in zip(boxes.image_index, boxes.person_index, boxes.bboxes, strict=True):
-        picture = coco_val.images[i]
-        assert not picture.iscrowd[person]
-        assert picture.visibility[person].any()
-        np.testing.assert_array_equal(bbox, picture.bboxes[person])
+        record = coco_val.images[i]
+        assert not record.iscrowd[person]
+        assert record.visibility[person].any()
+        np.testing.assert_array_equal(bbox, record.bboxes[person])
 
 
 def test_detector_boxes_belong_to_nobody(shared_data, coco_val):
@@ -65,7 +65,7 @@ def test_perfect_poses_on_coco(coco_val, union_pose):
     assert all(result["score"] == 1 for result in results)
 
 
-def test_noisy_poses_on_coco_are_what_coco_ap_says_of_the_file(coco_val):
+def test_noisy_poses_on_coco_score_as_the_result_file(coco_val):
     rng = np.random.default_rng(0)
     boxes = load_boxes(coco_val, "gt")
     poses = annotated_poses(coco_val, boxes) + rng.normal(0, 5, (400, 17, 2))
@@ -77,7 +77,7 @@ def test_noisy_poses_on_coco_are_what_coco_ap_says_of_the_file(coco_val):
     np.testing.assert_allclose([r["score"] for r in results], expected, atol=1e-6)
 
 
-def test_a_part_of_a_data_set(coco_val):
+def test_a_part_of_a_dataset(coco_val):
     part = dataclasses.replace(coco_val, images=coco_val.images[:20])
     boxes = load_boxes(part, "gt")
     metrics, _ = evaluate(
@@ -119,8 +119,8 @@ def test_mpii_is_scored_by_pckh(shared_data, union_pose):
     )
     visibility = np.concatenate([p.visibility for p in dataset.images])
     head_sizes = np.concatenate([p.head_sizes for p in dataset.images])
-    labelled = visibility.any(-1)
-    expected = pckh(poses, gt, visibility[labelled] > 0, head_sizes[labelled])
+    labeled = visibility.any(-1)
+    expected = pckh(poses, gt, visibility[labeled] > 0, head_sizes[labeled])
     assert metrics == expected
     assert 5 < metrics["PCKh"] < 95
     assert results[0]["image_id"] == dataset.images[0].image_id
@@ -138,7 +138,7 @@ def test_lsp_measures_heads_itself(make_dataset):
 
 
 def test_mpii_on_a_detectors_boxes_is_scored_by_map(make_dataset, write):
-    """Two people; the first is found twice, which NMS mends, and the second not at all."""
+    """Two people. The first is found twice, which NMS fixes; the second is not found."""
     rng = np.random.default_rng(0)
     people = rng.uniform(0, 100, (2, 16, 2)) + np.array([[[0, 0]], [[300, 0]]])
     dataset = make_dataset(MPII, [people], head_size=20)
@@ -150,18 +150,20 @@ def test_mpii_on_a_detectors_boxes_is_scored_by_map(make_dataset, write):
         PosePredictions(dataset, boxes, poses, scores, MPII), open_nms("oks", MPII)
     )
     assert list(before) == ["mAP", *COLUMNS]
-    assert before["mAP"] == after["mAP"] == 50  # a double behind the right one costs nothing
+    assert (
+        before["mAP"] == after["mAP"] == 50
+    )  # a duplicate ranked below the correct pose costs nothing
     assert (len(both), len(one)) == (2, 1)
     scores[1] = 0.95
     poses[1] += 1000
     assert scored(dataset, boxes, poses, scores, MPII)[0]["mAP"] == 25
 
 
-def test_pckh_needs_to_know_whose_box_it_is(make_dataset, write):
+def test_pckh_needs_the_person_of_each_box(make_dataset, write):
     dataset = make_dataset(LSP, [np.zeros((1, 14, 2))])
     box = {"image_id": "p0.jpg", "category_id": 1, "bbox": [0, 0, 9, 9], "score": 1}
     boxes = load_boxes(dataset, write([box]))
-    with pytest.raises(UserError, match=r"^test/set: PCKh needs .* ground truth's boxes"):
+    with pytest.raises(UserError, match=r"^test/set: PCKh needs .* ground-truth boxes"):
         scored(dataset, boxes, np.zeros((1, 14, 2)), np.ones((1, 14)), LSP)
 
 
@@ -180,6 +182,10 @@ def test_a_joint_set_without_protocol(make_dataset):
     with pytest.raises(UserError, match="no metric for crowdpose joints"):
         evaluate(
             PosePredictions(
-                dataset, load_boxes(dataset, "gt"), np.zeros((1, 14, 2)), np.ones((1, 14)), CROWDPOSE
+                dataset,
+                load_boxes(dataset, "gt"),
+                np.zeros((1, 14, 2)),
+                np.ones((1, 14)),
+                CROWDPOSE,
             )
         )

@@ -1,4 +1,4 @@
-"""Result files as they are in memory, detection files of both forms read, bad ones refused."""
+"""Result files round-trip, detections files of both formats are read, invalid ones are refused."""
 
 import json
 
@@ -19,15 +19,15 @@ def box(image_id, x=1.0, score=0.5, **more):
 
 @pytest.fixture
 def dataset(make_dataset):
-    """Three pictures with COCO's ids and file names."""
+    """Three images with COCO's ids and file names."""
     people = [np.zeros((1, 17, 2))] * 3
     data = make_dataset(COCO, people, image_ids=[7, 8, 9])
-    for picture, number in zip(data.images, (7, 8, 9), strict=True):
-        object.__setattr__(picture, "path", picture.path.with_name(f"{number:012d}.jpg"))
+    for record, number in zip(data.images, (7, 8, 9), strict=True):
+        object.__setattr__(record, "path", record.path.with_name(f"{number:012d}.jpg"))
     return data
 
 
-def test_coco_form(dataset, write):
+def test_coco_format(dataset, write):
     path = write([box(9, x=5, score=0.25), box(7), box(9, x=6)])
     found = load_detections(path, dataset)
     np.testing.assert_array_equal(found.image_index, [0, 2, 2])
@@ -41,7 +41,7 @@ def test_coco_form(dataset, write):
     "image_id",
     ["000000000008.jpg", "/data/val2017/000000000008.png", "C:\\val\\000000000008.jpg", 8],
 )
-def test_alphapose_form(dataset, write, image_id):
+def test_alphapose_format(dataset, write, image_id):
     found = load_detections(write([box(image_id, idx=3)]), dataset)
     np.testing.assert_array_equal(found.image_index, [1])
 
@@ -52,7 +52,7 @@ def test_other_categories_are_dropped_and_none_means_person(dataset, write):
     assert load_detections(write(records), dataset).image_index.tolist() == [0, 1]
 
 
-def test_unusable_boxes_are_skipped_and_counted(dataset, write, caplog):
+def test_invalid_boxes_are_skipped_and_counted(dataset, write, caplog):
     flat = [[1, 2, 0, 5], [1, 2, 5, -1], [float("nan"), 2, 3, 4], [1, 2, float("inf"), 4]]
     records = [{**box(7), "bbox": b} for b in flat]
     records += [box(8, score=float("nan")), box(9)]
@@ -68,20 +68,20 @@ def test_empty_file(dataset, write):
     assert found.image_index.shape == found.scores.shape == (0,)
 
 
-def test_unknown_pictures(dataset, write):
+def test_unknown_images(dataset, write):
     path = write([box(7), *(box(i) for i in (100, 101, 102, 103, 103))])
     with pytest.raises(UserError) as error:
         load_detections(path, dataset)
     line = str(error.value)
     assert "\n" not in line
-    assert "4 of its pictures are not in test/set (100, 101, 102, ...): give" in line
+    assert "4 of its images are not in test/set (100, 101, 102, ...): give" in line
     assert load_detections(path, dataset, skip_unknown=True).image_index.tolist() == [0]
 
 
-def test_one_stem_in_two_folders_is_no_name(make_dataset, write):
+def test_a_stem_in_two_folders_is_ambiguous(make_dataset, write):
     data = make_dataset(COCO, [np.zeros((1, 17, 2))] * 3, ["a/1.jpg", "b/1.jpg", "b/2.jpg"])
     assert load_detections(write([box("b/1.jpg"), box("2")]), data).image_index.tolist() == [1, 2]
-    with pytest.raises(UserError, match="1 of its pictures"):
+    with pytest.raises(UserError, match="1 of its images"):
         load_detections(write([box("1.jpg")]), data)
 
 
@@ -129,7 +129,7 @@ def test_real_mpii_detections_of_all_splits(shared_data, detector, count):
     path = shared_data / f"mpii/detections/person_detections_{detector}.json"
     assert dataset.skeleton is MPII
     assert len(load_detections(path, dataset, skip_unknown=True).bboxes) == count
-    with pytest.raises(UserError, match="1241 of its pictures are not in mpii/valid"):
+    with pytest.raises(UserError, match="1241 of its images are not in mpii/valid"):
         load_detections(path, dataset)
 
 
@@ -146,7 +146,10 @@ def test_results_round_trip(tmp_path):
     assert [r["image_id"] for r in loaded] == [5, "a.jpg"]
     assert loaded[0]["bbox"] == [10, 20, 30, 40]
     assert (loaded[0]["score"], loaded[0]["bbox_score"]) == (0.9, 0.7)
-    assert "bbox_score" not in coco_results([5], keypoints[:1], scores[:1], [0.9], bboxes[:1])[0]
+    assert (
+        "bbox_score"
+        not in coco_results([5], keypoints[:1], scores[:1], pose_scores[:1], bboxes[:1])[0]
+    )
     poses = np.array([r["keypoints"] for r in loaded]).reshape(2, 17, 3)
     np.testing.assert_allclose(poses[..., :2], keypoints, atol=5.1e-4)
     np.testing.assert_allclose(poses[..., 2], scores, atol=6e-7)

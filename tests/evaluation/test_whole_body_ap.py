@@ -1,4 +1,4 @@
-"""AP of whole bodies by part: against pycocotools on the parts' own files, and its limits."""
+"""AP of whole bodies by part: against pycocotools on files of the parts, and limiting cases."""
 
 import contextlib
 import io
@@ -13,7 +13,7 @@ from rmpe_jax.skeletons import COCO, COCO_WHOLEBODY, HALPE26, HALPE136
 
 
 def scene(skeleton, seed=0):
-    """Truth of six pictures with two people, of whom parts are unlabelled, and noisy results."""
+    """Ground truth of six images with two people, some parts unlabeled, and noisy results."""
     rng = np.random.default_rng(seed)
     people, results = [], []
     for number in range(12):
@@ -80,7 +80,7 @@ def test_the_truth_scores_one_and_nothing_scores_zero():
     assert set(whole_body_ap(truth, [], COCO_WHOLEBODY).values()) == {0.0}
 
 
-def test_a_wrong_hand_costs_its_part_alone():
+def test_a_wrong_hand_affects_only_its_part():
     truth, _ = scene(COCO_WHOLEBODY)
     moved = []
     for person in truth["annotations"]:

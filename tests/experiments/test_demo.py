@@ -1,4 +1,4 @@
-"""The demo and eval.py, end to end on a handful of scenes."""
+"""The demo, `rmpe train` and `rmpe eval`, end to end on a few scenes."""
 
 import json
 import pathlib
@@ -39,9 +39,14 @@ def small_demo(tmp_path_factory):
         yield out
 
 
-def run_eval(folder, *args):
-    command = [sys.executable, "eval.py", f"--config=configs/synthetic.py:{folder}", *SMALL, *args]
+def run(*command):
+    """Runs `python COMMAND`."""
+    command = [sys.executable, *map(str, command)]
     return subprocess.run(command, cwd=REPO, capture_output=True, text=True, check=False)
+
+
+def run_eval(folder, *args):
+    return run("eval.py", f"--config=configs/synthetic.py:{folder}", *SMALL, *args)
 
 
 def test_demo_leaves_a_table_curves_and_a_sheet(small_demo):
@@ -61,7 +66,7 @@ def test_demo_ends_with_a_photo(small_demo):
     assert (small_demo / "photo/report.html").stat().st_size > 10_000
 
 
-def test_demo_again_trains_no_more(small_demo, capsys):
+def test_a_second_demo_does_not_train(small_demo, capsys):
     demo_module.demo(small_demo)
     assert "nothing left to do" in capsys.readouterr().err
 
@@ -78,6 +83,32 @@ def test_eval_writes_what_it_prints(small_demo):
     results = json.loads((folder / "results.json").read_text())
     assert len(results[0]["keypoints"]) == 51
     assert cv2.imread(str(folder / "people.png")) is not None
+
+
+def test_eval_by_model_equals_eval_by_config(small_demo, tmp_path):
+    workdir, old, new = small_demo / "run", tmp_path / "old", tmp_path / "new"
+    done = run_eval(small_demo, f"--workdir={workdir}", "--flip_test", f"--out={old}")
+    assert done.returncode == 0, done.stderr
+    data = f"--data=coco:{small_demo / 'val'}"
+    command = ("-m", "rmpe_jax.cli", "eval", f"--model={workdir}", data, "--checkpoint=last")
+    done = run(*command, "--flip-test", f"--out={new}")
+    assert done.returncode == 0, done.stderr
+    (old,), (new,) = old.iterdir(), new.iterdir()
+    assert old.name == new.name
+    for name in ("metrics.json", "results.json"):
+        assert json.loads((old / name).read_text()) == json.loads((new / name).read_text())
+    assert json.loads((new / "metrics.json").read_text())["flip_test"] is True
+
+
+def test_an_old_config_key_is_one_line(small_demo):
+    done = run_eval(
+        small_demo, f"--workdir={small_demo / 'run'}", "--config.codec.integer_centre=True"
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == (
+        "--config.codec.integer_centre is now called --config.codec.integer_center; "
+        "the old name still works\n"
+    )
 
 
 def test_eval_after_nms(small_demo):
@@ -97,7 +128,7 @@ def one_line(done):
     return line
 
 
-def test_eval_of_unknown_pictures_is_one_line(small_demo, tmp_path):
+def test_eval_on_unknown_images_is_one_line(small_demo, tmp_path):
     record = {"image_id": 424242, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}
     (tmp_path / "boxes.json").write_text(json.dumps([record]))
     done = run_eval(
@@ -112,8 +143,10 @@ def test_eval_without_a_checkpoint_is_one_line(small_demo, tmp_path):
     assert "no checkpoint" in one_line(run_eval(small_demo, f"--workdir={tmp_path}"))
 
 
-def test_eval_of_another_network_is_one_line(small_demo):
-    done = run_eval(small_demo, f"--workdir={small_demo / 'run'}", "--config.model.name=tinypose_m")
-    line = one_line(done)
+@pytest.mark.parametrize("command", ["train", "eval"])
+def test_a_checkpoint_of_another_network_is_one_line(small_demo, command):
+    config = f"--config=configs/synthetic.py:{small_demo}"
+    arguments = (f"--workdir={small_demo / 'run'}", "--config.model.name=tinypose_m")
+    line = one_line(run("-m", "rmpe_jax.cli", command, config, *SMALL, *arguments))
     assert "tinypose_s" in line
     assert "tinypose_m" in line

@@ -36,14 +36,14 @@ class Small(nn.Module):
 
 @pytest.fixture(autouse=True, scope="module")
 def small_network():
-    """The default network's name stands for `Small`."""
+    """The name of the default network builds `Small`."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(models._MODELS, "tinypose_s", Small)
         yield
 
 
 def make_model(loss="cross_entropy", **options):
-    """A network that gives something of every joint, as no fresh one does."""
+    """A network with random weights that gives a signal for every joint, unlike an initialized one."""
     config = default_config()
     config.model.input_size = SIZE
     config.codec.loss = loss
@@ -68,7 +68,7 @@ def make_model(loss="cross_entropy", **options):
 
 
 def expected(model):
-    """Normalised crops, heatmaps, keypoints and scores, by the network as it was trained."""
+    """Normalized crops, heatmaps, keypoints and scores, from the network in Flax."""
     module, codec = model.spec.build()
     inputs = codec.inputs(jnp.asarray(CROPS))
     maps = codec.heatmaps(jax.jit(module.apply)(model.variables, inputs))
@@ -100,7 +100,7 @@ assert not any(name.startswith(("rmpe_jax", "flax")) for name in sys.modules)
 """
 
 
-def test_stablehlo_in_a_process_that_has_jax_alone(tmp_path, plain):
+def test_stablehlo_in_a_process_with_only_jax(tmp_path, plain):
     pytest.importorskip("flatbuffers")
     model, (inputs, maps, *decoded) = plain
     for name in ("heatmaps", "keypoints"):
@@ -156,7 +156,7 @@ def test_opencv_runs_it_channels_first(tmp_path, plain):
     assert_close([network.forward()], [maps.transpose(0, 3, 1, 2)])
 
 
-def test_what_the_json_says(tmp_path, plain):
+def test_the_content_of_the_json(tmp_path, plain):
     onnx = pytest.importorskip("onnx")
     about = export_model(plain[0], tmp_path / "pose.onnx", "onnx", channels_first=True)
     assert json.loads((tmp_path / "pose.onnx.json").read_text()) == about
@@ -175,15 +175,15 @@ def test_the_command(tmp_path, plain, capsys):
     pytest.importorskip("onnx")
     save_pose_model(tmp_path / "pose.safetensors", plain[0])
     out = tmp_path / "new" / "pose.onnx"
-    command = ["export", str(tmp_path / "pose.safetensors"), "--to=onnx", f"--out={out}"]
+    command = ["export", str(tmp_path / "pose.safetensors"), "--format=onnx", f"--out={out}"]
     assert cli.main([*command, "--function=keypoints"]) == 0
     assert out.is_file()
     text = capsys.readouterr().out
     assert "crops (batch, 32, 32, 3) uint8: RGB\nkeypoints (batch, 17, 2) float32" in text
 
 
-def test_no_model_there(tmp_path, capsys):
-    assert cli.main(["export", str(tmp_path / "x"), "--to=onnx", "--out=y"]) == 1
+def test_a_missing_model(tmp_path, capsys):
+    assert cli.main(["export", str(tmp_path / "x"), "--format=onnx", "--out=y"]) == 1
     message = capsys.readouterr().err
     assert message.startswith("rmpe: ")
     assert message.count("\n") == 1

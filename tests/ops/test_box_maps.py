@@ -120,7 +120,7 @@ def test_boxes_come_back_from_the_maps_that_tell_them(x, y, width, height):
     targets = encode(bbox, [1])
     i, j = np.argwhere(targets.centers == 1)[0]
     point = np.array([j + 0.5, i + 0.5]) * STRIDE
-    # Boxes narrower than a cell may lie beside its center; distances have a positive logarithm.
+    # A box narrower than a cell may not contain the cell's center, but distances are positive.
     reach = np.concatenate([point - bbox[:2], bbox[2:] - point])
     if reach.min() < 0.2:
         return

@@ -135,7 +135,7 @@ def test_encode_gradient_is_finite_differences(rng):
     check_grads(jax.jit(mixed), (keypoints,), order=1, modes=("rev",), eps=1e-2, rtol=2e-2)
 
 
-# What a clean Gaussian of sigma 2 is decoded to: 3 sigma inside of the map, and anywhere on it.
+# Largest error for a clean Gaussian of sigma 2: 3 sigma inside the map, and anywhere in it.
 @pytest.mark.parametrize(
     ("method", "inside", "anywhere"),
     [

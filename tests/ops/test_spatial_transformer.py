@@ -263,7 +263,7 @@ def test_sdtn_returns_heatmaps_to_their_place(theta):
     maps, _ = encode(points, np.ones(3), (64, 48), 3.0)
     moved = sample(maps, theta, (64, 48))
     back = sample(moved, np.asarray(invert_theta(jnp.asarray(theta))), (64, 48))
-    assert np.abs(moved - maps).max() > 0.5  # something has happened
+    assert np.abs(moved - maps).max() > 0.5  # the warp moves the maps
     np.testing.assert_allclose(back, maps, atol=0.06)
     found, _ = heatmaps.decode(back, "dark", 3.0)
     np.testing.assert_allclose(found, points, atol=0.05)

@@ -63,7 +63,7 @@ def test_learns_what_the_detector_does_with_each_pose():
     assert model.joints == LSP.joints
     new, boxes, _, kinds = people(np.random.default_rng(1), 200)
     offsets = offsets_from_boxes(sample_boxes(model, rng, new, boxes, 300), boxes[:, None])
-    # Medians, for a fifth is drawn from everybody's mixture.
+    # Medians, because a fifth of the boxes is drawn from the global mixture.
     expected = np.array([[-0.1, 0, 0.1, 0], [0, 0, -0.2, 0], [0.2, 0, 0, 0]])
     torso_known = mixture_rows(model, new) < len(model.atoms)
     for kind in range(3):
@@ -105,15 +105,15 @@ def test_models_are_symmetric():
     np.testing.assert_allclose(there.mean(), here.mean(), atol=0.02)
 
 
-def test_everybodys_mixture_has_its_share_and_all_of_an_atom_with_few_boxes():
+def test_the_global_mixture_has_its_weight_and_replaces_that_of_atoms_with_few_boxes():
     samples = samples_of(np.random.default_rng(0), 300)
     atoms = atomic_poses(samples.poses, (3,))[3]
     far = np.concatenate([atoms, atoms[:1] + 50])  # nobody is near
     model = fit_mixtures(samples, far, 2)
-    everybody = fit_mixtures(samples, atoms[:0], 2)
-    np.testing.assert_allclose(model.weights[:, :2], GLOBAL_WEIGHT * everybody.weights.repeat(5, 0))
+    overall = fit_mixtures(samples, atoms[:0], 2)
+    np.testing.assert_allclose(model.weights[:, :2], GLOBAL_WEIGHT * overall.weights.repeat(5, 0))
     np.testing.assert_allclose(model.weights.sum(-1), 1)
-    np.testing.assert_allclose(model.means[3], np.tile(everybody.means[0], (2, 1)))
+    np.testing.assert_allclose(model.means[3], np.tile(overall.means[0], (2, 1)))
 
 
 def test_few_boxes_make_few_gaussians():

@@ -1,4 +1,4 @@
-"""Random images with candidates on the same few people, all kinds of degenerate ones among them.
+"""Random images with candidates on the same few people, including degenerate candidates.
 
 Coordinates are whole eighths of pixels and scores whole 1/1024ths: sums of scores and distances at
 the edge of a region come out the same in float32 and float64.

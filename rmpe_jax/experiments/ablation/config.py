@@ -66,14 +66,14 @@ def parse_ablation(config: ml_collections.ConfigDict) -> AblationConfig:
     if "ablation" not in config:
         raise UserError("it has no config.ablation; name configs/ablation_synthetic.py")
     first_stage = config.copy_and_resolve_references()
-    section = {
+    section: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in first_stage.ablation.to_dict().items()
     }
     with first_stage.unlocked():
         del first_stage["ablation"]
     _require_keys("config.ablation", section, _names(AblationConfig) - {"first_stage"})
-    sets = section.pop("sets")
+    sets: dict[str, Any] = section.pop("sets")
     for name, keys in sets.items():
         _require_keys(f"config.ablation.sets.{name}", keys, _names(EvaluationSet))
     sets = {name: EvaluationSet(**keys) for name, keys in sets.items()}

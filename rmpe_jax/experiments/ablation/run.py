@@ -14,7 +14,7 @@ from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.coco import coco_ap, coco_content
-from rmpe_jax.evaluation.nms import open_nms, apply_nms
+from rmpe_jax.evaluation.nms import apply_nms, open_nms
 from rmpe_jax.evaluation.protocol import score_results
 from rmpe_jax.evaluation.results import person_records
 from rmpe_jax.experiments.ablation.config import AblationConfig, parse_ablation
