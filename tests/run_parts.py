@@ -42,12 +42,12 @@ def network(config) -> tuple[Any, Any]:
     return model_spec(parse_config(config)).build()
 
 
-def start(config, model=None) -> TrainState:
+def start(config) -> TrainState:
     """The state at step 0, before weights of an earlier run."""
     run, built = parse_config(config), parts(config)
     variables = init_variables(
         model_spec(run),
-        model or built.model,
+        built.model,
         run.seed,
         backbone_weights=run.model.backbone_weights,
         localization_weights=run.sstn.localization_weights,

@@ -45,7 +45,7 @@ def test_a_full_disk_is_one_line(tmp_path):
     writer = MetricWriter(tmp_path, 0)
     writer._file.close()
     writer._file = open("/dev/full", "a", buffering=1)  # noqa: SIM115
-    with pytest.raises(UserError, match="No space left on device; make room") as error:
+    with pytest.raises(UserError, match=r"No space left on device\); make room") as error:
         writer.write(1, {"x": 1.0})
     assert "\n" not in str(error.value)
     writer.close()

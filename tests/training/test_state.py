@@ -2,10 +2,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from run_parts import network, start
+from run_parts import network, parts, start
 from toy import same
 
+from rmpe_jax.config import parse_config
 from rmpe_jax.errors import UserError
+from rmpe_jax.training.state import init_state
 
 
 def test_the_start_follows_from_the_seed(config):
@@ -63,13 +65,10 @@ def test_what_cannot_start_is_one_line(config, key, value, says):
 
 
 def test_a_backbone_factor_needs_a_backbone(config):
-    config.update_from_flattened_dict(
-        {"model.name": "hourglass_2", "model.input_size": (64, 64), "optim.backbone_factor": 0.1}
-    )
-    small = {"params": {"stem": {"kernel": jnp.zeros((1, 1))}}}
-    fake = type("Fake", (), {"init": staticmethod(lambda key, x: small)})
+    config.optim.backbone_factor = 0.1
+    small = {"params": {"stem": {"kernel": jnp.zeros((1, 1))}}, "batch_stats": {}}
     with pytest.raises(UserError, match="this network has no part called backbone"):
-        start(config, fake)
+        init_state(small, parts(config).optimizer, parse_config(config).optim)
 
 
 def test_an_input_size_that_the_network_cannot_halve_is_one_line(config):
