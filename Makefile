@@ -1,15 +1,14 @@
-# make install | demo | test | test-slow | lint | docs | tutorials | bench | clean; `make` alone
-# lists them.
-# Everything runs in .venv beside this file; each target makes what it needs.
+# Targets: install, demo, test, test-slow, lint, docs, tutorials, bench, clean; `make` lists them.
+# Everything runs in .venv beside this file. Each target installs what it needs.
 
 PYTHON ?= python3
 PY := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null)
-# Two at a time; a file stays in one process, where its fixtures are.
+# Two processes; all tests of a file run in one process and share its fixtures.
 PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
 export PYTHONUNBUFFERED := 1
 
-# uv can fetch a Python of its own; without it the one on this machine must do.
+# uv can install Python. Without uv the Python of this machine is used.
 ifdef UV
   MAKE_VENV := test -x $(PY) || uv venv --quiet --python '>=3.11' .venv
   PIP_INSTALL := uv pip install --quiet --python $(PY)
@@ -20,9 +19,9 @@ else
   PIP_INSTALL := $(PY) -m pip install --quiet --disable-pip-version-check
   PIP_UNINSTALL := $(PY) -m pip uninstall --quiet --yes
 endif
-# opencv-python needs libGL, which machines without a display lack; the headless build does not.
-# The two share a folder, so that one must go before the other comes.
-WITHOUT_DISPLAY := { echo "no libGL here: taking opencv-python-headless"; \
+# opencv-python needs libGL, which machines without a display often lack. The headless build does
+# not need it. Both install to the same folder, so one is removed before the other is installed.
+WITHOUT_DISPLAY := { echo "no libGL here: installing opencv-python-headless"; \
   $(PIP_UNINSTALL) opencv-python && $(PIP_INSTALL) --no-deps --force-reinstall opencv-python-headless; }
 define install_with
   @$(PIP_INSTALL) -e '.[$(1)]'
@@ -35,10 +34,10 @@ help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 .PHONY: install
-install: .venv/.installed  ## make .venv and install the package with what demo and tests need
+install: .venv/.installed  ## create .venv and install the package for demo and tests
 
 .PHONY: demo
-demo: install  ## train on synthetic scenes and evaluate, some minutes on 2 cores; results in demo/
+demo: install  ## train on synthetic scenes and evaluate, a few minutes on 2 cores; results in demo/
 	$(PY) -m rmpe_jax.experiments.demo --out demo
 
 .PHONY: test
@@ -46,7 +45,7 @@ test: install  ## run the tests
 	$(PYTEST)
 
 .PHONY: test-slow
-test-slow: install  ## run the tests that take long
+test-slow: install  ## run the slow tests
 	$(PYTEST) -m slow
 
 .PHONY: lint
@@ -64,7 +63,7 @@ tutorials: .venv/.installed-docs  ## run the notebooks of docs/tutorials and sav
 	$(PY) docs/run_tutorials.py
 
 .PHONY: bench
-bench: install  ## measure speed, as JSON lines; DATA=coco:FOLDER:SPLIT adds the loader
+bench: install  ## measure speed, as JSON lines; DATA=coco:FOLDER:SPLIT adds the data loader
 	@set -e; for file in $(filter-out benchmarks/loader.py,$(wildcard benchmarks/*.py)); do \
 	  $(PY) $$file; done
 ifdef DATA
@@ -79,15 +78,15 @@ clean:  ## remove caches and build outputs; .venv, demo/ and runs/ stay
 .venv/.installed: pyproject.toml
 	@$(if $(UV),:,$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null) || { \
 	  echo "error: needs Python 3.11 or newer, '$(PYTHON)' is $$($(PYTHON) -V 2>/dev/null || echo missing):" \
-	    "install one and name it, as in 'make PYTHON=python3.12', or install uv"; exit 1; }
+	    "install it and give its name, as in 'make PYTHON=python3.12', or install uv"; exit 1; }
 	@echo "installing into .venv (1.3 GB, a minute or more)"
 	@$(MAKE_VENV)
 	$(call install_with,test)
 
 .venv/.installed-docs: .venv/.installed
-	@echo "installing what the documentation needs"
+	@echo "installing the tools for the documentation"
 	$(call install_with,docs)
 
 .venv/.installed-dev: .venv/.installed
-	@echo "installing what lint needs"
+	@echo "installing the tools for lint"
 	$(call install_with,dev)

@@ -1,10 +1,10 @@
-"""Our depthwise convolution beside XLA's grouped one: time of forward and of backward passes.
+"""Compares our depthwise convolution with XLA's grouped convolution: forward and backward passes.
 
   python benchmarks/depthwise.py
 
-Prints a JSON line for each layer size of EfficientNet-Lite0 at 128x96, batch 32: milliseconds, and
-how many times faster ours is. The backward pass is the one of training with frozen kernels: with
-respect to the input alone.
+Prints one JSON line per layer size of EfficientNet-Lite0 at 128x96, batch 32: milliseconds, and how
+many times faster ours is. The backward pass is that of training with frozen kernels: the gradient
+with respect to the input.
 """
 
 import json
@@ -20,7 +20,7 @@ LAYERS = ((64, 48, 32, 3, 1), (32, 24, 144, 3, 1), (16, 12, 240, 5, 1), (8, 6, 6
 
 
 def grouped(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """The same by `lax.conv_general_dilated`, a group for each channel."""
+    """Depthwise convolution by `lax.conv_general_dilated` with one group per channel."""
     pad = kernel.shape[0] // 2
     return lax.conv_general_dilated(
         x,
@@ -33,7 +33,7 @@ def grouped(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 
 def milliseconds(function: Callable, *args: jax.Array, repeats: int = 5) -> float:
-    """The quickest of several runs: other programs on the machine only add to it."""
+    """Time of the fastest of several runs; other processes can only add to it."""
     jax.block_until_ready(function(*args))
     times = []
     for _ in range(repeats):

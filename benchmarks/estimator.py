@@ -1,15 +1,16 @@
-"""Crops a second of FastPose-50 at 256x192 here and in torch, on the same device, in the same run.
+"""Crops per second of FastPose-50 at 256x192, here and in torch, on the same device.
 
-  python benchmarks/estimator.py [--batch=16] [--rounds=6] [--dtype=float32]
+  python benchmarks/estimator.py [--batch-size=16] [--repeats=6] [--dtype=float32]
 
-Prints JSON lines: "network" is the network alone, ours with batch norms folded and torch's in
-channels_last and inference mode, measured in turn; "estimator" is everything from a picture and
-boxes to poses. "cpu_seconds" is what a crop costs all cores together, which other programs on the
-machine change less than the time that passes. torch is measured on CPUs only, if it is installed.
+Prints JSON lines. "network" is the network alone: ours with batch norms folded, torch's in
+channels_last and inference mode; the two take turns. "estimator" is everything from an image and
+boxes to poses. "cpu_seconds" is the time per crop of all cores together; other processes change it
+less than the wall time. torch is measured only on CPUs, and only if it is installed.
 """
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rmpe_jax.cli.arguments import positive_int, present_names
 from rmpe_jax.config import default_config, model_spec, parse_config
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.model_io.pose_model import PoseModel
@@ -24,18 +26,18 @@ from rmpe_jax.models.folding import fold_batch_norm
 from rmpe_jax.models.spec import require_pose
 
 SIZE = (256, 192)
-# Peak FLOP/s of dense bfloat16 products, by the maker's data sheets.
+# Peak FLOP/s of dense bfloat16 products, from NVIDIA's data sheets.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "T4": 65e12}
 
 
 def measure(
-    functions: dict[str, Callable[[], object]], crops: int, rounds: int
+    functions: dict[str, Callable[[], object]], crops: int, repeats: int
 ) -> dict[str, dict[str, float]]:
-    """The best round of each function, all of them taking turns."""
+    """The best and the median run of each function; the functions take turns."""
     for function in functions.values():
         function()
     walls, cpus = ({name: [] for name in functions} for _ in range(2))
-    for _ in range(rounds):
+    for _ in range(repeats):
         for name, function in functions.items():
             wall, cpu = time.perf_counter(), time.process_time()
             function()
@@ -64,7 +66,7 @@ def random_model(dtype: str) -> PoseModel:
 
 
 def torch_network(crops: np.ndarray) -> Callable[[], object] | None:
-    """torch's FastPose-50 on the crops, or None without torch."""
+    """A function that runs torch's FastPose-50 on the crops; None without torch."""
     try:
         import torch
         from torch_fastpose import FastPose50
@@ -82,23 +84,24 @@ def torch_network(crops: np.ndarray) -> Callable[[], object] | None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--batch-size", type=positive_int, default=16)
+    parser.add_argument("--repeats", type=positive_int, default=6)
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
-    args = parser.parse_args()
+    renamed = {"--batch": "--batch-size", "--rounds": "--repeats"}
+    args = parser.parse_args(present_names(sys.argv[1:], renamed))
     device = jax.devices()[0]
     model = random_model(args.dtype)
-    common = {"device": device.device_kind, "batch": args.batch, "dtype": args.dtype}
-    networks(model, args.batch, args.rounds, common)
-    whole(model, args.batch, args.rounds, common)
+    common = {"device": device.device_kind, "batch": args.batch_size, "dtype": args.dtype}
+    measure_networks(model, args.batch_size, args.repeats, common)
+    measure_estimator(model, args.batch_size, args.repeats, common)
 
 
-def networks(model: PoseModel, batch: int, rounds: int, common: dict) -> None:
-    """Prints what the networks alone take."""
+def measure_networks(model: PoseModel, batch_size: int, repeats: int, common: dict) -> None:
+    """Prints the times of the networks alone."""
     device = jax.devices()[0]
     network, _ = model.build()
     folded, folded_variables = fold_batch_norm(network, model.variables, SIZE)
-    crops = np.random.default_rng(0).normal(size=(batch, *SIZE, 3)).astype(np.float32)
+    crops = np.random.default_rng(0).normal(size=(batch_size, *SIZE, 3)).astype(np.float32)
     x = jax.device_put(crops)
     plain = jax.jit(network.apply).lower(model.variables, x).compile()
     ours = jax.jit(folded.apply).lower(folded_variables, x).compile()
@@ -109,14 +112,14 @@ def networks(model: PoseModel, batch: int, rounds: int, common: dict) -> None:
     peer = torch_network(crops) if device.platform == "cpu" else None
     if peer:
         functions["torch"] = peer
-    found = measure(functions, batch, rounds)
-    flops = plain.cost_analysis()["flops"] / batch
+    found = measure(functions, batch_size, repeats)
+    flops = plain.cost_analysis()["flops"] / batch_size
     peaks = PEAKS if common["dtype"] == "bfloat16" else {}
     peak = next((peak for name, peak in peaks.items() if name in device.device_kind), None)
     for name, values in found.items():
         if peak:
-            utilisation = values["crops_per_second"] * flops / peak
-            values["model_flops_utilisation"] = round(utilisation, 3)
+            utilization = values["crops_per_second"] * flops / peak
+            values["model_flops_utilization"] = round(utilization, 3)
         print(json.dumps({"network": name, **common, "gflop": round(flops / 1e9, 2), **values}))
     if peer:
         ours, theirs = found["ours"], found["torch"]
@@ -125,13 +128,13 @@ def networks(model: PoseModel, batch: int, rounds: int, common: dict) -> None:
         print(json.dumps({"ours to torch": {key: round(r, 2) for key, r in ratios.items()}}))
 
 
-def whole(model: PoseModel, batch: int, rounds: int, common: dict) -> None:
-    """Prints what it takes from a picture and boxes to poses."""
-    estimator = PoseEstimator(model, chunk=batch if 32 % batch == 0 else None)
+def measure_estimator(model: PoseModel, batch_size: int, repeats: int, common: dict) -> None:
+    """Prints the time from an image and boxes to poses."""
+    estimator = PoseEstimator(model, chunk=batch_size if 32 % batch_size == 0 else None)
     image = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
-    bboxes = np.array([100, 50, 300, 400]) + 5 * np.arange(batch)[:, None]
-    functions = {"picture and boxes to poses": lambda: estimator.estimate(image, bboxes)}
-    for name, values in measure(functions, batch, rounds).items():
+    bboxes = np.array([100, 50, 300, 400]) + 5 * np.arange(batch_size)[:, None]
+    functions = {"image and boxes to poses": lambda: estimator.estimate(image, bboxes)}
+    for name, values in measure(functions, batch_size, repeats).items():
         print(json.dumps({"estimator": name, **common, **values}))
 
 

@@ -1,21 +1,23 @@
-"""What the spatial transformer costs at inference: SPPE alone, and within STN and SDTN.
+"""Cost of the spatial transformer at inference: the SPPE alone, and within STN and SDTN.
 
-    python benchmarks/sstn.py
+  python benchmarks/sstn.py
 
-prints one JSON line: milliseconds per crop, medians over runs that take turns, and their ratio. The
-goal is at most 1.15 with the small localisation network.
+Prints one JSON line: milliseconds per crop (medians over runs that take turns) and their ratio. The
+goal is at most 1.15 with the small localization network.
 """
 
 import argparse
 import functools
 import json
 import statistics
+import sys
 import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rmpe_jax.cli.arguments import positive_int, present_names
 from rmpe_jax.models import SPPE_NAMES, build_sppe
 from rmpe_jax.models.localization import LOCALIZATION_NAMES, build_localization
 from rmpe_jax.models.rmpe import RMPE
@@ -25,11 +27,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="fastpose_res50", choices=SPPE_NAMES)
     parser.add_argument("--localization", default="small", choices=LOCALIZATION_NAMES)
-    parser.add_argument("--input_size", type=int, nargs=2, default=(256, 192))
-    parser.add_argument("--batch_size", type=int, default=8)
+    parser.add_argument("--input-size", type=int, nargs=2, default=(256, 192))
+    parser.add_argument("--batch-size", type=positive_int, default=8)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
-    parser.add_argument("--repeats", type=int, default=7)
-    args = parser.parse_args()
+    parser.add_argument("--repeats", type=positive_int, default=7)
+    args = parser.parse_args(present_names(sys.argv[1:], {}))
 
     dtype = jnp.dtype(args.dtype)
     sppe = build_sppe(args.model, 17, dtype)

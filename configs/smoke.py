@@ -1,9 +1,9 @@
-"""A few steps of a small network on any data set: does everything run?
+"""A few steps of a small network on any dataset, to check that everything runs.
 
   python train.py --config=configs/smoke.py:coco:demo/train --workdir=runs/smoke
 
-The part after the first colon is the data set's spec. Expected: under a minute on 2 cores, nothing
-learned.
+The part after the first colon is the spec of the dataset. It takes under a minute on 2 cores; the
+network learns nothing.
 """
 
 import ml_collections

@@ -1,9 +1,9 @@
-"""The demo: a small network on scenes of people that the program draws itself.
+"""The demo: a small network on synthetic scenes with people.
 
   make demo
-  python train.py --config=configs/synthetic.py --workdir=demo/run    (once the scenes are there)
+  python train.py --config=configs/synthetic.py --workdir=demo/run    (after the scenes are drawn)
 
-The part after a colon is the folder of the scenes: `--config=configs/synthetic.py:demo`.
+The optional part after a colon is the folder of the scenes: `--config=configs/synthetic.py:demo`.
 """
 
 import ml_collections
@@ -29,7 +29,7 @@ def get_config(folder: str = "demo") -> ml_collections.ConfigDict:
 
     config.data.padding = 1.15  # the scenes' boxes are exact
 
-    config.augmentation.rotation_prob = 0.0  # people are drawn in all positions
+    config.augmentation.rotation_prob = 0.0  # people are drawn in all orientations
     config.augmentation.scale = 0.1
     config.augmentation.translation = 0.03
 

@@ -1,11 +1,11 @@
-"""RMPE in two stages on synthetic scenes: the demo's network, then within the spatial transformer.
+"""RMPE in two stages on synthetic scenes: the demo's network, then with the spatial transformer.
 
   make demo                                                                         (stage 1)
   python train.py --config=configs/synthetic_sstn.py --workdir=demo/sstn            (stage 2)
 
-The part after a colon is the folder of the scenes and of the first run, `demo` by default. Stage 2
-starts from `demo/run` and crops off the mark, so that there is something to put right; the frozen
-first network is the parallel SPPE.
+The optional part after a colon is the folder of the scenes and of the first run, by default `demo`.
+Stage 2 starts from `demo/run`. Its crops are shifted and scaled, so that the spatial transformer
+has errors to correct. The frozen network of stage 1 is the parallel SPPE.
 """
 
 import pathlib

@@ -11,20 +11,9 @@ import jaxtyping
 import pytest
 from absl import flags
 
-# Checks the annotations of arguments, results and dataclasses at run time. It must come before the
-# first import of these packages.
-TYPE_CHECKED = [
-    "rmpe_jax.codecs",
-    "rmpe_jax.detectors",
-    "rmpe_jax.inference",
-    "rmpe_jax.ops",
-    "rmpe_jax.pgpg",
-    "rmpe_jax.pose_nms",
-    "rmpe_jax.predict",
-    "rmpe_jax.skeletons",
-    "rmpe_jax.top_down",
-]
-jaxtyping.install_import_hook(TYPE_CHECKED, "beartype.beartype")
+# Checks the annotations of arguments, results and dataclasses of the whole package at run time. It
+# must come before the first import of the package.
+jaxtyping.install_import_hook("rmpe_jax", "beartype.beartype")
 
 # Grain's worker processes read absl flags; outside of absl's app.run nobody has parsed them.
 flags.FLAGS.mark_as_parsed()

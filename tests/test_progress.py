@@ -20,7 +20,7 @@ def test_items_pass_through_and_the_end_is_said():
 
 def test_a_terminal_has_one_line_that_is_rewritten():
     terminal = Terminal()
-    list(progress.progress(range(3), 3, "things", terminal, interval=0))
+    list(progress.progress(range(3), 3, "things", terminal, interval=0.0))
     text = terminal.getvalue()
     assert text.count("\n") == 1
     assert text.endswith("\n")
@@ -29,7 +29,7 @@ def test_a_terminal_has_one_line_that_is_rewritten():
 
 def test_a_log_has_a_line_each_time():
     log = io.StringIO()
-    list(progress.progress(range(3), 3, "things", log, interval=0))
+    list(progress.progress(range(3), 3, "things", log, interval=0.0))
     assert [line.split(" ")[0] for line in log.getvalue().splitlines()] == ["1/3", "2/3", "3/3"]
 
 
@@ -53,7 +53,7 @@ def test_more_than_was_announced_leaves_nothing():
 def test_without_a_total_there_is_no_time_left():
     assert progress.progress_line(1_200, None, "frames", 4.0) == "1,200 frames, 300/s"
     terminal = Terminal()
-    list(progress.progress(range(3), None, "frames", terminal, interval=0))
+    list(progress.progress(range(3), None, "frames", terminal, interval=0.0))
     assert [line.split(" ")[0] for line in terminal.getvalue().split("\r")[1:]] == ["1", "2", "3"]
     assert terminal.getvalue().endswith("\n")
 

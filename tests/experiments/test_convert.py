@@ -1,6 +1,7 @@
 """A checkpoint of another project becomes a model file that works like one of this project."""
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from torch_files import random_variables, save_state, torch_state
@@ -31,7 +32,7 @@ def checkpoint(tiny_depth, tmp_path):
 
 
 def alphapose_decode(heatmaps):
-    """The highest pixel, a quarter towards the higher neighbour, times the stride of 4.
+    """The highest pixel, a quarter towards the higher neighbor, times the stride of 4.
 
     A map without a positive value gives (0, 0).
     """
@@ -68,8 +69,8 @@ def test_converted_network_decodes_images_as_alphapose_does(checkpoint, tmp_path
     np.testing.assert_allclose(maps, expected, rtol=0, atol=1e-5 * np.abs(expected).max())
     assert maps.shape == (24, 16, 17)
     assert (maps.max((0, 1)) > 0).sum() > 5
-    np.testing.assert_allclose(codec.inputs(crop), pixels, atol=1e-6)
-    points, scores = codec.keypoints(codec.heatmaps(maps[None]))
+    np.testing.assert_allclose(codec.inputs(jnp.asarray(crop)), pixels, atol=1e-6)
+    points, scores = codec.keypoints(codec.heatmaps(jnp.asarray(maps[None])))
     np.testing.assert_allclose(points[0], alphapose_decode(maps), atol=1e-4)
     np.testing.assert_allclose(scores[0], np.clip(maps.max((0, 1)), 0, 1), atol=1e-6)
 
@@ -80,7 +81,7 @@ def test_whole_bodies_have_an_nms_of_their_own(checkpoint, tmp_path):
     model = load_pose_model(out)
     assert model.nms == PoseNmsParams.preset("alphapose_whole_body")
     assert model.spec.decode == "integral"
-    assert model.skeleton.name == "coco_wholebody"
+    assert model.spec.skeleton.name == "coco_wholebody"
 
 
 @pytest.mark.parametrize(

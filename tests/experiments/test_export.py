@@ -8,6 +8,7 @@ import sys
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import jaxtyping
 import numpy as np
 import pytest
 
@@ -42,8 +43,16 @@ def small_network():
         yield
 
 
+@pytest.fixture(autouse=True)
+def _symbolic_shapes():
+    """Stops type checks: jaxtyping cannot broadcast the symbolic batch size of an export."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
+
 def make_model(loss="cross_entropy", **options):
-    """A network with random weights that gives a signal for every joint, unlike an initialized one."""
+    """A network with random weights; unlike an initialized one it has a signal for every joint."""
     config = default_config()
     config.model.input_size = SIZE
     config.codec.loss = loss

@@ -83,7 +83,7 @@ def test_from_files_to_files(files, tmp_path, capsys):
         (lambda r: r.update(keypoints=[0.0] * 42), "entry 0 is not a pose of 17 joints and a box"),
         (lambda r: r.update(bbox_score=float("nan")), "entry 0 is not a pose of 17 joints"),
         (lambda r: r.update(keypoints=["a"] * 51), "entry 0 is not a pose of 17 joints"),
-        (lambda r: r.update(image_id=99), "1 pictures of the results are not in the ground truth"),
+        (lambda r: r.update(image_id=99), "1 images of the results are not in the ground truth"),
     ],
 )
 def test_bad_results(files, tmp_path, change, message, capsys):

@@ -28,15 +28,15 @@ def steps_in(folder) -> set[int]:
 
 def at_batch(monkeypatch, number: int, action) -> None:
     """Calls `action` when the loop takes its batch of that number, the first being 1."""
-    taken, needed = [], loop._needed
+    taken, used = [], loop._used
 
     def counting(*arguments):
         taken.append(None)
         if len(taken) == number:
             action()
-        return needed(*arguments)
+        return used(*arguments)
 
-    monkeypatch.setattr(loop, "_needed", counting)
+    monkeypatch.setattr(loop, "_used", counting)
 
 
 def test_a_run_leaves_checkpoints_metrics_and_its_config(config, tmp_path, capsys):

@@ -104,7 +104,7 @@ def test_the_parallel_branch_stays_to_the_last_bit(config, batch):
     assert not any("parallel_sppe" in path for path in paths)
 
 
-def test_the_localisation_network_learns_at_its_own_rate(config, batch):
+def test_the_localization_network_learns_at_its_own_rate(config, batch):
     config.optim.name = "rmsprop"
     _, _, first, step = build(config)
     whole, _ = step(first, batch)

@@ -90,7 +90,7 @@ def test_sigterm_ends_with_143_and_a_checkpoint(train_py, tmp_path, config):
     assert status == 143
     (step,) = [int(path.name) for path in (tmp_path / "run" / "checkpoints").iterdir()]
     assert 2 <= step < 40
-    assert lines[-1] == f"SIGTERM: saved step {step}; the same command goes on from there"
+    assert lines[-1] == f"SIGTERM: saved step {step}; the same command resumes from there"
     assert lines[0].endswith(" people, steps 0 to 40 of 4")
     train(config, tmp_path / "run")
     train(config, tmp_path / "whole")
