@@ -1,5 +1,6 @@
 """A progress line with rate and remaining time, for a terminal or a log."""
 
+import io
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -12,7 +13,7 @@ def progress(
     items: Iterable[T],
     total: int | None,
     noun: str,
-    file: TextIO | None = None,
+    file: TextIO | io.TextIOBase | None = None,
     interval: float | None = None,
 ) -> Iterator[T]:
     """Yield `items` and print the progress.
@@ -24,8 +25,8 @@ def progress(
       file: where to print, stderr by default. On a terminal a single line is overwritten.
       interval: seconds between lines; by default 0.2 on a terminal and 10 elsewhere.
     """
-    file = file or sys.stderr
-    terminal = file.isatty()
+    out = file or sys.stderr
+    terminal = out.isatty()
     interval = (0.2 if terminal else 10.0) if interval is None else interval
     start = last = time.monotonic()
     for done, item in enumerate(items, 1):
@@ -34,10 +35,10 @@ def progress(
         if now - last >= interval or done == total:
             last = now
             line = progress_line(done, total, noun, now - start)
-            print(f"\r{line:<79}" if terminal else line, end="", file=file)
-            print("" if terminal and done != total else "\n", end="", file=file, flush=True)
+            print(f"\r{line:<79}" if terminal else line, end="", file=out)
+            print("" if terminal and done != total else "\n", end="", file=out, flush=True)
     if terminal and total is None:
-        print(file=file)
+        print(file=out)
 
 
 def progress_line(done: int, total: int | None, noun: str, seconds: float) -> str:

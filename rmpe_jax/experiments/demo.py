@@ -3,11 +3,11 @@
 python -m rmpe_jax.experiments.demo --out demo
 """
 
-import argparse
 import pathlib
 import sys
 import time
 
+from rmpe_jax.cli.arguments import Parser
 from rmpe_jax.entry import run, use_compilation_cache
 from rmpe_jax.experiments.evaluate import evaluate_pose_model, metrics_table
 from rmpe_jax.experiments.scenes import draw_scenes
@@ -74,7 +74,7 @@ def predict_photo(out: pathlib.Path) -> None:
 
 def main() -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument(
         "--out",
         type=pathlib.Path,

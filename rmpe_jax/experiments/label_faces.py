@@ -17,7 +17,6 @@ is a square that is centered on the hips, contains the whole body, and is rotate
 is upright. The square is computed from the annotated joints.
 """
 
-import argparse
 import os
 import pathlib
 import sys
@@ -28,6 +27,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
+from rmpe_jax.cli.arguments import Parser
 from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import ImageRecord, PoseDataset, pick_joints, trainable
@@ -264,7 +264,7 @@ def label_faces(spec: str, name: str, out: pathlib.Path, teacher: str, detection
 
 def main() -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("data", metavar="SPEC", help="a dataset, such as mpii:FOLDER:train")
     parser.add_argument("--name", required=True, help="name of the labeled dataset")
     parser.add_argument(

@@ -4,13 +4,13 @@
     configs/synthetic_sstn.py:demo=demo/sstn
 """
 
-import argparse
 import pathlib
 import runpy
 import sys
 
 import ml_collections
 
+from rmpe_jax.cli.arguments import Parser
 from rmpe_jax.entry import run, use_compilation_cache
 from rmpe_jax.errors import UserError
 
@@ -67,7 +67,7 @@ def _parse(stage: str) -> tuple[ml_collections.ConfigDict, str]:
 
 def main() -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("stages", nargs="+", metavar="CONFIG=WORKDIR")
     args = parser.parse_args()
     use_compilation_cache()

@@ -25,8 +25,8 @@ def join_processes(coordinator: str, num_processes: int | None, process_id: int 
     if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
         raise UserError(
             f"--coordinator={coordinator} with --num_processes={num_processes} and "
-            f"--process_id={process_id}: give the number of processes, and to each of them a number "
-            "from 0"
+            f"--process_id={process_id}: give the number of processes, and to each of them a "
+            "number from 0"
         )
     jax.distributed.initialize(coordinator, num_processes, process_id)
 

@@ -26,7 +26,7 @@ class MetricWriter:
             self._board = _tensorboard(folder / "tensorboard", start_step)
 
     def write(self, step: int, values: dict[str, float]) -> None:
-        """Writes values; those that are not finite become null. Raises a UserError on a full disk."""
+        """Writes values; not finite ones as null. Raises a UserError on a full disk."""
         finite = {name: v if math.isfinite(v) else None for name, v in values.items()}
         with self._clear_errors():
             self._file.write(json.dumps({"step": step, **finite}) + "\n")

@@ -163,7 +163,7 @@ def test_sigterm_saves_and_the_same_command_goes_on(config, tmp_path, monkeypatc
             train(config, tmp_path / "stopped")
     assert stop.value.code == 143
     assert signal.getsignal(signal.SIGTERM) is handler
-    assert f"SIGTERM: saved step {at}; the same command goes on" in capsys.readouterr().err
+    assert f"SIGTERM: saved step {at}; the same command resumes" in capsys.readouterr().err
     assert variables(tmp_path / "stopped")[1] == at
     train(config, tmp_path / "stopped")
     assert same(variables(tmp_path / "stopped"), variables(tmp_path / "whole"))

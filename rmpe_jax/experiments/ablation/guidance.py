@@ -8,7 +8,6 @@ well-placed crop, and the component of the gradient along this line. The STN can
 direction that the loss has a slope in.
 """
 
-import argparse
 import pathlib
 import sys
 from typing import Any
@@ -18,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rmpe_jax.cli.arguments import non_negative_int
+from rmpe_jax.cli.arguments import Parser, non_negative_int
 from rmpe_jax.config import RunConfig, parse_config
 from rmpe_jax.data.pipeline import train_dataset
 from rmpe_jax.data.sources import open_source
@@ -97,7 +96,7 @@ def _batches(run: RunConfig, spec: ModelSpec, num_batches: int) -> list[dict[str
 
 def main() -> int:
     """Runs the command line; returns the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = Parser(description=__doc__.splitlines()[0])
     parser.add_argument("--config", required=True, help="FILE or FILE:ARGUMENT")
     parser.add_argument("--workdir", required=True, type=pathlib.Path, help="of rmpe ablate")
     parser.add_argument("--seed", type=non_negative_int, default=0, help="default: 0")
