@@ -74,7 +74,7 @@ def evaluate_by_flags() -> None:
     if given not in ([True, False, False], [False, True, True]):
         raise UserError("give --model, or --config and --workdir; --help shows the flags")
     use_compilation_cache()
-    model, default_data, folder = _load_by_model() if _MODEL.value else _load_by_config()
+    model, default_data, folder = _load_by_model() if given[0] else _load_by_config()
     folder = pathlib.Path(_OUT.value or folder)
     datasets = (_DATA.value,) if _DATA.value else default_data
     if not datasets:

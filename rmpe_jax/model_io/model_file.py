@@ -1,8 +1,7 @@
-"""A trained network as one file to hand on: safetensors, with its config as JSON in the header.
+"""A trained network as one file to share: safetensors, with its config as JSON in the header.
 
-Nothing in it is executed on reading. What `meta` holds is up to those who use the network: for a
-pose network `meta["config"]` is the part of the run's config that inference needs, and
-`meta["pose_nms"]`, if there, is what `pose_nms.params_to_dict` gives (`inference.pose_model`).
+Reading a file executes nothing in it. `meta["config"]` defines the model (`config.spec_to_dict`).
+`meta["pose_nms"]`, if present, holds parameters of pose NMS (`pose_nms.params_to_dict`).
 """
 
 import json
@@ -31,17 +30,17 @@ def save_model(
     *,
     half: bool = False,
 ) -> None:
-    """Writes variables and meta data as one file, whole or not at all.
+    """Writes variables and meta data as one file, atomically.
 
     Args:
       path: of the file, by custom `NAME.safetensors`.
       variables: of a Flax module, such as `{"params": …, "batch_stats": …}`; float arrays.
-      meta: for JSON; see above.
-      half: store arrays of two or more dimensions, nearly all of the bytes, as float16. Vectors,
-        among them the statistics of batch norms, whose range is wider, stay float32.
+      meta: JSON content; see above.
+      half: store arrays of two or more dimensions, which are nearly all bytes, as float16. Vectors
+        stay float32; among them are the statistics of batch norms, which have a wider range.
 
     Raises:
-      UserError: the file cannot be written, or half precision cannot hold an array.
+      UserError: the file cannot be written, or an array does not fit into float16.
     """
     arrays = {
         name: _stored(name, np.asarray(array, np.float32), half)
@@ -56,7 +55,7 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
     """The variables, float32 NumPy arrays in nested dicts, and the meta data of a file.
 
     Raises:
-      UserError: the file is missing, is something else, or is damaged.
+      UserError: the file is missing, damaged, or not a model file.
     """
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
@@ -69,7 +68,7 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
         raise UserError(f"{path} cannot be read ({why}): name a model file") from None
     except (safetensors.SafetensorError, LookupError, TypeError, ValueError):
         raise UserError(
-            f"{path} is no model file of rmpe_jax, or is damaged: fetch it again, or name a "
+            f"{path} is not a model file of rmpe_jax, or is damaged: fetch it again, or name a "
             "training run's workdir"
         ) from None
 
@@ -77,10 +76,10 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
 def check_variables(
     module: nn.Module, variables: Mapping[str, Any], input_size: tuple[int, int], name: str
 ) -> None:
-    """Checks, without computing anything, that variables are those of a network.
+    """Checks that variables fit a network, without computing anything.
 
     Args:
-      module: the network, of pictures (b, H, W, 3).
+      module: the network, of images (b, H, W, 3).
       variables: of a file or a run.
       input_size: (height, width).
       name: of the network, for messages.
@@ -88,8 +87,8 @@ def check_variables(
     Raises:
       UserError: a variable is missing, unknown, or of another shape.
     """
-    pictures = jax.ShapeDtypeStruct((1, *input_size, 3), "float32")
-    expected = jax.eval_shape(module.init, jax.random.key(0), pictures)
+    images = jax.ShapeDtypeStruct((1, *input_size, 3), "float32")
+    expected = jax.eval_shape(module.init, jax.random.key(0), images)
     if _shapes(expected) != _shapes(variables):
         raise UserError(
             f"the variables are not those of {name}: the model's config and weights do not belong "

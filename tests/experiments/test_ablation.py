@@ -131,7 +131,7 @@ def test_corners_of_views():
         ("def get_config(): return {}", "get_config does not return a ConfigDict"),
         (EMPTY, "it has no config.ablation"),
         ("", "it has no function get_config"),
-        (WITHOUT_SETS, "config.ablation lacks 'sets'; it must have first, nms_steps"),
+        (WITHOUT_SETS, "config.ablation has no 'sets': add it; it must have seeds"),
     ],
 )
 def test_a_config_that_is_not_an_ablation(tmp_path, capsys, text, says):

@@ -1,4 +1,4 @@
-"""`rmpe fit-nms` from files to files, and what it refuses."""
+"""`rmpe fit-nms` from files to files, and its error messages."""
 
 import functools
 import json
@@ -86,7 +86,7 @@ def test_from_files_to_files(files, tmp_path, capsys):
         (lambda r: r.update(image_id=99), "1 images of the results are not in the ground truth"),
     ],
 )
-def test_bad_results(files, tmp_path, change, message, capsys):
+def test_invalid_results(files, tmp_path, change, message, capsys):
     content = json.loads(files[0].read_text())
     change(content[0])
     files[0].write_text(json.dumps(content))
@@ -97,7 +97,7 @@ def test_bad_results(files, tmp_path, change, message, capsys):
     assert not (tmp_path / "nms").exists()
 
 
-def test_bad_start(files, tmp_path, capsys):
+def test_an_invalid_start(files, tmp_path, capsys):
     arguments = ["fit-nms", *map(str, files), "--out", str(tmp_path), "--start", "mmpose"]
     assert cli.main(arguments) == 1
     assert "mmpose cannot be read" in capsys.readouterr().err

@@ -86,7 +86,7 @@ def numpy_ap(ground_truth, results, **params):
             joints[..., :2], joints[..., 2], bboxes, box_scores, **params
         )
         for i, (keypoints, scores, score) in kept.items():
-            args = keypoints[None], scores[None], [score], bboxes[i : i + 1]
+            args = keypoints[None], scores[None], np.array([score]), bboxes[i : i + 1]
             left += coco_results([image["id"]], *args)
     return coco_ap(ground_truth, left, SIGMAS)["AP"]
 

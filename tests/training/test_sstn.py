@@ -144,10 +144,10 @@ def test_the_parallel_branch_teaches_where_to_look(config, batch):
     _, _, state, step = build(config)
     branch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state.params["sppe"])
     branch["backbone"]["bn"]["scale"] += 1
-    for colour in range(3):  # means of 4x4 pixels, then twice the middle pixel alone
-        branch["backbone"]["conv"]["kernel"][:, :, colour, colour] = 1 / 16
-        branch["conv"]["kernel"][2, 2, colour, colour] = 1
-        branch["conv_out"]["kernel"][1, 1, colour, colour] = 1
+    for color in range(3):  # means of 4x4 pixels, then twice the middle pixel alone
+        branch["backbone"]["conv"]["kernel"][:, :, color, color] = 1 / 16
+        branch["conv"]["kernel"][2, 2, color, color] = 1
+        branch["conv_out"]["kernel"][1, 1, color, color] = 1
     state = state.replace(params=state.params | {"parallel_sppe": branch})
     errors = []
     for _ in range(100):

@@ -164,7 +164,7 @@ def test_metrics_count_joints_and_unreadable_pictures(config, batch):
         mutable=["batch_stats"],
     )
     out = np.asarray(out).reshape(8, 64, 17)
-    # Heatmap pixels are at 0, 1, ... 7 of the 8, crop pixels at 0, 1, ... 31 of the 32: centres.
+    # Heatmap pixels are at 0, 1, ... 7 of the 8, crop pixels at 0, 1, ... 31 of the 32: centers.
     peaks = (np.stack([out.argmax(1) % 8, out.argmax(1) // 8], -1) + 0.5) * 4 - 0.5
     peaks = np.where(out.max(1)[..., None] > 0, peaks, 1.5)
     near = np.linalg.norm(peaks - batch["keypoints"], axis=-1) / 3.2 < 0.5

@@ -58,33 +58,30 @@ def parse_ablation(config: ml_collections.ConfigDict) -> AblationConfig:
     """The settings of a config with a section `ablation`.
 
     Args:
-      config: such as that of configs/ablation_synthetic.py.
+      config: such as that of configs/ablation_synthetic.py. Additional keys are not read.
 
     Raises:
-      UserError: the section is missing, lacks a key or has an unknown one.
+      UserError: the section or one of its keys is missing.
     """
     if "ablation" not in config:
         raise UserError("it has no config.ablation; name configs/ablation_synthetic.py")
     first_stage = config.copy_and_resolve_references()
-    section: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in first_stage.ablation.to_dict().items()
-    }
+    section = _values("config.ablation", first_stage.ablation.to_dict(), AblationConfig)
     with first_stage.unlocked():
         del first_stage["ablation"]
-    _require_keys("config.ablation", section, _names(AblationConfig) - {"first_stage"})
-    sets: dict[str, Any] = section.pop("sets")
-    for name, keys in sets.items():
-        _require_keys(f"config.ablation.sets.{name}", keys, _names(EvaluationSet))
-    sets = {name: EvaluationSet(**keys) for name, keys in sets.items()}
-    return AblationConfig(first_stage, **section, sets=sets)
+    sets = {
+        name: EvaluationSet(**_values(f"config.ablation.sets.{name}", values, EvaluationSet))
+        for name, values in section["sets"].items()
+    }
+    return AblationConfig(**section | {"first_stage": first_stage, "sets": sets})
 
 
-def _names(kind: Any) -> set[str]:
-    return {field.name for field in dataclasses.fields(kind)}
-
-
-def _require_keys(name: str, content: dict[str, Any], names: set[str]) -> None:
-    if wrong := sorted(names ^ content.keys()):
-        state = "lacks" if wrong[0] in names else "has the unknown key"
-        raise UserError(f"{name} {state} {wrong[0]!r}; it must have {', '.join(sorted(names))}")
+def _values(name: str, content: dict[str, Any], kind: Any) -> dict[str, Any]:
+    """The values of the fields of a dataclass, except `first_stage`; lists become tuples."""
+    names = [field.name for field in dataclasses.fields(kind) if field.name != "first_stage"]
+    if missing := [key for key in names if key not in content]:
+        raise UserError(f"{name} has no {missing[0]!r}: add it; it must have {', '.join(names)}")
+    return {
+        key: tuple(content[key]) if isinstance(content[key], list) else content[key]
+        for key in names
+    }
