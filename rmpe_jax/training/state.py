@@ -7,7 +7,6 @@ import flax.struct
 import jax
 import jax.numpy as jnp
 import optax
-from jaxtyping import Array, Int
 
 from rmpe_jax.config import OptimConfig
 from rmpe_jax.config.spec import Spec
@@ -27,7 +26,7 @@ class TrainState(flax.struct.PyTreeNode):
       opt_state: of the trainable parameters.
     """
 
-    step: Int[Array, ""]
+    step: Any  # an int32 scalar; `jax.tree.map` may put anything here
     params: Any
     batch_stats: Any
     ema_params: Any
