@@ -5,7 +5,7 @@ PYTHON ?= python3
 PY := .venv/bin/python
 UV := $(shell command -v uv 2>/dev/null)
 # Two processes; all tests of a file run in one process and share its fixtures.
-PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile
+PYTEST := $(PY) -m pytest -q -n 2 --dist loadfile --durations 25
 export PYTHONUNBUFFERED := 1
 
 # uv can install Python. Without uv the Python of this machine is used.

@@ -2,9 +2,14 @@
 
 import os
 import pathlib
+import tempfile
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+    # Worker processes and programs that tests start inherit it: each compiles a program only once.
+    folder = tempfile.TemporaryDirectory(prefix="rmpe_jax_compiled_")
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
 
 import hypothesis
 import jaxtyping

@@ -111,6 +111,7 @@ def test_invalid_commands_are_found(command):
         check_command(command.split())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code", [text for language, text in blocks(PAGES[0]) if language == "python"]
 )
