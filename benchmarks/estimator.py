@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmpe_jax.cli.arguments import positive_int, present_names
+from rmpe_jax.arguments import positive_int, present_names
 from rmpe_jax.config import default_config, model_spec, parse_config
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.model_io.pose_model import PoseModel

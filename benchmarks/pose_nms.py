@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmpe_jax.cli.arguments import positive_int
+from rmpe_jax.arguments import positive_int
 from rmpe_jax.ops.average_precision import GroundTruth
 from rmpe_jax.pose_nms import PoseCandidates, PoseNmsParams, pose_nms_batch
 from rmpe_jax.pose_nms.fit import evaluate_params, oks_ap

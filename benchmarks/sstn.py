@@ -17,7 +17,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmpe_jax.cli.arguments import positive_int, present_names
+from rmpe_jax.arguments import positive_int, present_names
 from rmpe_jax.models import SPPE_NAMES, build_sppe
 from rmpe_jax.models.localization import LOCALIZATION_NAMES, build_localization
 from rmpe_jax.models.rmpe import RMPE

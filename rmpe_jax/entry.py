@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 from absl import app, flags
 from absl import logging as absl_logging
 
-from rmpe_jax.cli.arguments import warn_renamed
+from rmpe_jax.arguments import warn_renamed
 from rmpe_jax.config import renamed
 from rmpe_jax.errors import UserError
 

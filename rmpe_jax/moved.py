@@ -24,13 +24,17 @@ MOVED = {
     **{f"rmpe_jax.inference.{name}": f"rmpe_jax.predict.{name}" for name in _JOBS},
     "rmpe_jax.box_codec": "rmpe_jax.codecs.boxes",
     "rmpe_jax.codec": "rmpe_jax.codecs.heatmap",
+    "rmpe_jax.data.boxed_pictures": "rmpe_jax.data.boxed_images",
     "rmpe_jax.data.pictures": "rmpe_jax.data.images",
     "rmpe_jax.inference.cropping": "rmpe_jax.top_down.cropping",
+    "rmpe_jax.evaluation.top_down": "rmpe_jax.evaluation.predictions",
+    "rmpe_jax.inference.detector_model": "rmpe_jax.model_io.detector_model",
     "rmpe_jax.inference.end_to_end": "rmpe_jax.top_down.end_to_end",
     "rmpe_jax.inference.folding": "rmpe_jax.models.folding",
     "rmpe_jax.inference.pose_model": "rmpe_jax.model_io.pose_model",
     "rmpe_jax.inference.program": "rmpe_jax.top_down.estimation",
     "rmpe_jax.model_file": "rmpe_jax.model_io.model_file",
+    "rmpe_jax.models.detector": "rmpe_jax.models.spec",
     "rmpe_jax.training.config": "rmpe_jax.config",
 }
 
@@ -54,6 +58,14 @@ class _Alias(types.ModuleType):
     def __init__(self, name: str, new: str) -> None:
         super().__init__(name)
         self._module = importlib.import_module(new)
+
+        if hasattr(self._module, "__all__"):
+            self.__all__ = self._module.__all__
+        else:  # for `from … import *`
+            self.__all__ = [name for name in vars(self._module) if not name.startswith("_")]
+
+    def __dir__(self) -> list[str]:
+        return dir(self._module)
 
     def __getattr__(self, name: str) -> object:
         return getattr(self._module, name)

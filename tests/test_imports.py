@@ -19,7 +19,8 @@ from rmpe_jax.detectors import open_detector
 open_detector("builtin")
 estimator = PoseEstimator.from_checkpoint("builtin", detector="whole")
 poses = estimator.predict(np.zeros((64, 48, 3), np.uint8))
-print(poses.keypoints.shape[1:] == (17, 2), *sorted(name for name in sys.argv[1:] if name in sys.modules))
+found = sorted(name for name in sys.argv[1:] if name in sys.modules)
+print(poses.keypoints.shape[1:] == (17, 2), *found)
 """
 
 

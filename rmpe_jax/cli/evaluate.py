@@ -8,19 +8,25 @@ MODEL is a training workdir or a model file. With --config and --workdir, the co
 crops are made, how heatmaps are decoded, and the datasets. `python eval.py` is the same.
 
 Prints the metrics, and writes metrics.json, results.json (COCO's result format) and people.png
-(best, median and worst people) to WORKDIR/eval/, or to NAME-eval/ beside a model file, in one
+(best, median and worst people) to NAME-eval/ beside MODEL, or to WORKDIR/eval/, in one
 folder per dataset, kind of boxes and NMS. For a detector it writes metrics.json and
 detections.json, a file for --boxes.
 """
 
 import dataclasses
 import pathlib
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags
 from ml_collections import config_flags
 
 from rmpe_jax.entry import run_app, use_compilation_cache
+
+if TYPE_CHECKING:
+    from rmpe_jax.model_io.detector_model import DetectorModel
+    from rmpe_jax.model_io.pose_model import PoseModel
+
+    Trained = PoseModel | DetectorModel
 
 _MODEL = flags.DEFINE_string("model", None, "A training workdir, or a model file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "A training workdir, with --config.")
@@ -70,11 +76,11 @@ def evaluate_by_flags() -> None:
     )
     from rmpe_jax.model_io.detector_model import DetectorModel
 
-    given = [value is not None for value in (_MODEL.value, flags.FLAGS.config, _WORKDIR.value)]
-    if given not in ([True, False, False], [False, True, True]):
+    by_model, by_workdir = _MODEL.value is not None, _WORKDIR.value is not None
+    if by_model == by_workdir or (by_workdir and flags.FLAGS.config is None):
         raise UserError("give --model, or --config and --workdir; --help shows the flags")
     use_compilation_cache()
-    model, default_data, folder = _load_by_model() if given[0] else _load_by_config()
+    model, default_data, folder, num_threads = _load_by_model() if by_model else _load_by_config()
     folder = pathlib.Path(_OUT.value or folder)
     datasets = (_DATA.value,) if _DATA.value else default_data
     if not datasets:
@@ -100,22 +106,23 @@ def evaluate_by_flags() -> None:
                 flip_shift=_FLIP_SHIFT.value,
                 skip_unknown=_SKIP_UNKNOWN.value,
                 nms=nms,
+                num_threads=num_threads,
             )
         print(metrics_table({title: metrics}))
         print(f"files: {out}")
 
 
-def _load_by_model() -> tuple[Any, tuple[str, ...], pathlib.Path]:
-    """The model of --model, no datasets, and the folder to write."""
+def _load_by_model() -> "tuple[Trained, tuple[str, ...], pathlib.Path, int]":
+    """The model of --model, no datasets, the folder to write, and decoding threads."""
     from rmpe_jax.model_io.load import load_trained
 
     path = pathlib.Path(_MODEL.value or "")
-    folder = path / "eval" if path.is_dir() else path.with_name(f"{path.stem}-eval")
-    return load_trained(path, cast(Any, _CHECKPOINT.value)), (), folder
+    model = load_trained(path, cast(Any, _CHECKPOINT.value))
+    return model, (), path.with_name(f"{path.stem}-eval"), 2
 
 
-def _load_by_config() -> tuple[Any, tuple[str, ...], pathlib.Path]:
-    """The model of --config with weights of --workdir, its datasets, and the folder to write."""
+def _load_by_config() -> "tuple[Trained, tuple[str, ...], pathlib.Path, int]":
+    """The model of --config with weights of --workdir; its datasets; where to write; threads."""
     from rmpe_jax.config import model_spec, parse_config, require_same_network
     from rmpe_jax.model_io.load import load_trained
     from rmpe_jax.models.spec import ModelSpec
@@ -127,7 +134,8 @@ def _load_by_config() -> tuple[Any, tuple[str, ...], pathlib.Path]:
     workdir = pathlib.Path(_WORKDIR.value or "")
     model = load_trained(workdir, cast(Any, _CHECKPOINT.value or "last"))
     require_same_network(workdir, model.spec, spec)
-    return model._replace(spec=cast(Any, spec)), run.data.evaluate, workdir / "eval"
+    model = model._replace(spec=cast(Any, spec))
+    return model, run.data.evaluate, workdir / "eval", run.data.num_threads
 
 
 def _folder_name(data: str) -> str:

@@ -4,7 +4,7 @@ import argparse
 import pathlib
 import time
 
-from rmpe_jax.cli import arguments
+from rmpe_jax import arguments
 
 _FIT_NMS_HELP = """\
 Learn the four parameters of pose NMS: those with the highest COCO AP on annotated images.

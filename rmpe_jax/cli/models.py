@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from rmpe_jax.cli import arguments
+from rmpe_jax import arguments
 
 _CONVERT_HELP = """\
 Convert a checkpoint of AlphaPose (FastPose, FastPose-DUC, SimplePose, HRNet-W32; not DCN) to a

@@ -5,7 +5,7 @@ import os
 import pathlib
 import time
 
-from rmpe_jax.cli import arguments
+from rmpe_jax import arguments
 
 _PREDICT_HELP = """\
 Find the poses of the people in images and videos, and write them to a folder.

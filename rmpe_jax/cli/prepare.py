@@ -3,7 +3,7 @@
 import argparse
 import time
 
-from rmpe_jax.cli import arguments
+from rmpe_jax import arguments
 
 _PREPARE_HELP = """\
 Write datasets to one prepared folder (TFDS, array_record). Reading it in random order is fast, also

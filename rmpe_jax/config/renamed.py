@@ -6,6 +6,7 @@ from typing import Any
 import ml_collections
 
 KEYS = {"codec.integer_centre": "codec.integer_center"}
+SECTIONS = {name.partition(".")[0] for name in KEYS}
 VALUES = {("codec.alignment", "centre"): "center"}
 
 

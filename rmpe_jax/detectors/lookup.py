@@ -6,6 +6,7 @@ import math
 import os
 import re
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
@@ -32,6 +33,7 @@ class LookupDetector:
 
     source: str
     boxes: Mapping[ImageId, Boxes]
+    uses_stored_pixels: ClassVar[bool] = True  # boxes ignore the EXIF orientation
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str) -> Boxes:
         """The boxes of the image of this name; if it is unknown, none and a warning in the log."""

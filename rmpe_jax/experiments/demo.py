@@ -7,7 +7,7 @@ import pathlib
 import sys
 import time
 
-from rmpe_jax.cli.arguments import Parser
+from rmpe_jax.arguments import Parser
 from rmpe_jax.entry import run, use_compilation_cache
 from rmpe_jax.experiments.evaluate import evaluate_pose_model, metrics_table
 from rmpe_jax.experiments.scenes import draw_scenes

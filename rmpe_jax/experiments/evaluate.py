@@ -30,6 +30,7 @@ def evaluate_pose_model(
     flip_shift: bool = False,
     skip_unknown: bool = False,
     nms: str = "none",
+    num_threads: int = 2,
 ) -> dict[str, float]:
     """Evaluates a pose network; writes `metrics.json`, `results.json` and `people.png`.
 
@@ -42,6 +43,7 @@ def evaluate_pose_model(
       flip_shift: shift the mirrored heatmaps by a pixel first.
       skip_unknown: skip detections on images that the dataset does not have.
       nms: NMS of the poses before they are scored; a name for `nms.open_nms`.
+      num_threads: threads that decode images.
 
     Returns:
       The metrics: COCO's as fractions, MPII's and LSP's in percent.
@@ -60,6 +62,7 @@ def evaluate_pose_model(
         skeleton,
         model.spec.crop,
         batch_size=64,
+        num_threads=num_threads,
     )
     metrics, results = evaluate(predictions, open_nms(nms, dataset.skeleton))
     # A joint that nobody has gives NaN, which JSON does not have.

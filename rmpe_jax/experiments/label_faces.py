@@ -27,7 +27,7 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
-from rmpe_jax.cli.arguments import Parser
+from rmpe_jax.arguments import Parser
 from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import ImageRecord, PoseDataset, pick_joints, trainable

@@ -10,7 +10,7 @@ import sys
 
 import ml_collections
 
-from rmpe_jax.cli.arguments import Parser
+from rmpe_jax.arguments import Parser
 from rmpe_jax.entry import run, use_compilation_cache
 from rmpe_jax.errors import UserError
 

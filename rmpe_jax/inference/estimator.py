@@ -76,6 +76,8 @@ class PoseEstimator:
         self.skeleton = model.spec.skeleton
         self.batch_size = batch_size or (1 if on_cpu else 8)
         self._detector = detector
+        # Boxes that are looked up by name refer to pixels as the file stores them.
+        self._uses_stored_pixels = getattr(detector, "uses_stored_pixels", False)
         self._nms = nms or model.nms or PoseNmsParams.default(self.skeleton)
         network, codec = model.build()
         folded, variables = fold_batch_norm(network, model.variables, codec.input_size)
@@ -167,7 +169,7 @@ class PoseEstimator:
         """
         if isinstance(image, str | os.PathLike):
             name = name or pathlib.Path(image).name
-            image = read_image(image, upright=True)
+            image = read_image(image, upright=not self._uses_stored_pixels)
         image = as_rgb(image)
         return next(self._poses_in_boxes([image], [self.detect(image, name)], 1))
 

@@ -1,5 +1,6 @@
 """A trained person detector: from a run's checkpoints, or from a file, and into a file."""
 
+import dataclasses
 import os
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -10,7 +11,7 @@ from rmpe_jax.codecs.boxes import BoxCodec
 from rmpe_jax.config import spec_to_dict
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.model_file import check_variables, save_model
-from rmpe_jax.model_io.read import WEIGHTS, Which, read_network
+from rmpe_jax.model_io.read import Which, read_network
 from rmpe_jax.models.spec import DetectorSpec, require_detector
 
 
@@ -50,13 +51,11 @@ def load_detector_model(path: str | os.PathLike, checkpoint: Which | None = None
     Raises:
       UserError: there is no detector that can be read.
     """
-    if path == "builtin":
-        path = WEIGHTS / "detector.safetensors"
-        if not path.is_file():
-            raise UserError("no detector comes with this package: name a file of one")
     spec, variables, meta = read_network(path, "detector", checkpoint)
     try:
-        return DetectorModel(require_detector(spec), variables, meta["version"])
+        # A detector trained in bfloat16 is used in float32.
+        spec = dataclasses.replace(require_detector(spec), dtype="float32")
+        return DetectorModel(spec, variables, meta["version"])
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
 
@@ -71,10 +70,10 @@ def save_detector_model(
     """Writes a detector as one file; see `model_file.save_model`.
 
     Args:
-      path: of the file, by custom `NAME.safetensors`.
+      path: of the file, usually `NAME.safetensors`.
       model: the detector; nothing about its training is written.
       half: store kernels as float16.
-      about: for JSON: whatever else should be known of it, such as data, scores and terms.
+      about: for JSON: further information, such as data, scores and terms.
 
     Raises:
       UserError: the file cannot be written, or the model's parts do not belong together.

@@ -1,4 +1,4 @@
-"""Any trained network, whatever it finds."""
+"""Reading a trained network without knowing whether it is a pose network or a detector."""
 
 import os
 

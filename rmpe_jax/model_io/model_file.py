@@ -33,7 +33,7 @@ def save_model(
     """Writes variables and meta data as one file, atomically.
 
     Args:
-      path: of the file, by custom `NAME.safetensors`.
+      path: of the file, usually `NAME.safetensors`.
       variables: of a Flax module, such as `{"params": …, "batch_stats": …}`; float arrays.
       meta: JSON content; see above.
       half: store arrays of two or more dimensions, which are nearly all bytes, as float16. Vectors

@@ -10,7 +10,7 @@ from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.config import spec_to_dict
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.model_file import check_variables, save_model
-from rmpe_jax.model_io.read import WEIGHTS, Which, read_network
+from rmpe_jax.model_io.read import Which, read_network
 from rmpe_jax.models.spec import ModelSpec, require_pose
 from rmpe_jax.pose_nms import PoseNmsParams, params_from_dict, params_to_dict
 
@@ -53,10 +53,6 @@ def load_pose_model(path: str | os.PathLike, checkpoint: Which | None = None) ->
     Raises:
       UserError: there is no pose network that can be read.
     """
-    if path == "builtin":
-        path = WEIGHTS / "pose.safetensors"
-        if not path.is_file():
-            raise UserError("no pose network comes with this package: give one (--model=PATH)")
     spec, variables, meta = read_network(path, "pose network", checkpoint)
     try:
         spec = require_pose(spec)
@@ -87,10 +83,10 @@ def save_pose_model(
     """Writes a network as one file; see `model_file.save_model`.
 
     Args:
-      path: of the file, by custom `NAME.safetensors`.
+      path: of the file, usually `NAME.safetensors`.
       model: the network; nothing about its training is written.
       half: store kernels as float16.
-      about: for JSON: whatever else should be known of it, such as data, scores and terms.
+      about: for JSON: further information, such as data, scores and terms.
 
     Raises:
       UserError: the file cannot be written.

@@ -21,13 +21,18 @@ def read_network(
     """Spec, variables without those of a parallel SPPE, and all meta data, with a "version".
 
     Args:
-      path: of a model file; or of a run's workdir, or a folder of checkpoints in it.
+      path: of a model file; or of a run's workdir, or a folder of checkpoints in it; or "builtin",
+        the network that ships with the package.
       what: the kind of network that is wanted, for messages, such as "pose network".
       checkpoint: of a workdir; by default the best if there is one, else the last.
 
     Raises:
       UserError: there is no network that can be read.
     """
+    if path == "builtin":
+        path = WEIGHTS / ("detector.safetensors" if what == "detector" else "pose.safetensors")
+        if not path.is_file():
+            raise UserError(f"no {what} comes with this package: give the path of one")
     folder = pathlib.Path(path)
     if not folder.exists():
         raise UserError(f"{path}: no model there; name a model file or a training run's workdir")

@@ -22,7 +22,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.pose_nms.params import NmsVariant, PoseNmsParams
-from rmpe_jax.skeletons import COCO, Skeleton
+from rmpe_jax.skeletons import COCO, COCO_WHOLEBODY, HALPE26, HALPE136, Skeleton
 
 _MAX_UNROLLED = 32
 _MATCH_PIXELS = 7.0  # AlphaPose's limit on the distance of matching joints
@@ -46,7 +46,8 @@ def joint_weights(
     Args:
       num_keypoints: k.
       variant: its `joints` decides.
-      skeleton: of the joints; optional if `variant.joints` is "all".
+      skeleton: of the joints. Not needed if `variant.joints` is "all"; without it, 17, 26, 133
+        and 136 joints are those of COCO, Halpe and COCO-WholeBody.
 
     Raises:
       UserError: the skeleton is missing, has another number of joints, or lacks the parts.
@@ -59,6 +60,9 @@ def joint_weights(
     if variant.joints == "all":
         weights = np.ones(num_keypoints)
         return JointWeights(weights, weights, weights)
+    if skeleton is None:
+        known = (COCO, HALPE26, COCO_WHOLEBODY, HALPE136)
+        skeleton = next((s for s in known if s.num_keypoints == num_keypoints), None)
     if skeleton is None:
         raise UserError(
             f"pose NMS with joints={variant.joints!r} needs to know the body parts: give the "

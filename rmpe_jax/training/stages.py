@@ -69,7 +69,12 @@ def start_from(state: TrainState, spec: Spec, workdir: str, parallel_from: str =
 def _load(workdir: str, spec: Spec) -> Variables:
     """The weights of a run of the network of `spec`, for its joints."""
     variables, meta = load_variables(pathlib.Path(workdir) / "checkpoints")
-    found = spec_from_dict(meta["config"])
+    try:
+        found = spec_from_dict(meta["config"])
+    except UserError as error:
+        raise UserError(f"{workdir}: {error}") from None
+    except (AttributeError, KeyError, TypeError, ValueError):
+        raise UserError(f"{workdir}: it has no config of a network; name another") from None
     for key, attribute in (("model.name", "network"), ("codec.loss", "loss")):
         theirs, ours = getattr(found, attribute, None), getattr(spec, attribute, None)
         if theirs != ours:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from rmpe_jax.cli.arguments import Parser, non_negative_int
+from rmpe_jax.arguments import Parser, non_negative_int
 from rmpe_jax.config import RunConfig, parse_config
 from rmpe_jax.data.pipeline import train_dataset
 from rmpe_jax.data.sources import open_source
