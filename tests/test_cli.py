@@ -6,8 +6,7 @@ import sys
 
 import pytest
 
-from rmpe_jax import cli
-from rmpe_jax import arguments
+from rmpe_jax import arguments, cli
 from rmpe_jax.data import prepare
 
 ROOT = pathlib.Path(__file__).parents[1]

@@ -6,8 +6,7 @@ import shlex
 
 import pytest
 
-from rmpe_jax import cli
-from rmpe_jax import arguments
+from rmpe_jax import arguments, cli
 from rmpe_jax.config import default_config
 
 ROOT = pathlib.Path(__file__).parents[1]

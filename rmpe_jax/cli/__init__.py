@@ -7,7 +7,8 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 
-from rmpe_jax import arguments, learn, models, predict, prepare
+from rmpe_jax import arguments
+from rmpe_jax.cli import learn, models, predict, prepare
 from rmpe_jax.errors import UserError
 
 # Subcommands with absl flags, which --config.KEY=VALUE needs: their module and summary.
