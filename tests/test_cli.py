@@ -88,7 +88,7 @@ def test_train_and_eval(command, summary):
 
 
 def test_eval_needs_a_model_or_a_config_and_a_workdir():
-    for given in (["--model=m", "--config=configs/synthetic.py"], ["--workdir=w"]):
+    for given in (["--model=m", "--workdir=w"], ["--workdir=w"]):
         found = run("-m", "rmpe_jax.cli", "eval", *given)
         assert found.returncode == 1
         assert found.stderr.startswith("give --model, or --config and --workdir")

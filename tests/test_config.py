@@ -1,10 +1,13 @@
+import dataclasses
+import json
 import pathlib
 import runpy
 
+import ml_collections
 import numpy as np
 import pytest
 
-from rmpe_jax.config import default_config, parse_config
+from rmpe_jax.config import OptimConfig, default_config, parse_config
 from rmpe_jax.errors import UserError
 
 CONFIGS = sorted((pathlib.Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -129,3 +132,22 @@ def test_a_misspelt_key_is_an_error_with_a_hint(config):
 def test_a_value_of_another_type_is_an_error(config):
     with pytest.raises(TypeError):
         config.batch_size = "many"
+
+
+def test_a_config_of_an_earlier_version(config, caplog):
+    """As a run's config.json holds it: keys of today are missing, old names are there."""
+    content = json.loads(config.to_json())
+    del content["profile_steps"], content["sstn"]["placement_weight"]
+    content["codec"]["integer_centre"] = not content["codec"].pop("integer_center")
+    content["codec"]["alignment"] = "centre"
+    content["note"] = "a key of the user's"
+    parsed = parse_config(ml_collections.ConfigDict(content))
+    expected = parse_config(config)
+    codec = dataclasses.replace(expected.codec, integer_center=True)
+    assert parsed == dataclasses.replace(expected, codec=codec)
+    assert "config.codec.alignment='centre' is now called 'center'" in caplog.text
+
+
+def test_a_section_can_be_replaced(config):
+    config.optim = ml_collections.ConfigDict({"learning_rate": 0.5})
+    assert parse_config(config).optim == dataclasses.replace(OptimConfig(), learning_rate=0.5)

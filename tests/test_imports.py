@@ -37,6 +37,14 @@ def test_prediction_needs_nothing_of_training():
     assert imported(PREDICT, *TRAINING_ONLY, *ours) == ["True"]
 
 
+def test_files_of_predict_need_nothing_of_training():
+    code = (
+        "import sys, rmpe_jax.predict.run, rmpe_jax.detectors.lookup; "
+        "print(*(name for name in sys.argv[1:] if name in sys.modules))"
+    )
+    assert imported(code, *TRAINING_ONLY) == []
+
+
 @pytest.mark.parametrize("module", ["rmpe_jax", "rmpe_jax.cli"])
 def test_the_command_starts_without_jax(module):
     code = f"import sys, {module}; print(*(name for name in sys.argv[1:] if name in sys.modules))"
@@ -52,6 +60,7 @@ def test_old_module_names_give_the_new_module(old):
     public = [name for name in vars(new) if not name.startswith("_")]
     assert public
     assert all(getattr(alias, name) is getattr(new, name) for name in public)
+    assert set(alias.__all__) <= set(dir(alias))
 
 
 def test_an_old_name_of_a_module_from_the_package():

@@ -16,6 +16,7 @@ import rmpe_jax
 from rmpe_jax.data import augment
 from rmpe_jax.data.images import read_image
 from rmpe_jax.detectors import Boxes
+from rmpe_jax.detectors.lookup import LookupDetector
 from rmpe_jax.errors import UserError
 from rmpe_jax.inference import estimator as estimator_module
 from rmpe_jax.inference.estimator import PoseEstimator
@@ -219,6 +220,20 @@ def test_a_path_is_read_like_the_array(bright_network, tmp_path):
             np.testing.assert_array_equal(a, b)
     estimator.predict(path, "other.png")
     assert names == ["", "rotated.png", "rotated.png", "other.png"]
+
+
+def test_boxes_that_are_looked_up_refer_to_the_stored_pixels(bright_network, tmp_path):
+    path = tmp_path / "rotated.png"
+    cv2.imwrite(str(path), IMAGE[..., ::-1])
+    path.write_bytes(with_orientation(path.read_bytes(), 6))
+    found = bright.find_spots(IMAGE)
+    estimator = PoseEstimator(
+        bright.pose_model(), detector=LookupDetector("a file", {"rotated": found})
+    )
+    expected = estimator.predict(IMAGE, "rotated.png")
+    assert len(expected.scores) == len(CENTERS)
+    for a, b in zip(estimator.predict(path), expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def with_orientation(png: bytes, orientation: int) -> bytes:

@@ -68,3 +68,11 @@ def test_no_run_there(tmp_path):
         load_detector_model(tmp_path / "nowhere")
     with pytest.raises(UserError, match="no checkpoint there can be read; train first"):
         load_detector_model(tmp_path)
+
+
+def test_a_detector_trained_in_bfloat16_is_used_in_float32(tmp_path):
+    config = default_config()
+    config.model.task, config.model.dtype = "detection", "bfloat16"
+    content = {"config": spec_to_dict(model_spec(parse_config(config)))}
+    save_model(tmp_path / "a", {"params": {"a": np.zeros(1)}}, content)
+    assert load_detector_model(tmp_path / "a").spec.dtype == "float32"

@@ -115,7 +115,7 @@ OTHERS = (
 def test_other_files_are_refused_in_one_line(tmp_path, kind):
     save_model(tmp_path / "m", network(), META)
     (tmp_path / "other").write_bytes(other_files(tmp_path)[kind])
-    with pytest.raises(UserError, match="no model file of rmpe_jax, or is damaged") as error:
+    with pytest.raises(UserError, match="not a model file of rmpe_jax, or is damaged") as error:
         load_model(tmp_path / "other")
     assert "\n" not in str(error.value)
 
