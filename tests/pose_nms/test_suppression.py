@@ -223,9 +223,12 @@ def test_parts_need_a_whole_body():
 
 
 @pytest.mark.parametrize("preset", ["rmpe_body", "alphapose_whole_body"])
-def test_body_and_parts_need_a_skeleton(preset):
+def test_body_and_parts_need_a_skeleton_that_the_number_of_joints_may_tell(preset):
     with pytest.raises(UserError, match="needs to know the body parts: give the skeleton"):
-        run(two_poses(1.0, 133), preset)
+        run(two_poses(1.0, 21), preset)
+    found, expected = (run(two_poses(1.0, 133), preset, s) for s in (None, COCO_WHOLEBODY))
+    for a, b in zip(found, expected, strict=True):
+        np.testing.assert_array_equal(a, b)
 
 
 def test_the_skeleton_must_fit_the_poses():
