@@ -62,6 +62,7 @@ def test_invalid_arguments_are_one_line(argv, expected, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("command", "summary"),
     [
@@ -87,6 +88,7 @@ def test_train_and_eval(command, summary):
     assert line.endswith(" --help shows the flags")
 
 
+@pytest.mark.slow
 def test_eval_needs_a_model_or_a_config_and_a_workdir():
     for given in (["--model=m", "--workdir=w"], ["--workdir=w"]):
         found = run("-m", "rmpe_jax.cli", "eval", *given)

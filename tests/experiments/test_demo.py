@@ -85,6 +85,7 @@ def test_eval_writes_what_it_prints(small_demo):
     assert cv2.imread(str(folder / "people.png")) is not None
 
 
+@pytest.mark.slow
 def test_eval_by_model_equals_eval_by_config(small_demo, tmp_path):
     workdir, old, new = small_demo / "run", tmp_path / "old", tmp_path / "new"
     done = run_eval(small_demo, f"--workdir={workdir}", "--flip_test", f"--out={old}")
@@ -100,6 +101,7 @@ def test_eval_by_model_equals_eval_by_config(small_demo, tmp_path):
     assert json.loads((new / "metrics.json").read_text())["flip_test"] is True
 
 
+@pytest.mark.slow
 def test_an_old_config_key_is_one_line(small_demo):
     done = run_eval(
         small_demo, f"--workdir={small_demo / 'run'}", "--config.codec.integer_centre=True"
@@ -128,6 +130,7 @@ def one_line(done):
     return line
 
 
+@pytest.mark.slow
 def test_eval_on_unknown_images_is_one_line(small_demo, tmp_path):
     record = {"image_id": 424242, "category_id": 1, "bbox": [1, 1, 9, 9], "score": 0.5}
     (tmp_path / "boxes.json").write_text(json.dumps([record]))
@@ -143,6 +146,7 @@ def test_eval_without_a_checkpoint_is_one_line(small_demo, tmp_path):
     assert "no checkpoint" in one_line(run_eval(small_demo, f"--workdir={tmp_path}"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["train", "eval"])
 def test_a_checkpoint_of_another_network_is_one_line(small_demo, command):
     config = f"--config=configs/synthetic.py:{small_demo}"
