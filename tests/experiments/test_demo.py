@@ -66,6 +66,7 @@ def test_demo_ends_with_a_photo(small_demo):
     assert (small_demo / "photo/report.html").stat().st_size > 10_000
 
 
+@pytest.mark.slow
 def test_a_second_demo_does_not_train(small_demo, capsys):
     demo_module.demo(small_demo)
     assert "nothing left to do" in capsys.readouterr().err

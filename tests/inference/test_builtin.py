@@ -42,6 +42,7 @@ def portrait(portrait_path) -> np.ndarray:
 FACE = np.array([[260, 222], [310, 188], [218, 188]])
 
 
+@pytest.mark.slow
 def test_both_networks_are_the_default(portrait_path, portrait):
     """And a path gives the poses of the array."""
     estimator = rmpe_jax.PoseEstimator.from_checkpoint()

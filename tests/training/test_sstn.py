@@ -82,6 +82,7 @@ def test_the_loss_is_the_sum_of_both(config, batch, loss):
     assert float(metrics["placement"]) == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_parallel_branch_stays_to_the_last_bit(config, batch):
     """Under weight decay, momentum, averaging and accumulation; all else moves."""
     config.optim.name, config.optim.weight_decay = "adamw", 0.1
@@ -104,6 +105,7 @@ def test_the_parallel_branch_stays_to_the_last_bit(config, batch):
     assert not any("parallel_sppe" in path for path in paths)
 
 
+@pytest.mark.slow
 def test_the_localization_network_learns_at_its_own_rate(config, batch):
     config.optim.name = "rmsprop"
     _, _, first, step = build(config)
@@ -212,6 +214,7 @@ def test_two_stages(config, demo, tmp_path):
     assert int(state.step) == 0
 
 
+@pytest.mark.slow
 def test_each_branch_from_its_own_run(config, tmp_path):
     """The paper's parallel SPPE is another, smaller network."""
     runs = {}
@@ -237,6 +240,7 @@ def test_each_branch_from_its_own_run(config, tmp_path):
         run_parts.resumed(config, fresh)
 
 
+@pytest.mark.slow
 def test_a_run_with_more_joints_gives_those_of_ours(config, tmp_path):
     stage = config.copy_and_resolve_references()
     stage.sstn.enabled, stage.sstn.parallel, stage.model.init_from = False, "", ""
