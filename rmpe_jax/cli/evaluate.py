@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from rmpe_jax.model_io.detector_model import DetectorModel
     from rmpe_jax.model_io.pose_model import PoseModel
 
-    Trained = PoseModel | DetectorModel
+    _Trained = PoseModel | DetectorModel
 
 _MODEL = flags.DEFINE_string("model", None, "A training workdir, or a model file.")
 _WORKDIR = flags.DEFINE_string("workdir", None, "A training workdir, with --config.")
@@ -112,7 +112,7 @@ def evaluate_by_flags() -> None:
         print(f"files: {out}")
 
 
-def _load_by_model() -> "tuple[Trained, tuple[str, ...], pathlib.Path, int]":
+def _load_by_model() -> "tuple[_Trained, tuple[str, ...], pathlib.Path, int]":
     """The model of --model, no datasets, the folder to write, and decoding threads."""
     from rmpe_jax.model_io.load import load_trained
 
@@ -121,7 +121,7 @@ def _load_by_model() -> "tuple[Trained, tuple[str, ...], pathlib.Path, int]":
     return model, (), path.with_name(f"{path.stem}-eval"), 2
 
 
-def _load_by_config() -> "tuple[Trained, tuple[str, ...], pathlib.Path, int]":
+def _load_by_config() -> "tuple[_Trained, tuple[str, ...], pathlib.Path, int]":
     """The model of --config with weights of --workdir; its datasets; where to write; threads."""
     from rmpe_jax.config import model_spec, parse_config, require_same_network
     from rmpe_jax.model_io.load import load_trained
