@@ -32,7 +32,7 @@ from rmpe_jax.pgpg.model import (
     log_likelihood,
     mixture_rows,
     offsets_from_boxes,
-    save_model,
+    save_pgpg,
 )
 from rmpe_jax.skeletons import MPII
 
@@ -109,7 +109,7 @@ def fit_from_files(
     num_atoms, num_components = selection.best
     model = fit_mixtures(samples, atoms[num_atoms], num_components, options.seed)
     lines = [*_counts(sets, more), "", *_choices(selection), "", *comparison]
-    save_model(out / "pgpg.npz", model)
+    save_pgpg(out / "pgpg.npz", model)
     lines += ["", f"The chosen model, fitted to all images: {out / 'pgpg.npz'}"]
     lines += [_plot(out, model, samples)]
     report = "\n".join(lines) + "\n"

@@ -4,7 +4,7 @@ P17 is Fang et al., "RMPE: Regional Multi-Person Pose Estimation", ICCV 2017, se
 """
 
 from rmpe_jax.pgpg.fit import fit_pgpg
-from rmpe_jax.pgpg.model import PgpgModel, load_model, save_model
+from rmpe_jax.pgpg.model import PgpgModel, load_pgpg, save_pgpg
 from rmpe_jax.pgpg.sample import (
     NO_PROPOSALS,
     Proposals,
@@ -20,9 +20,9 @@ __all__ = [
     "Proposals",
     "fit_pgpg",
     "jitter_boxes",
-    "load_model",
+    "load_pgpg",
     "open_proposals",
     "patch_boxes",
     "sample_boxes",
-    "save_model",
+    "save_pgpg",
 ]

@@ -128,7 +128,7 @@ def log_likelihood(
     return np.logaddexp.reduce(logs, axis=-1)
 
 
-def save_model(path: str | os.PathLike, model: PgpgModel) -> None:
+def save_pgpg(path: str | os.PathLike, model: PgpgModel) -> None:
     """Write the model atomically as .npz: `path` has the old or the new model, never a part.
 
     Raises:
@@ -138,8 +138,8 @@ def save_model(path: str | os.PathLike, model: PgpgModel) -> None:
         np.savez_compressed(file, **dataclasses.asdict(model))
 
 
-def load_model(path: str | os.PathLike) -> PgpgModel:
-    """Read what `save_model` wrote.
+def load_pgpg(path: str | os.PathLike) -> PgpgModel:
+    """Read what `save_pgpg` wrote.
 
     Raises:
       UserError: the file cannot be read or is not such a model.

@@ -15,7 +15,7 @@ from rmpe_jax.pgpg.model import (
     PgpgModel,
     boxes_from_offsets,
     global_model,
-    load_model,
+    load_pgpg,
     mixture_rows,
 )
 from rmpe_jax.skeletons import Skeleton
@@ -180,7 +180,7 @@ def open_proposals(
         case "atomic" if not model_path:
             raise UserError("atomic proposals need a model: write one with rmpe fit-pgpg")
         case "atomic":
-            return Proposals(mode, patch_prob, load_model(model_path).for_skeleton(skeleton))
+            return Proposals(mode, patch_prob, load_pgpg(model_path).for_skeleton(skeleton))
     raise UserError(f"no box proposals are called {mode!r}: use one of {', '.join(MODES)}")
 
 

@@ -34,7 +34,7 @@ RANGES = {
 }
 PAIRS = (("lam", "eta_fraction"), ("sigma2", "eta_fraction"), ("sigma1", "eta_fraction"))
 
-Objective = Callable[[NmsResult, GroundTruth], Float[Array, ""]]
+NmsObjective = Callable[[NmsResult, GroundTruth], Float[Array, ""]]
 Point = dict[str, float]  # a value for each key of `RANGES`
 
 
@@ -78,7 +78,7 @@ class PoseNmsFit:
     searches: tuple[Search, ...]
 
 
-def oks_ap(sigmas: Float[np.ndarray, " k"]) -> Objective:
+def oks_ap(sigmas: Float[np.ndarray, " k"]) -> NmsObjective:
     """COCO's AP (mean over OKS .50 to .95, people of all sizes) as an objective."""
 
     def objective(poses: NmsResult, ground_truth: GroundTruth) -> Float[Array, ""]:
@@ -92,7 +92,7 @@ def oks_ap(sigmas: Float[np.ndarray, " k"]) -> Objective:
 def fit_pose_nms(
     candidates: Sequence[PoseCandidates],
     ground_truth: GroundTruth,
-    objective: Objective,
+    objective: NmsObjective,
     start: PoseNmsParams,
     *,
     skeleton: Skeleton | None = None,
@@ -182,7 +182,7 @@ def evaluate_params(
     candidates: tuple[PoseCandidates, ...],
     ground_truth: GroundTruth,
     *,
-    objective: Objective,
+    objective: NmsObjective,
     max_people: int,
     batch_size: int,
     skeleton: Skeleton | None = None,

@@ -8,7 +8,7 @@ from boxed_people import people
 
 from rmpe_jax import cli
 from rmpe_jax.experiments import fit_pgpg
-from rmpe_jax.pgpg import load_model
+from rmpe_jax.pgpg import load_pgpg
 from rmpe_jax.pgpg.model import mixture_rows
 from rmpe_jax.skeletons import LSP, MPII
 
@@ -57,7 +57,7 @@ def test_from_files_to_files(mpii, tmp_path, capsys):
     assert "| mpii/train | 400 | 400 |" in report  # boxes with low scores are not used
     assert "| only poses | 30 | |" in report
     assert "| 3 atoms, " in report
-    model = load_model(out / "pgpg.npz")
+    model = load_pgpg(out / "pgpg.npz")
     assert model.joints == LSP.joints
     assert len(model.atoms) == 3
     poses, _, _, kinds = people(np.random.default_rng(1), 50, missing=0)

@@ -9,11 +9,11 @@ from rmpe_jax.pgpg.model import (
     PgpgModel,
     boxes_from_offsets,
     global_model,
-    load_model,
+    load_pgpg,
     log_likelihood,
     mixture_rows,
     offsets_from_boxes,
-    save_model,
+    save_pgpg,
 )
 from rmpe_jax.skeletons import COCO, LSP, UNION
 
@@ -103,36 +103,36 @@ def test_the_global_model_is_one_gaussian_for_every_pose():
 
 def test_saves_and_loads(model, tmp_path):
     path = tmp_path / "new" / "model.npz"
-    save_model(path, model)
-    loaded = load_model(path)
+    save_pgpg(path, model)
+    loaded = load_pgpg(path)
     assert loaded.joints == model.joints
     for field in dataclasses.fields(model)[1:]:
         np.testing.assert_array_equal(getattr(loaded, field.name), getattr(model, field.name))
     assert [file.name for file in path.parent.iterdir()] == ["model.npz"]
-    save_model(path, global_model())
-    assert len(load_model(path).atoms) == 0
+    save_pgpg(path, global_model())
+    assert len(load_pgpg(path).atoms) == 0
 
 
 def test_a_place_that_cannot_be_written(model, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot be written"):
-        save_model(tmp_path / "file" / "model.npz", model)
+        save_pgpg(tmp_path / "file" / "model.npz", model)
 
 
 def test_files_that_are_no_model(model, tmp_path):
     with pytest.raises(UserError, match="cannot be read"):
-        load_model(tmp_path / "none.npz")
+        load_pgpg(tmp_path / "none.npz")
     (tmp_path / "text.npz").write_text("not a model")
     with pytest.raises(UserError, match="not a PGPG model"):
-        load_model(tmp_path / "text.npz")
+        load_pgpg(tmp_path / "text.npz")
     np.savez(tmp_path / "other.npz", joints=np.zeros(3))
     with pytest.raises(UserError, match="not a PGPG model"):
-        load_model(tmp_path / "other.npz")
-    save_model(tmp_path / "whole.npz", model)
+        load_pgpg(tmp_path / "other.npz")
+    save_pgpg(tmp_path / "whole.npz", model)
     half = (tmp_path / "whole.npz").read_bytes()[:900]
     (tmp_path / "half.npz").write_bytes(half)
     with pytest.raises(UserError, match="not a PGPG model"):
-        load_model(tmp_path / "half.npz")
+        load_pgpg(tmp_path / "half.npz")
 
 
 @pytest.mark.parametrize(
@@ -149,4 +149,4 @@ def test_files_that_are_no_model(model, tmp_path):
 def test_models_that_do_not_hold_together(model, change, tmp_path):
     np.savez(tmp_path / "model.npz", **(dataclasses.asdict(model) | change))
     with pytest.raises(UserError, match="write it again"):
-        load_model(tmp_path / "model.npz")
+        load_pgpg(tmp_path / "model.npz")

@@ -16,7 +16,7 @@ from rmpe_jax.pgpg import (
     open_proposals,
     patch_boxes,
     sample_boxes,
-    save_model,
+    save_pgpg,
 )
 from rmpe_jax.pgpg.model import (
     AUTHORS_DEVIATIONS,
@@ -157,7 +157,7 @@ def test_proposals_leave_the_well_placed_box_alone(mode):
 
 
 def test_atomic_proposals_look_at_the_pose(model, tmp_path):
-    save_model(tmp_path / "model.npz", model)
+    save_pgpg(tmp_path / "model.npz", model)
     proposals = open_proposals("atomic", tmp_path / "model.npz", 0.0, COCO)
     assert proposals.model.joints == COCO.joints
     rng = np.random.default_rng(0)
