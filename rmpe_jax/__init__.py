@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rmpe_jax.models import build_sppe
     from rmpe_jax.models.rmpe import RMPE
     from rmpe_jax.models.spec import ModelSpec
-    from rmpe_jax.pose_nms import PoseNmsParams, pose_nms
+    from rmpe_jax.pose_nms import PoseNmsParams
     from rmpe_jax.skeletons import Skeleton, get_skeleton
 
 __version__ = "0.1.0"
@@ -36,7 +36,6 @@ _MODULES = {
     "default_config": "rmpe_jax.config",
     "get_skeleton": "rmpe_jax.skeletons",
     "load_pose_model": "rmpe_jax.model_io.pose_model",
-    "pose_nms": "rmpe_jax.pose_nms",
     "save_pose_model": "rmpe_jax.model_io.pose_model",
 }
 
@@ -53,7 +52,6 @@ __all__ = [
     "default_config",
     "get_skeleton",
     "load_pose_model",
-    "pose_nms",
     "save_pose_model",
 ]
 

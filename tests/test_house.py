@@ -2,6 +2,7 @@
 
 import ast
 import pathlib
+import pkgutil
 import re
 import runpy
 import tomllib
@@ -9,6 +10,7 @@ import tomllib
 import pytest
 
 import rmpe_jax
+import rmpe_jax.evaluation
 from rmpe_jax.config import parse_config
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -103,6 +105,13 @@ def test_public_names_are_written_alike():
     assert sorted(names) == sorted(rmpe_jax.__all__)
     for name in names:
         assert getattr(rmpe_jax, name) is not None
+
+
+@pytest.mark.parametrize("package", [rmpe_jax, rmpe_jax.evaluation], ids=lambda p: p.__name__)
+def test_names_that_wait_are_not_those_of_modules(package):
+    """Importing a module sets its name in the package, where it would hide the function."""
+    modules = {name for _, name, _ in pkgutil.iter_modules(package.__path__)}
+    assert modules.isdisjoint(package._MODULES)
 
 
 def test_every_room_is_in_the_picture():

@@ -3,15 +3,17 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
+# At once, not on first use: it bears the name of its module, which would take its place.
+from rmpe_jax.evaluation.pckh import pckh
+
 if TYPE_CHECKING:
     from rmpe_jax.evaluation.coco import box_ap, coco_ap
     from rmpe_jax.evaluation.mpii import mpii_map
-    from rmpe_jax.evaluation.pckh import pckh
 
 __all__ = ["box_ap", "coco_ap", "mpii_map", "pckh"]
 
 # On first use: prediction reads result files with a module of this package, without pycocotools.
-_MODULES = {"box_ap": "coco", "coco_ap": "coco", "mpii_map": "mpii", "pckh": "pckh"}
+_MODULES = {"box_ap": "coco", "coco_ap": "coco", "mpii_map": "mpii"}
 
 
 def __getattr__(name: str) -> Any:

@@ -8,7 +8,7 @@ from rmpe_jax.data.augment import NO_AUGMENTATION, Augmentation
 from rmpe_jax.data.pipeline import train_dataset
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.geometry import CropSpec
-from rmpe_jax.pgpg import Proposals, open_proposals, save_model
+from rmpe_jax.pgpg import Proposals, open_proposals, save_pgpg
 from rmpe_jax.pgpg.model import global_model
 from rmpe_jax.skeletons import COCO
 
@@ -45,7 +45,7 @@ def test_without_proposals_batches_are_as_they_were():
 
 @pytest.mark.parametrize("mode", ["jitter", "global", "atomic"])
 def test_crops_are_of_the_proposals(mode, tmp_path):
-    save_model(tmp_path / "model.npz", global_model((0.2, 0.0, 0.2, 0.0), (0.01,) * 4))
+    save_pgpg(tmp_path / "model.npz", global_model((0.2, 0.0, 0.2, 0.0), (0.01,) * 4))
     proposals = open_proposals(mode, tmp_path / "model.npz", 0.0, COCO)
     crops = batch(proposals=proposals)
     boxes, own_from_crop = placed(crops)
