@@ -5,10 +5,14 @@ import itertools
 import json
 import os
 import pathlib
+import re
 from collections.abc import Iterable, Iterator
 from typing import IO, Any
 
 from rmpe_jax.errors import UserError
+
+_LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+_WEB_PAGE = re.compile(rb"(\xef\xbb\xbf)?\s*<(!doctype|html|head|\?xml)", re.IGNORECASE)
 
 _COUNTER = itertools.count()  # numbers the temporary files of this process
 
@@ -51,15 +55,35 @@ def read_json(path: str | os.PathLike, kind: str) -> Any:
     Raises:
       UserError: there is no such file, or it is not JSON.
     """
+    content = b""
     try:
-        return json.loads(pathlib.Path(path).read_text(encoding="utf-8"))
+        content = pathlib.Path(path).read_bytes()
+        return json.loads(content.decode("utf-8-sig"))  # Windows writes a byte order mark
     except FileNotFoundError:
         raise UserError(f"no {kind} {path}: check the path") from None
     except OSError as error:
         line = f"{kind} {path} cannot be opened ({error.strerror}): check the file"
         raise UserError(line) from None
-    except ValueError as error:  # also a UnicodeDecodeError
+    except (ValueError, RecursionError) as error:  # also a UnicodeDecodeError
+        if what := failed_download(content):
+            raise UserError(f"{kind} {path} is {what}") from None
         raise UserError(f"{kind} {path} is not JSON ({error}): give a complete file") from None
+
+
+def failed_download(head: bytes) -> str:
+    """What a failed download has left in place of a file, and what to do.
+
+    Args:
+      head: the first bytes of the file.
+
+    Returns:
+      Such as "a Git LFS pointer, …: …"; empty if it is neither such a pointer nor a web page.
+    """
+    if head.startswith(_LFS_POINTER):
+        return "a Git LFS pointer, not the file itself: fetch the file with git lfs pull"
+    if _WEB_PAGE.match(head):
+        return "a web page, not the file itself: download it again, with a login if the site asks"
+    return ""
 
 
 def not_writable(path: str | os.PathLike, error: OSError) -> UserError:

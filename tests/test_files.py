@@ -65,6 +65,15 @@ def test_the_old_file_stays_until_the_end(tmp_path):
     [
         (None, r"^no list of boxes .*a\.json: check the path$"),
         (b"[1, 2", r"^list of boxes .*a\.json is not JSON \(.*\): give a complete file$"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:0f\nsize 9\n",
+            r"^list of boxes .*a\.json is a Git LFS pointer, .* git lfs pull$",
+        ),
+        (
+            b"[" * 100_000,
+            r"^list of boxes .*a\.json is not JSON \(.*recursion.*\): give a complete",
+        ),
+        (b"\n<html><body>404", r"^list of boxes .*a\.json is a web page, not the file itself: "),
         (b"\xff\xd8\xff", r"^list of boxes .*a\.json is not JSON \(.*\): give a complete file$"),
     ],
 )

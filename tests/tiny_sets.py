@@ -63,9 +63,9 @@ def coco_document(skeleton: Skeleton = COCO) -> dict:
         ],
         "annotations": [
             coco_annotation(100, 8, skeleton),
-            coco_annotation(101, 7, skeleton, bbox=[10.0, 10.0, 20.0, 30.0]),
-            coco_annotation(102, 8, skeleton, keypoints=unlabeled),
-            coco_annotation(103, 8, skeleton, keypoints=unlabeled, iscrowd=1),
+            coco_annotation(101, 7, skeleton, bbox=[10.0, 10.0, 60.0, 40.0]),
+            coco_annotation(102, 8, skeleton, keypoints=unlabeled, num_keypoints=0),
+            coco_annotation(103, 8, skeleton, keypoints=unlabeled, num_keypoints=0, iscrowd=1),
         ],
         "categories": [{"id": 1, "name": "person"}],
     }

@@ -42,8 +42,9 @@ class BoxLabels(NamedTuple):
 
 def annotated_labels(record: ImageRecord) -> BoxLabels:
     """Labels of an image in which everybody is annotated: all people; crowds are ignored."""
-    people = record.bboxes[~record.iscrowd]
-    return BoxLabels(people, np.ones(len(people), np.float32), record.bboxes[record.iscrowd])
+    bboxes = record.bboxes.astype(np.float32)
+    people = bboxes[~record.iscrowd]
+    return BoxLabels(people, np.ones(len(people), np.float32), bboxes[record.iscrowd])
 
 
 def soft_labels(

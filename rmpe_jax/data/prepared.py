@@ -81,8 +81,8 @@ def make_record(dataset: PoseDataset, record: ImageRecord, encoded: bytes) -> di
         "annotated": indices >= 0,
         "keypoints": keypoints,
         "visibility": visibility,
-        "bboxes": record.bboxes,
-        "area": record.area,
+        "bboxes": record.bboxes.astype(np.float32),
+        "area": record.area.astype(np.float32),
         "iscrowd": record.iscrowd,
         "trainable": records.trainable(record),
         "head_sizes": record.head_sizes,
@@ -96,7 +96,7 @@ class PreparedImages:
     An element is a dict of "encoded" (the file's bytes), "name" (for messages), "image_id",
     "dataset", "skeleton" (name of the dataset's skeleton), "annotated" (k,) bool (whether the
     dataset annotates the joint at all), "trainable" (n,) bool, and the fields of `ImageRecord` for
-    its n people. Joints are those of `UNION`.
+    its n people. Joints are those of `UNION`; boxes and areas are float32.
     """
 
     def __init__(self, folder: str | os.PathLike):

@@ -36,10 +36,6 @@ def detection_results(detector: Detector, dataset: PoseDataset) -> list[dict]:
 
 
 def detector_ap(detector: Detector, dataset: PoseDataset) -> tuple[dict[str, float], list[dict]]:
-    """Box AP and AP50 of a detector, and its results.
-
-    Raises:
-      UserError: the annotations are not in COCO's format.
-    """
+    """Box AP and AP50 of a detector on the people of a dataset, and its results."""
     results = detection_results(detector, dataset)
-    return box_ap(dataset.annotations, results), results
+    return box_ap(dataset, results), results

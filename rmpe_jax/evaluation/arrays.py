@@ -7,9 +7,10 @@ from jaxtyping import Float, Int
 
 from rmpe_jax.evaluation.coco import Annotations, load_ground_truth
 from rmpe_jax.evaluation.results import ImageId
-from rmpe_jax.ops import geometry
 from rmpe_jax.ops.average_precision import GroundTruth, ScoredPoses
 from rmpe_jax.ops.padding import bucket_size, pad_people
+from rmpe_jax.skeletons import get_skeleton
+from rmpe_jax.skeletons.skeleton import UNNAMED_PREFIX
 
 
 def ground_truth_arrays(
@@ -18,27 +19,28 @@ def ground_truth_arrays(
     """Annotated people as arrays with axes (image, person, ...).
 
     Args:
-      annotations: COCO keypoint ground truth, a file or its content.
+      annotations: COCO keypoint ground truth, a file or its content, or a dataset. The joints of a
+        file are in its order.
       num_keypoints: of each person.
       image_ids: the images, in the order of the first axis; people of others are dropped.
 
     Raises:
-      UserError: it is not COCO keypoint ground truth.
+      UserError: it is not COCO keypoint ground truth of this number of joints.
     """
+    dataset = load_ground_truth(annotations, get_skeleton(f"{UNNAMED_PREFIX}{num_keypoints}"))
     index_of = {image_id: i for i, image_id in enumerate(image_ids)}
-    content = load_ground_truth(annotations, num_keypoints)
-    people = [a for a in content["annotations"] if a["image_id"] in index_of]
-    index = np.array([index_of[a["image_id"]] for a in people], np.int64)
-    joints = _floats([a["keypoints"] for a in people], num_keypoints, 3)
-    iscrowd = np.array([bool(a["iscrowd"]) for a in people], bool)
-    unlabeled = np.array([a["num_keypoints"] == 0 for a in people], bool)
+    records = [record for record in dataset.images if record.image_id in index_of]
+    counts = [len(record.bboxes) for record in records]
+    index = np.repeat([index_of[record.image_id] for record in records], counts).astype(np.int64)
+    visibility = _joined([r.visibility for r in records], num_keypoints)
+    iscrowd = _joined([r.iscrowd for r in records]).astype(bool)
     columns = (
-        joints[..., :2],
-        joints[..., 2],
-        geometry.xyxy_from_xywh(_floats([a["bbox"] for a in people], 4)),
-        _floats([a["area"] for a in people]),
+        _joined([r.keypoints for r in records], num_keypoints, 2),
+        visibility,
+        _joined([r.bboxes for r in records], 4),
+        _joined([r.area for r in records]),
         iscrowd,
-        iscrowd | unlabeled,
+        iscrowd | ~visibility.any(-1),
     )
     valid, padded = pad_people(index, len(image_ids), _people_per_image(index), *columns)
     return GroundTruth._make([*padded, valid])
@@ -73,6 +75,10 @@ def _people_per_image(index: Int[np.ndarray, " n"]) -> int:
     return bucket_size(int(np.bincount(index).max(initial=0)))
 
 
-def _floats(values: Sequence, *shape: int) -> Float[np.ndarray, "n *shape"]:
+def _joined(arrays: Sequence[np.ndarray], *shape: int) -> Float[np.ndarray, "n *shape"]:
     # float64, for callers that compute in float64
+    return np.concatenate([np.zeros((0, *shape)), *arrays])
+
+
+def _floats(values: Sequence, *shape: int) -> Float[np.ndarray, "n *shape"]:
     return np.array(values, np.float64).reshape(-1, *shape)

@@ -1,29 +1,42 @@
-"""COCO's average precision of poses and of boxes, computed by pycocotools."""
+"""COCO's average precision of poses and of boxes, computed by pycocotools.
 
+The ground truth is what `data.readers` reads: pycocotools gets ids, numbers of keypoints and areas
+from here, not from the file.
+"""
+
+import collections
 import contextlib
 import io
+import logging
 import os
-from collections.abc import Sequence
+import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
 from jaxtyping import Float
-from pycocotools.coco import COCO
+from pycocotools.coco import COCO as CocoApi
 from pycocotools.cocoeval import COCOeval
 
+from rmpe_jax.data.readers.categories import PERSON, category_of
+from rmpe_jax.data.readers.coco import coco_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.results import PERSON
+from rmpe_jax.evaluation.results import person_among
 from rmpe_jax.files import read_json
 from rmpe_jax.ops import geometry
+from rmpe_jax.skeletons import COCO, Skeleton, get_skeleton
+from rmpe_jax.skeletons.skeleton import UNNAMED_PREFIX
 
-Annotations = str | os.PathLike | dict  # a file, or its content
+# A file, its content, or a dataset that has been read.
+Annotations = str | os.PathLike | dict | PoseDataset
 
 # In the order of `COCOeval.stats` of pycocotools for keypoints.
 METRICS = ("AP", "AP50", "AP75", "APM", "APL", "AR", "AR50", "AR75", "ARM", "ARL")
-_NUM_COCO_KEYPOINTS = 17
 
 Sigmas = Sequence[float] | Float[np.ndarray, " k"]
+
+_NO_JOINTS = Skeleton("boxes", (), (), ())
 
 
 def coco_ap(
@@ -35,100 +48,76 @@ def coco_ap(
     """Average precision and recall of poses by object keypoint similarity (OKS).
 
     Args:
-      annotations: COCO keypoint ground truth, a file or its content.
+      annotations: COCO keypoint ground truth, a file or its content, or a dataset.
       results: records of COCO's result format, with `keypoints` (x, y, anything) * k and `score`.
-      sigmas: (k,) OKS sigma of each joint; by default COCO's 17.
+        Those of other categories than person are left out and counted in the log.
+      sigmas: (k,) OKS sigma of each joint in the order of the annotations; by default those of the
+        dataset's skeleton, or COCO's 17.
       image_ids: images to evaluate on; by default all of the ground truth.
 
     Returns:
       `METRICS` as fractions; M and L are medium and large people. -1 if the ground truth has
-      nobody of that size (pycocotools' convention); all 0 if there are no results.
+      nobody of that size (pycocotools' convention).
 
     Raises:
       UserError: ground truth or results do not have this format, a result is not finite, or it is
         on an image that the ground truth does not have.
     """
-    num_keypoints = _NUM_COCO_KEYPOINTS if sigmas is None else len(sigmas)
-    ground_truth = load_ground_truth(annotations, num_keypoints)
-    if not results:
-        return dict.fromkeys(METRICS, 0.0)
-    _check_results(results, ground_truth, "keypoints", 3 * num_keypoints)
-    stats = _evaluate(ground_truth, results, "keypoints", sigmas, image_ids)
-    return dict(zip(METRICS, stats, strict=True))
+    if sigmas is not None:
+        skeleton = get_skeleton(f"{UNNAMED_PREFIX}{len(sigmas)}")
+    else:
+        skeleton = annotations.skeleton if isinstance(annotations, PoseDataset) else COCO
+        sigmas = skeleton.oks_sigmas
+    dataset = load_ground_truth(annotations, skeleton)
+    metrics = pose_ap(coco_content(dataset), results, sigmas, image_ids)
+    warn_of_nobody(dataset, metrics)
+    return metrics
 
 
 def box_ap(annotations: Annotations, detections: list[dict]) -> dict[str, float]:
     """Average precision of person boxes.
 
     Args:
-      annotations: COCO keypoint ground truth, a file or its content.
-      detections: records of COCO's result format, with `bbox` xywh and `score`; other categories
-        than person are dropped.
+      annotations: COCO ground truth with boxes, a file or its content, or a dataset.
+      detections: records of COCO's result format, with `bbox` xywh and `score`. Those of other
+        categories than person are left out and counted in the log.
 
     Returns:
-      `AP`, over IoU .50 to .95, and `AP50`, as fractions.
+      `AP`, over IoU .50 to .95, and `AP50`, as fractions; -1 if all people are crowds.
 
     Raises:
       UserError: as `coco_ap`.
     """
-    ground_truth = load_ground_truth(annotations, None)
-    people = [d for d in detections if d.get("category_id") == PERSON]
-    if not people:
-        return {"AP": 0.0, "AP50": 0.0}
-    _check_results(people, ground_truth, "bbox", 4)
-    stats = _evaluate(ground_truth, people, "bbox")
-    return {"AP": stats[0], "AP50": stats[1]}
+    dataset = load_ground_truth(annotations, _NO_JOINTS)
+    content = coco_content(dataset)
+    stats = _stats(content, _checked(detections, content, "bbox", 4), "bbox")
+    metrics = {"AP": stats[0], "AP50": stats[1]}
+    warn_of_nobody(dataset, metrics)
+    return metrics
 
 
-def _evaluate(
-    ground_truth: dict,
-    results: list[dict],
-    kind: Literal["keypoints", "bbox"],
-    sigmas: Sigmas | None = None,
-    image_ids: Sequence[int | str] | None = None,
-) -> list[float]:
-    copies: Any = [dict(result) for result in results]  # pycocotools modifies them
-    with contextlib.redirect_stdout(io.StringIO()):
-        coco = COCO()
-        coco.dataset = cast(Any, ground_truth)
-        coco.createIndex()
-        evaluation = COCOeval(coco, coco.loadRes(copies), kind)
-        params: Any = evaluation.params
-        params.catIds = [PERSON]
-        if image_ids is not None:
-            params.imgIds = list(image_ids)
-        if sigmas is not None:
-            params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
-        evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [float(value) for value in evaluation.stats]
-
-
-def load_ground_truth(annotations: Annotations, num_keypoints: int | None) -> dict:
-    """The annotated people of COCO ground truth, with all keys that pycocotools requires.
-
-    Missing keys that `data.readers.coco` does not require get the same defaults as there, such as
-    the area of the box for `area`.
+def load_ground_truth(annotations: Annotations, skeleton: Skeleton) -> PoseDataset:
+    """Read COCO ground truth as `data.readers.coco` does; a dataset is returned as it is.
 
     Args:
-      annotations: COCO keypoint ground truth, a file or its content.
-      num_keypoints: required number of keypoints per person; None if poses are not used.
-
-    Returns:
-      The content of a COCO annotation file.
+      annotations: COCO ground truth, a file or its content, or a dataset.
+      skeleton: its joints. If they have no names, as those of `get_skeleton("unnamed_14")`, they
+        are in the order of the file.
 
     Raises:
-      UserError: it does not have this format.
+      UserError: it does not have this format, or a dataset has another number of joints.
     """
-    is_dict = isinstance(annotations, dict)
-    name = "the ground truth" if is_dict else f"annotation file {annotations}"
-    content = annotations if is_dict else read_json(annotations, "annotation file")
-    if not isinstance(content, dict) or not {"images", "annotations"} <= content.keys():
-        raise UserError(f"{name} has no images or no annotations: give COCO's format")
-    people = [_person(a, num_keypoints, name) for a in content["annotations"] if _is_person(a)]
-    categories = [{"id": PERSON, "name": "person"}]
-    return {"images": content["images"], "annotations": people, "categories": categories}
+    if isinstance(annotations, PoseDataset):
+        given, needed = annotations.skeleton.num_keypoints, skeleton.num_keypoints
+        if skeleton.joints and given != needed:
+            line = f"{annotations.name} has {given} joints, not {needed}"
+            raise UserError(f"{line}: give the sigmas of its joints")
+        return annotations
+    if isinstance(annotations, dict):
+        document, path = annotations, pathlib.Path("the ground truth")
+    else:
+        document, path = read_json(annotations, "annotation file"), pathlib.Path(annotations)
+    return coco_dataset(document, path, None, str(path), skeleton)
 
 
 def coco_content(dataset: PoseDataset) -> dict:
@@ -156,44 +145,122 @@ def coco_content(dataset: PoseDataset) -> dict:
     return {"images": images, "annotations": annotations}
 
 
-def _is_person(annotation: dict) -> bool:
-    return annotation.get("category_id", PERSON) == PERSON
+def pose_ap(
+    content: dict,
+    results: list[dict],
+    sigmas: Sigmas,
+    image_ids: Sequence[int | str] | None = None,
+) -> dict[str, float]:
+    """`coco_ap` on ground truth made here.
+
+    Args:
+      content: as from `coco_content`; `area` and `num_keypoints` are used as they are.
+      results: as in `coco_ap`.
+      sigmas: (k,) OKS sigma of each joint.
+      image_ids: images to evaluate on; by default all.
+
+    Returns:
+      `METRICS`.
+
+    Raises:
+      UserError: as `coco_ap`.
+    """
+    checked = _checked(results, content, "keypoints", 3 * len(sigmas))
+    stats = _stats(content, checked, "keypoints", sigmas, image_ids)
+    return dict(zip(METRICS, stats, strict=True))
 
 
-def _person(annotation: dict, num_keypoints: int | None, name: str) -> dict:
-    where = f"{name}: annotation {annotation.get('id', 'without id')}"
-    required = ("id", "image_id", "bbox") + (("keypoints",) if num_keypoints else ())
-    if missing := [key for key in required if key not in annotation]:
-        raise UserError(f"{where} has no {', '.join(missing)}: add it")
-    visibility = annotation.get("keypoints", [])[2::3]
-    if num_keypoints and len(visibility) != num_keypoints:
-        raise UserError(
-            f"{where} has {len(visibility)} keypoints instead of {num_keypoints}: fix it, or give "
-            "the sigmas of its joint set"
-        )
-    defaults = {
-        "category_id": PERSON,
-        "iscrowd": 0,
-        "area": annotation["bbox"][2] * annotation["bbox"][3],
-        "num_keypoints": sum(v > 0 for v in visibility),
-    }
-    return {**defaults, **annotation}
+def warn_of_nobody(dataset: PoseDataset, metrics: dict[str, float]) -> None:
+    """Log that AP is -1 because nobody in the dataset is evaluated."""
+    if metrics["AP"] == -1:
+        line = "%s: nobody is evaluated (AP -1): all people are crowds or have no labeled joint"
+        logging.getLogger(__name__).warning(line, dataset.name)
 
 
-def _check_results(results: list[dict], ground_truth: dict, field: str, length: int) -> None:
-    _check_images(results, {image["id"] for image in ground_truth["images"]})
-    for number, result in enumerate(results):
+def _stats(
+    content: dict,
+    results: list[dict],
+    kind: Literal["keypoints", "bbox"],
+    sigmas: Sigmas | None = None,
+    image_ids: Sequence[int | str] | None = None,
+) -> list[float]:
+    """pycocotools' figures; `results` are those of `_checked`."""
+    # pycocotools sorts images by id, which fails for numbers among names. The order decides which
+    # of two equal scores counts first.
+    names = sorted(
+        (image["id"] for image in content["images"]), key=lambda i: (isinstance(i, str), i)
+    )
+    number_of = {name: number for number, name in enumerate(names)}
+    unknown = [name for name in image_ids or () if name not in number_of]
+    if unknown:
+        raise UserError(f"image_ids has {unknown[0]!r}, which the ground truth has not: remove it")
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth, found = _api(content["annotations"], number_of), _api(results, number_of)
+        evaluation = COCOeval(truth, found, kind)
+        params: Any = evaluation.params
+        params.catIds = [PERSON]
+        params.imgIds = [number_of[name] for name in (names if image_ids is None else image_ids)]
+        if sigmas is not None:
+            params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats]
+
+
+def _api(records: list[dict], number_of: Mapping[int | str, int]) -> CocoApi:
+    api = CocoApi()
+    numbered = [{**record, "image_id": number_of[record["image_id"]]} for record in records]
+    api.dataset = cast(
+        Any,
+        {
+            "images": [{"id": number} for number in number_of.values()],
+            "annotations": numbered,
+            "categories": [{"id": PERSON, "name": "person"}],
+        },
+    )
+    api.createIndex()
+    return api
+
+
+def _checked(
+    results: list[dict], content: dict, key: Literal["keypoints", "bbox"], length: int
+) -> list[dict]:
+    """The results on people with the values that pycocotools needs, and nothing else."""
+    category_ids = [category_of(r, f"result {n}", PERSON) for n, r in enumerate(results)]
+    person = person_among(collections.Counter(category_ids), "the result list")
+    people = [(n, results[n]) for n, i in enumerate(category_ids) if i == person]
+    if others := len(results) - len(people):
+        line = "results of other categories than %d, person, are left out: %d"
+        logging.getLogger(__name__).warning(line, person, others)
+    _check_images([result for _, result in people], {image["id"] for image in content["images"]})
+    checked = []
+    for number, result in people:
         where = f"result {number} (image {result['image_id']})"
-        if missing := sorted({"category_id", field, "score"} - result.keys()):
+        if missing := sorted({"category_id", key, "score"} - result.keys()):
             raise UserError(f"{where} has no {', '.join(missing)}: give COCO's result format")
-        values = _floats(result[field])
+        values, score = _floats(result[key]), _floats(result["score"])
         if values.shape != (length,):
             raise UserError(
-                f"{where} has {field} of shape {values.shape} instead of {length} values: "
+                f"{where} has {key} of shape {values.shape} instead of {length} values: "
                 "give results in the joint set of the ground truth"
             )
-        if not (np.isfinite(values).all() and np.isfinite(_floats(result["score"])).all()):
-            raise UserError(f"{where} has {field} or a score that is not a finite number: fix it")
+        if score.shape or not (np.isfinite(values).all() and np.isfinite(score)):
+            raise UserError(f"{where} has {key} or a score that is not a finite number: fix it")
+        box = values if key == "bbox" else _box(result, values, where)
+        checked.append(
+            {
+                "id": len(checked) + 1,
+                "image_id": result["image_id"],
+                "category_id": PERSON,
+                "iscrowd": 0,
+                "score": float(score),
+                "keypoints": values,
+                "bbox": box.tolist(),
+                "area": float(box[2] * box[3]),
+            }
+        )
+    return checked
 
 
 def _check_images(results: list[dict], known: set) -> None:
@@ -207,9 +274,22 @@ def _check_images(results: list[dict], known: set) -> None:
         )
 
 
-def _floats(values: Any) -> np.ndarray:
+def _box(result: dict, keypoints: Float[np.ndarray, " n"], where: str) -> Float[np.ndarray, " 4"]:
+    """The box (xywh) of a pose, or else the extent of its joints, as in pycocotools."""
+    if not result.get("bbox"):
+        points = keypoints.reshape(-1, 3)[:, :2]
+        return np.concatenate([points.min(0), np.ptp(points, 0)])
+    box = _floats(result["bbox"])
+    if box.shape != (4,) or not np.isfinite(box).all():
+        raise UserError(f"{where} has bbox that is not four finite numbers: fix it or leave it out")
+    return box
+
+
+def _floats(values: Any) -> Float[np.ndarray, "..."]:
     """Values as an array; NaN if they are not numbers."""
     try:
-        return np.asarray(values, np.float64)
-    except (TypeError, ValueError):
-        return np.full(np.shape(values) if np.isscalar(values) else len(values), np.nan)
+        array = np.asarray(values)
+    except ValueError:  # lists of different lengths
+        array = np.asarray(values, object)
+    is_number = array.dtype.kind in "biuf"
+    return array.astype(np.float64) if is_number else np.full(array.shape, np.nan)

@@ -6,12 +6,12 @@ the area of the person. People without a labeled joint in the part are ignored t
 
 from collections.abc import Sequence
 
-from rmpe_jax.evaluation.coco import coco_ap
+from rmpe_jax.evaluation.coco import Annotations, coco_ap, coco_content, load_ground_truth, pose_ap
 from rmpe_jax.skeletons import Skeleton
 
 
 def whole_body_ap(
-    ground_truth: dict,
+    annotations: Annotations,
     results: list[dict],
     skeleton: Skeleton,
     image_ids: Sequence[int | str] | None = None,
@@ -19,20 +19,24 @@ def whole_body_ap(
     """`coco_ap` of all joints, and of each part as `body/AP`, `body/AR`, `foot/AP`, ….
 
     Args:
-      ground_truth: COCO's format with all joints of `skeleton` in "keypoints", as from
-        `data.readers.whole_body.read_whole_body_annotations`.
+      annotations: a dataset, or COCO's format with all joints of `skeleton` in "keypoints".
       results: COCO's result format with the same joints.
       skeleton: the joint set and its parts.
       image_ids: images to evaluate on; by default all.
 
+    Returns:
+      The metrics; -1 for a part that is not labeled at all.
+
     Raises:
       UserError: as `coco_ap`.
     """
-    metrics = coco_ap(ground_truth, results, skeleton.oks_sigmas, image_ids)
+    dataset = load_ground_truth(annotations, skeleton)
+    metrics = coco_ap(dataset, results, skeleton.oks_sigmas, image_ids)
+    content = coco_content(dataset)
     for name, part in skeleton.parts.items():
-        truth = [_part_of(person, part) for person in ground_truth["annotations"]]
-        found = coco_ap(
-            {**ground_truth, "annotations": truth},
+        truth = [_part_of(person, part) for person in content["annotations"]]
+        found = pose_ap(
+            {**content, "annotations": truth},
             [_part_of(result, part) for result in results],
             skeleton.oks_sigmas[part],
             image_ids,

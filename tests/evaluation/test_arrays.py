@@ -13,7 +13,7 @@ def test_ground_truth(random_set):
         assert people.valid[row, :n].all()
         for i, annotation in enumerate(expected):
             joints = np.reshape(annotation["keypoints"], (17, 3))
-            np.testing.assert_array_equal(people.keypoints[row, i], joints[:, :2])
+            np.testing.assert_array_equal(people.keypoints[row, i], np.float32(joints[:, :2]))
             np.testing.assert_array_equal(people.visibility[row, i], joints[:, 2])
             x, y, w, h = annotation["bbox"]
             np.testing.assert_allclose(people.bboxes[row, i], [x, y, x + w, y + h])
@@ -21,6 +21,14 @@ def test_ground_truth(random_set):
             assert people.iscrowd[row, i] == annotation["iscrowd"]
             nothing = annotation["num_keypoints"] == 0
             assert people.ignore[row, i] == (nothing or annotation["iscrowd"])
+
+
+def test_a_dataset_gives_the_same_arrays(coco_val):
+    chosen = coco_val.image_ids[5:9]
+    of_file = ground_truth_arrays(coco_val.annotations, 17, chosen)
+    for array, other in zip(of_file, ground_truth_arrays(coco_val, 17, chosen), strict=True):
+        np.testing.assert_array_equal(array, other)
+    assert of_file.valid.sum() > 4
 
 
 def test_detections_and_their_areas():
@@ -41,4 +49,6 @@ def test_nobody(random_set):
     content, _ = random_set(0)
     assert not detection_arrays([], 17, [1, 2]).valid.any()
     assert detection_arrays([], 17, [1, 2]).keypoints.shape == (2, 8, 17, 2)
-    assert not ground_truth_arrays({**content, "annotations": []}, 17, [1]).valid.any()
+    alone = {**content, "annotations": content["annotations"][:1]}
+    assert alone["annotations"][0]["image_id"] != 12
+    assert not ground_truth_arrays(alone, 17, [12]).valid.any()

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from pycocotools.coco import COCO as CocoApi
 from pycocotools.cocoeval import COCOeval
+from tiny_sets import coco_document, write_json
 
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.evaluation.coco import coco_content
+from rmpe_jax.evaluation.protocol import score_results
 from rmpe_jax.evaluation.whole_body import whole_body_ap
 from rmpe_jax.skeletons import COCO, COCO_WHOLEBODY, HALPE26, HALPE136
 
@@ -97,3 +101,31 @@ def test_bodies_have_one_part():
     truth, results = scene(COCO)
     metrics = whole_body_ap(truth, results, COCO)
     assert metrics["body/AP"] == metrics["AP"]
+
+
+def test_halpe_counts_three_joints_everywhere(tmp_path, caplog):
+    """The numbers of its file are not used, and its fractions are labels."""
+    document = coco_document(HALPE136)
+    for annotation in document["annotations"]:
+        annotation["num_keypoints"] = 3
+    document["annotations"][0]["keypoints"][2::3] = [0.3] * 136
+    write_json(tmp_path / "annotations" / "halpe_val_v1.json", document)
+    dataset = open_dataset(f"halpe136:{tmp_path}:val")
+    people = coco_content(dataset)["annotations"]
+    assert [person["num_keypoints"] for person in people] == [136, 136, 0, 0]
+    metrics = score_results(dataset, [{**person, "score": 1.0} for person in people[:2]])
+    assert {name: metrics[name] for name in ("AP", "face/AP", "right_hand/AR")} == pytest.approx(
+        {"AP": 1, "face/AP": 1, "right_hand/AR": 1}
+    )
+    assert not caplog.messages
+
+
+def test_a_part_that_nobody_has_is_minus_one():
+    truth, results = scene(HALPE26)
+    for person in truth["annotations"]:
+        person["keypoints"][60:] = [0] * 18
+        person["num_keypoints"] = int((np.reshape(person["keypoints"], (-1, 3))[:, 2] > 0).sum())
+    for given in (results, []):
+        metrics = whole_body_ap(truth, given, HALPE26)
+        assert (metrics["foot/AP"], metrics["foot/AR"]) == (-1, -1)
+        assert min(metrics["AP"], metrics["body/AP"]) >= 0

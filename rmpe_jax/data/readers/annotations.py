@@ -19,6 +19,21 @@ from rmpe_jax.skeletons import Skeleton
 # .10 to .14).
 EXTENT_MARGIN = 0.1
 
+# Boxes and labeled joints farther from the origin are mistakes. At this distance float32, in which
+# joints are kept, can still tell pixels apart.
+MAX_COORDINATE = 1e7
+
+# Types of numbers in a document; those of NumPy only if a program made it.
+NUMBER = (int, float, np.integer, np.floating)
+
+
+class ImageFile(NamedTuple):
+    """What an annotation file says of an image; fields as in `ImageRecord`."""
+
+    path: pathlib.Path
+    declared_size: tuple[int, int] | None = None
+    crowd_index: float | None = None
+
 
 class Person(NamedTuple):
     """One person; fields as in `ImageRecord`, without the first axis."""
@@ -53,27 +68,70 @@ def field(entry: Any, key: str, where: str, kind: type | tuple[type, ...] = obje
     return entry[key]
 
 
-def numbers(entry: dict, key: str, count: int, where: str) -> Float[np.ndarray, " count"]:
-    """`entry[key]`, a (possibly nested) list of numbers, as a flat float32 array.
+def identifier(entry: Any, key: str, where: str, kind: type | tuple[type, ...] = NUMBER) -> Any:
+    """`entry[key]`, an id: a whole number of at most 64 bits, or text if `kind` includes str.
+
+    7.0 is read as 7.
+
+    Args:
+      entry: an object of a JSON document.
+      key: the key.
+      where: name of the entry, for messages.
+      kind: the accepted types.
 
     Raises:
-      UserError: the key is missing, the list does not have `count` numbers, or one is not finite.
+      UserError: as `field`, or the number is a fraction or has more than 64 bits.
     """
+    value = field(entry, key, where, kind)
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (float, np.floating)) and not value.is_integer():
+        raise UserError(f"{where} has {key} = {value!r}, not a whole number: fix the file")
+    if not -(2**63) <= value < 2**63:
+        line = f"{where} has {key} = {value!r:.40}, which needs more than 64 bits"
+        raise UserError(f"{line}: give smaller ids")
+    return int(value)
+
+
+def numbers(
+    entry: Any, key: str, shape: tuple[int, ...], where: str
+) -> Float[np.ndarray, "*shape"]:
+    """`entry[key]`, a list of numbers, flat or nested like `shape`, as a float64 array.
+
+    Raises:
+      UserError: the key is missing, a value is not a finite number, or the number of values or
+        their nesting differs from `shape`.
+    """
+    given = field(entry, key, where, (list, tuple, np.ndarray))
     try:
-        values = np.asarray(field(entry, key, where, list), np.float32).ravel()
-    except (ValueError, TypeError):
-        raise UserError(f"{where} has {key} that are not all numbers: fix the file") from None
+        values = np.asarray(given)
+    except ValueError:  # lists of different lengths
+        values = np.asarray(given, object)
+    if values.size and values.dtype.kind not in "biuf":
+        raise UserError(f"{where} has {key} that are not all numbers: fix the file")
+    count = math.prod(shape)
     if values.size != count:
         raise UserError(f"{where} has {values.size} numbers in {key}, not {count}: fix the file")
+    if values.shape not in (shape, (count,)):
+        line = f"{where} has {key} of shape {values.shape}, not {shape} or ({count},)"
+        raise UserError(f"{line}: fix the file")
+    values = values.astype(np.float64).reshape(shape)
     if not np.isfinite(values).all():
         raise UserError(f"{where} has {key} with NaN or infinity: fix the file")
     return values
 
 
+def check_coordinates(values: Float[np.ndarray, "..."], key: str, where: str) -> None:
+    """Raises a UserError if a box or joint is farther from the origin than `MAX_COORDINATE`."""
+    if (np.abs(values) > MAX_COORDINATE).any():
+        line = f"{where} has {key} of more than {MAX_COORDINATE:,.0f} pixels"
+        raise UserError(f"{line}: fix the file")
+
+
 def number(entry: dict, key: str, where: str) -> float:
     """`entry[key]`, a finite number."""
-    value = field(entry, key, where, (int, float))
-    if not math.isfinite(value):
+    value = field(entry, key, where, NUMBER)
+    if not -math.inf < value < math.inf:
         raise UserError(f"{where} has {key} = {value}: fix the file")
     return float(value)
 
@@ -100,7 +158,7 @@ def make_dataset(
     name: str,
     skeleton: Skeleton,
     annotations: pathlib.Path,
-    paths: Mapping[Any, pathlib.Path],
+    images: Mapping[Any, ImageFile],
     people: Mapping[Any, list[Person]],
 ) -> PoseDataset:
     """Combine images and people, both given by image id, to a dataset.
@@ -112,14 +170,18 @@ def make_dataset(
       name: of the dataset.
       skeleton: of the people's keypoints.
       annotations: the annotation file.
-      paths: image id -> image file.
+      images: image id -> image.
       people: image id -> people, for every image.
 
     Raises:
       UserError: there are no images, or no people in them.
     """
-    kept = {i: [p for p in people[i] if geometry.box_area(p.bbox) > 0] for i in paths}
-    dropped = [p.person_id for i in paths for p in people[i] if geometry.box_area(p.bbox) <= 0]
+    kept = {i: [p for p in people[i] if geometry.box_area(p.bbox) > 0] for i in images}
+    dropped = [p.person_id for i in images for p in people[i] if geometry.box_area(p.bbox) <= 0]
+    if not any(kept.values()):
+        what = f"only people whose box has no area ({len(dropped)})" if dropped else "no people"
+        line = f"{annotations} has {what} in {len(images)} images: the dataset is empty"
+        raise UserError(f"{line}, use another file")
     if dropped:
         logging.getLogger(__name__).warning(
             "%s: people skipped because their box has no area: %d (the first: annotation %s)",
@@ -127,25 +189,24 @@ def make_dataset(
             len(dropped),
             dropped[0],
         )
-    if not any(kept.values()):
-        line = f"{annotations} has no people in {len(paths)} images: the dataset is empty"
-        raise UserError(f"{line}, use another file")
-    images = tuple(_image_record(i, path, kept[i], skeleton) for i, path in paths.items())
-    return PoseDataset(name, skeleton, images, annotations)
+    records = tuple(_image_record(i, image, kept[i], skeleton) for i, image in images.items())
+    return PoseDataset(name, skeleton, records, annotations, len(dropped))
 
 
 def _image_record(
-    image_id: int | str, path: pathlib.Path, people: list[Person], skeleton: Skeleton
+    image_id: int | str, image: ImageFile, people: list[Person], skeleton: Skeleton
 ) -> ImageRecord:
-    k = skeleton.num_keypoints
+    n, k = len(people), skeleton.num_keypoints
     return ImageRecord(
         image_id=image_id,
-        path=path,
-        keypoints=np.array([p.keypoints for p in people], np.float32).reshape(-1, k, 2),
-        visibility=np.array([p.visibility for p in people], np.uint8).reshape(-1, k),
-        bboxes=np.array([p.bbox for p in people], np.float32).reshape(-1, 4),
-        area=np.array([p.area for p in people], np.float32),
+        path=image.path,
+        keypoints=np.array([p.keypoints for p in people], np.float32).reshape(n, k, 2),
+        visibility=np.array([p.visibility for p in people], np.uint8).reshape(n, k),
+        bboxes=np.array([p.bbox for p in people], np.float64).reshape(n, 4),
+        area=np.array([p.area for p in people], np.float64),
         iscrowd=np.array([p.iscrowd for p in people], bool),
         head_sizes=np.array([p.head_size for p in people], np.float32),
         person_ids=np.array([p.person_id for p in people], np.int64),
+        declared_size=image.declared_size,
+        crowd_index=image.crowd_index,
     )

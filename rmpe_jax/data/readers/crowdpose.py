@@ -3,8 +3,9 @@
 import os
 import pathlib
 
-from rmpe_jax.data.readers.coco import read_coco_file
+from rmpe_jax.data.readers.coco import coco_dataset
 from rmpe_jax.data.readers.records import PoseDataset
+from rmpe_jax.files import read_json
 from rmpe_jax.skeletons import CROWDPOSE
 
 
@@ -12,14 +13,23 @@ def read_crowdpose(folder: str | os.PathLike, split: str) -> PoseDataset:
     """One split of a CrowdPose folder. It has no segment areas, so `area` is that of the box.
 
     Reads `json/crowdpose_SPLIT.json`, or else `annotations/crowdpose_SPLIT.json`, with the images
-    in `images/`. The `crowdIndex` of images is not read here; evaluation reads it from the file.
+    in `images/`. The `crowdIndex` of images is kept for evaluation. `num_keypoints`, which counts
+    only visible joints here, is not read.
 
     Raises:
-      UserError: as `read_coco_file`.
+      UserError: as `coco_dataset`, or the file is missing or not JSON.
     """
     folder = pathlib.Path(folder)
-    annotations = folder / "json" / f"crowdpose_{split}.json"
-    elsewhere = folder / "annotations" / annotations.name
-    if not annotations.exists() and elsewhere.exists():
-        annotations = elsewhere
-    return read_coco_file(annotations, folder / "images", f"crowdpose/{split}", CROWDPOSE)
+    path = folder / "json" / f"crowdpose_{split}.json"
+    elsewhere = folder / "annotations" / path.name
+    if not path.exists() and elsewhere.exists():
+        path = elsewhere
+    document = read_json(path, "annotation file")
+    return coco_dataset(
+        document,
+        path,
+        folder / "images",
+        f"crowdpose/{split}",
+        CROWDPOSE,
+        check_num_keypoints=False,
+    )

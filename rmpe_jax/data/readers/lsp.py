@@ -8,7 +8,7 @@ import numpy as np
 import scipy.io
 from jaxtyping import Float
 
-from rmpe_jax.data.readers.annotations import Person, extent_box, make_dataset
+from rmpe_jax.data.readers.annotations import ImageFile, Person, extent_box, make_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.ops import geometry
@@ -39,8 +39,8 @@ def read_lsp(folder: str | os.PathLike) -> PoseDataset:
         f"im{place + 1:0{digits}d}.jpg": [_person(rows, place, extended, annotations)]
         for place, rows in enumerate(joints)
     }
-    paths = {file_name: folder / "images" / file_name for file_name in people}
-    return make_dataset(f"lsp/{folder.resolve().name}", LSP, annotations, paths, people)
+    images = {file_name: ImageFile(folder / "images" / file_name) for file_name in people}
+    return make_dataset(f"lsp/{folder.resolve().name}", LSP, annotations, images, people)
 
 
 def _read_joints(annotations: pathlib.Path) -> tuple[Float[np.ndarray, "n 14 3"], bool]:

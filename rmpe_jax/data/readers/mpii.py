@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 
 from rmpe_jax.data.readers.annotations import (
+    ImageFile,
     Person,
+    check_coordinates,
     extent_box,
     field,
     make_dataset,
@@ -33,7 +35,8 @@ def read_mpii(folder: str | os.PathLike, split: str) -> PoseDataset:
 
     Raises:
       UserError: the file is missing, not JSON or not a list; an entry lacks a key, or has the wrong
-        number of values or values that are not finite; or the file contains no people.
+        number of values, or values that are not finite or not believable; or the file contains no
+        people.
     """
     folder = pathlib.Path(folder)
     annotations = folder / "annotations" / f"{split}.json"
@@ -45,16 +48,18 @@ def read_mpii(folder: str | os.PathLike, split: str) -> PoseDataset:
         where = f"{annotations}: person {place}"
         file_name = field(entry, "image", where, str)
         people.setdefault(file_name, []).append(_person(entry, place, where))
-    paths = {file_name: folder / "images" / file_name for file_name in people}
-    return make_dataset(f"mpii/{split}", MPII, annotations, paths, people)
+    images = {file_name: ImageFile(folder / "images" / file_name) for file_name in people}
+    return make_dataset(f"mpii/{split}", MPII, annotations, images, people)
 
 
 def _person(entry: dict[str, Any], person_id: int, where: str) -> Person:
     k = MPII.num_keypoints
-    keypoints = numbers(entry, "joints", 2 * k, where).reshape(k, 2)
-    visibility = np.where(numbers(entry, "joints_vis", k, where) > 0, 2, 0).astype(np.uint8)
+    keypoints = numbers(entry, "joints", (k, 2), where)
+    visibility = np.where(numbers(entry, "joints_vis", (k,), where) > 0, 2, 0).astype(np.uint8)
+    check_coordinates(keypoints[visibility > 0], "joints", where)
     has_box = entry.get("bbox") is not None
-    bbox = numbers(entry, "bbox", 4, where) if has_box else extent_box(keypoints, visibility)
+    bbox = numbers(entry, "bbox", (4,), where) if has_box else extent_box(keypoints, visibility)
+    check_coordinates(bbox, "bbox", where)
     has_head = entry.get("head_size") is not None
     return Person(
         keypoints=keypoints,

@@ -20,12 +20,15 @@ class ImageRecord:
       keypoints: (n, k, 2) float32, joints of the dataset's skeleton; arbitrary where visibility is
         0.
       visibility: (n, k) as in COCO: 0 not annotated, 1 occluded, 2 visible.
-      bboxes: (n, 4) float32 xyxy.
-      area: (n,) float32 square pixels: the segment's area in COCO, the box's in other datasets.
+      bboxes: (n, 4) float64 xyxy; float32 would move some overlaps across a threshold of AP.
+      area: (n,) float64 square pixels: the segment's area in COCO, the box's in other datasets.
       iscrowd: (n,) whether the entry is a region of several people; never trained on, ignored in
         evaluation.
       head_sizes: (n,) float32 pixels, the unit of PCKh; NaN where unknown.
       person_ids: (n,) the dataset's annotation ids.
+      declared_size: (width, height) of the image in pixels according to the annotation file; None
+        if the file does not say.
+      crowd_index: how crowded the image is according to CrowdPose, 0 to 1; None in other datasets.
     """
 
     image_id: int | str
@@ -37,6 +40,8 @@ class ImageRecord:
     iscrowd: Bool[np.ndarray, " n"]
     head_sizes: Float[np.ndarray, " n"]
     person_ids: Int[np.ndarray, " n"]
+    declared_size: tuple[int, int] | None = None
+    crowd_index: float | None = None
 
 
 def trainable(record: ImageRecord) -> Bool[np.ndarray, " n"]:
@@ -67,13 +72,15 @@ class PoseDataset:
       name: for messages and file names, such as `coco/val2017`.
       skeleton: the joints of all keypoints.
       images: in the order of the annotation file.
-      annotations: the annotation file, for evaluation protocols that read it.
+      annotations: the annotation file.
+      num_without_area: number of people that the reader has skipped because their box has no area.
     """
 
     name: str
     skeleton: Skeleton
     images: tuple[ImageRecord, ...]
     annotations: pathlib.Path
+    num_without_area: int = 0
 
     @property
     def image_ids(self) -> list[int | str]:

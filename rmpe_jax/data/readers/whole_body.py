@@ -1,16 +1,26 @@
-"""Readers of COCO-WholeBody (Jin et al., ECCV 2020) and Halpe-FullBody, in COCO's format."""
+"""Readers of COCO-WholeBody (Jin et al., ECCV 2020) and Halpe-FullBody, in COCO's format.
 
+Visibilities in these files may be fractions (the confidence of an annotation tool); values above 0
+are rounded to COCO's 1 or 2. `num_keypoints` is not read: COCO-WholeBody counts only the body's
+joints, and Halpe has 3 everywhere. Names of joints in `categories` are not read either, because
+they are not those of all joints.
+"""
+
+import functools
 import os
 import pathlib
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
+from jaxtyping import Float
 
 from rmpe_jax.data.readers.annotations import field, numbers
 from rmpe_jax.data.readers.coco import coco_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.files import read_json
 from rmpe_jax.skeletons import COCO_WHOLEBODY, HALPE136, Skeleton
+
+_Joints = Float[np.ndarray, "k 3"]  # x, y, visibility
 
 # COCO-WholeBody stores joints in several fields: name -> number of joints, in skeleton order.
 _FIELDS = {
@@ -35,8 +45,7 @@ def read_coco_wholebody(folder: str | os.PathLike, split: str) -> PoseDataset:
     split = split.removesuffix("2017")
     path = pathlib.Path(folder) / "annotations" / f"coco_wholebody_{split}_v1.0.json"
     images = pathlib.Path(folder) / f"{split}2017"
-    document = read_whole_body_annotations(path, COCO_WHOLEBODY)
-    return coco_dataset(document, path, images, f"coco_wholebody/{split}", COCO_WHOLEBODY)
+    return _read(path, images, f"coco_wholebody/{split}", COCO_WHOLEBODY, _joints_in_fields)
 
 
 def read_halpe(folder: str | os.PathLike, split: str, skeleton: Skeleton = HALPE136) -> PoseDataset:
@@ -51,42 +60,40 @@ def read_halpe(folder: str | os.PathLike, split: str, skeleton: Skeleton = HALPE
     """
     path = pathlib.Path(folder) / "annotations" / f"halpe_{split}_v1.json"
     images = pathlib.Path(folder) / _HALPE_IMAGES.get(split, split)
-    document = read_whole_body_annotations(path, skeleton)
-    return coco_dataset(document, path, images, f"{skeleton.name}/{split}", skeleton)
+    first = functools.partial(_first_joints, skeleton=skeleton)
+    return _read(path, images, f"{skeleton.name}/{split}", skeleton, first)
 
 
-def read_whole_body_annotations(path: str | os.PathLike, skeleton: Skeleton) -> dict[str, Any]:
-    """Read an annotation file and convert it to COCO's format: all joints in "keypoints".
-
-    The joint fields of COCO-WholeBody are concatenated. Of Halpe's 136 joints the first
-    `skeleton.num_keypoints` are taken. Visibilities in these files may be fractions (the confidence
-    of an annotation tool); values above 0 are rounded to COCO's 1 or 2. `num_keypoints` counts the
-    labeled joints of the result.
-
-    Raises:
-      UserError: the file is missing or not in this format.
-    """
-    document = read_json(path, "annotation file")
-    entries = field(document, "annotations", str(path), list)
-    joined = [
-        _join_fields(entry, skeleton, f"{path}: annotation number {place}")
-        for place, entry in enumerate(entries)
-        if not isinstance(entry, dict) or entry.get("category_id", 1) == 1  # people
-    ]
-    return {**document, "annotations": joined}
+def _read(
+    path: pathlib.Path,
+    images: pathlib.Path,
+    name: str,
+    skeleton: Skeleton,
+    read_joints: Callable[[dict, str], _Joints],
+) -> PoseDataset:
+    return coco_dataset(
+        read_json(path, "annotation file"),
+        path,
+        images,
+        name,
+        skeleton,
+        read_joints=lambda entry, where: _with_whole_visibility(read_joints(entry, where)),
+        check_num_keypoints=False,
+    )
 
 
-def _join_fields(entry: Any, skeleton: Skeleton, where: str) -> dict[str, Any]:
-    if skeleton.name == COCO_WHOLEBODY.name:
-        parts = [numbers(entry, name, 3 * count, where) for name, count in _FIELDS.items()]
-        joints = np.concatenate(parts).reshape(-1, 3)
-    else:
-        length = len(field(entry, "keypoints", where, list))
-        has_all = length == 3 * HALPE136.num_keypoints
-        count = HALPE136.num_keypoints if has_all else skeleton.num_keypoints
-        joints = numbers(entry, "keypoints", 3 * count, where)
-        joints = joints.reshape(-1, 3)[: skeleton.num_keypoints]
+def _joints_in_fields(entry: dict, where: str) -> _Joints:
+    parts = [numbers(entry, name, (count, 3), where) for name, count in _FIELDS.items()]
+    return np.concatenate(parts)
+
+
+def _first_joints(entry: dict, where: str, skeleton: Skeleton) -> _Joints:
+    """The first joints in "keypoints" of all 136, or of exactly those of the skeleton."""
+    has_all = len(field(entry, "keypoints", where, list)) == 3 * HALPE136.num_keypoints
+    count = HALPE136.num_keypoints if has_all else skeleton.num_keypoints
+    return numbers(entry, "keypoints", (count, 3), where)[: skeleton.num_keypoints]
+
+
+def _with_whole_visibility(joints: _Joints) -> _Joints:
     visibility = np.where(joints[:, 2:] > 0, np.clip(np.rint(joints[:, 2:]), 1, 2), 0)
-    joints = np.where(visibility > 0, np.concatenate([joints[:, :2], visibility], 1), 0)
-    keypoints = joints.astype(float).ravel().tolist()
-    return {**entry, "keypoints": keypoints, "num_keypoints": int((visibility > 0).sum())}
+    return np.concatenate([joints[:, :2], visibility], 1)

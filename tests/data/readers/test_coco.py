@@ -46,10 +46,11 @@ def test_images_and_people_are_read(tmp_path):
     assert dataset.num_people == 4
     first, second, third = dataset.images
     np.testing.assert_array_equal(read_image(second.path), raster(1))
-    np.testing.assert_array_equal(first.bboxes, [[10, 10, 30, 40]])
+    np.testing.assert_array_equal(first.bboxes, [[10, 10, 70, 50]])
     np.testing.assert_array_equal(second.person_ids, [100, 102, 103])
     np.testing.assert_array_equal(second.iscrowd, [False, False, True])
-    np.testing.assert_array_equal(second.area, np.float32([1234.5] * 3))
+    np.testing.assert_array_equal(second.area, [1234.5] * 3)
+    assert first.declared_size == (80, 60)
     assert np.isnan(second.head_sizes).all()
     expected = np.array(coco_annotation(100, 8)["keypoints"], np.float32).reshape(17, 3)
     np.testing.assert_array_equal(second.keypoints[0], expected[:, :2])
@@ -58,7 +59,8 @@ def test_images_and_people_are_read(tmp_path):
     assert third.visibility.shape == (0, 17)
     assert third.bboxes.shape == (0, 4)
     for record in dataset.images:
-        assert record.keypoints.dtype == record.bboxes.dtype == np.float32
+        assert record.keypoints.dtype == np.float32
+        assert record.bboxes.dtype == record.area.dtype == np.float64
         assert record.visibility.dtype == np.uint8
 
 
@@ -80,16 +82,137 @@ def test_missing_images_are_no_matter_to_the_reader(tmp_path):
     assert len(read_coco(tmp_path, "mini").images) == 3
 
 
-def test_other_categories_are_left_out(tmp_path):
+def first_area(folder, document) -> float:
+    return read_coco(write_coco(folder, document=document), "mini").images[1].area[0]
+
+
+def test_areas_are_those_of_the_file_to_the_last_digit(tmp_path):
+    """In float32 this medium person would be large: 96 x 96."""
+    assert np.float32(9215.9999) == 96**2
+    assert first_area(tmp_path, changed(area=9215.9999)) == 9215.9999
+
+
+def test_without_area_it_is_that_of_the_box(tmp_path, caplog):
+    assert first_area(tmp_path, changed(area=None)) == 70 * 48.5
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("area", [0, -5, math.nan, math.inf, 1e11, "null"])
+def test_an_area_that_cannot_be_is_that_of_the_box(tmp_path, caplog, area):
+    document = changed()
+    for entry in document["annotations"][:2]:
+        entry["area"] = None if area == "null" else area
+    assert first_area(tmp_path, document) == 70 * 48.5
+    [line] = caplog.messages
+    assert line == (
+        f"{tmp_path}/annotations/person_keypoints_mini.json: area is not positive, or above 1e10 "
+        "in 2 annotations (the first: 100): the area of the box is used"
+    )
+
+
+@pytest.mark.parametrize("count", [3, 0, -1, "17", "null"])
+def test_labeled_joints_are_counted_here(tmp_path, caplog, count):
     document = coco_document()
-    document["annotations"].append({"id": 1, "image_id": 7, "category_id": 18, "bbox": []})
-    assert read_coco(write_coco(tmp_path, document=document), "mini").num_people == 4
-
-
-def test_without_area_it_is_that_of_the_box(tmp_path):
-    document = changed(area=None)
+    for entry in document["annotations"][1:]:
+        entry["num_keypoints"] = None if count == "null" else count
     dataset = read_coco(write_coco(tmp_path, document=document), "mini")
-    np.testing.assert_array_equal(dataset.images[1].area[:2], np.float32([70 * 48.5, 1234.5]))
+    np.testing.assert_array_equal((dataset.images[1].visibility > 0).sum(-1), [17, 0, 0])
+    [line] = caplog.messages
+    assert line == (
+        f"{tmp_path}/annotations/person_keypoints_mini.json: num_keypoints is not the number of "
+        f"labeled joints in {1 if count == 0 else 3} annotations (the first: 101): the labeled "
+        "joints are counted"
+    )
+
+
+def test_num_keypoints_is_not_needed(tmp_path, caplog):
+    document = coco_document()
+    for entry in document["annotations"]:
+        del entry["num_keypoints"]
+    read_coco(write_coco(tmp_path, document=document), "mini")
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize(
+    ("value", "crowd"), [(0, False), (False, False), (0.0, False), (1, True), (True, True)]
+)
+def test_kinds_of_iscrowd(tmp_path, value, crowd):
+    document = changed(iscrowd=value)
+    second = read_coco(write_coco(tmp_path, document=document), "mini").images[1]
+    np.testing.assert_array_equal(second.iscrowd, [crowd, False, True])
+
+
+@pytest.mark.parametrize("change", [lambda e: e.pop("iscrowd"), lambda e: e.update(iscrowd=None)])
+def test_without_iscrowd_it_is_a_person(tmp_path, change):
+    document = coco_document()
+    change(document["annotations"][3])
+    second = read_coco(write_coco(tmp_path, document=document), "mini").images[1]
+    assert not second.iscrowd.any()
+
+
+def test_ids_may_be_whole_floats_or_negative(tmp_path):
+    document = coco_document()
+    for entry in document["annotations"]:
+        entry.update(id=-float(entry["id"]), image_id=float(entry["image_id"]))
+    document["images"][0]["id"] = 7.0
+    dataset = read_coco(write_coco(tmp_path, document=document), "mini")
+    assert [type(record.image_id) for record in dataset.images] == [int] * 3
+    np.testing.assert_array_equal(dataset.images[1].person_ids, [-100, -102, -103])
+
+
+def test_nested_keypoints_are_read(tmp_path):
+    document = coco_document()
+    flat = document["annotations"][0]["keypoints"]
+    document["annotations"][0]["keypoints"] = np.reshape(flat, (17, 3)).tolist()
+    second = read_coco(write_coco(tmp_path, document=document), "mini").images[1]
+    np.testing.assert_array_equal(second.keypoints[0], np.float32(flat).reshape(17, 3)[:, :2])
+    columns = np.reshape(flat, (17, 3)).T.tolist()
+    line = "FILE: annotation 100 has keypoints of shape (3, 17), not (17, 3) or (51,): fix the file"
+    assert error_of(tmp_path, changed(keypoints=columns)) == line
+
+
+def test_joints_that_are_not_labeled_may_be_anywhere(tmp_path):
+    joints = np.reshape(coco_annotation(100, 8)["keypoints"], (17, 3))
+    joints[4] = -1e9, 1e9, 0
+    document = changed(keypoints=joints.ravel().tolist(), num_keypoints=16)
+    second = read_coco(write_coco(tmp_path, document=document), "mini").images[1]
+    assert second.visibility[0, 4] == 0
+    np.testing.assert_array_equal(second.keypoints[0, 4], [0, 0])
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        ((640, 480), (640, 480)),
+        ((640.0, 480), (640, 480)),
+        ((0, 480), None),
+        ((640, -1), None),
+        (("640", 480), None),
+        ((None, 480), None),
+        ((0.4, 480), None),
+        ((math.nan, 480), None),
+        ((1e30, 480), None),
+    ],
+)
+def test_the_size_that_the_file_declares(tmp_path, size, expected):
+    document = coco_document()
+    document["images"][0].update(width=size[0], height=size[1])
+    assert read_coco(write_coco(tmp_path, document=document), "mini").images[0].declared_size == (
+        expected
+    )
+
+
+def test_paths_of_windows(tmp_path):
+    document = coco_document()
+    document["images"][0]["file_name"] = "sub\\7.png"
+    write_json(tmp_path / "annotations" / "person_keypoints_mini.json", document)
+    assert read_coco(tmp_path, "mini").images[0].path == tmp_path / "mini" / "sub" / "7.png"
+
+
+def test_a_byte_order_mark(tmp_path):
+    path = write_json(tmp_path / "annotations" / "person_keypoints_mini.json", coco_document())
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_coco(tmp_path, "mini").num_people == 4
 
 
 @pytest.mark.parametrize("size", [(0.0, 30.0), (30.0, 0.0), (-5.0, 9.0)])
@@ -110,7 +233,7 @@ def test_no_annotation_file(tmp_path):
     assert str(error.value) == f"no annotation file {path}: check the path"
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"<html>", b"\xff\xd8\xff\xe0\x80\x81"])
+@pytest.mark.parametrize("content", [b"", b"{", "{}".encode("utf-16"), b"\xff\xd8\xff\xe0"])
 def test_a_file_that_is_not_json(tmp_path, content):
     path = write_json(tmp_path / "annotations" / "person_keypoints_mini.json", {})
     path.write_bytes(content)
@@ -159,11 +282,6 @@ def test_numbers_that_are_not_finite(tmp_path, key, value):
     assert line == f"FILE: annotation 100 has {key} with NaN or infinity: fix the file"
 
 
-def test_an_area_that_is_not_finite(tmp_path):
-    line = error_of(tmp_path, changed(area=math.nan))
-    assert line == "FILE: annotation 100 has area = nan: fix the file"
-
-
 @pytest.mark.parametrize("count", [0, 14 * 3, 50, 52])
 def test_keypoints_of_the_wrong_length(tmp_path, count):
     line = error_of(tmp_path, changed(keypoints=[1.0] * count))
@@ -177,13 +295,40 @@ def test_keypoints_of_the_wrong_length(tmp_path, count):
         ({"keypoints": [[1.0], [2.0, 3.0]]}, "has keypoints that are not all numbers"),
         ({"keypoints": "none"}, "has keypoints = 'none'"),
         ({"keypoints": [3.0] * 51}, "has a visibility other than 0, 1, 2"),
+        ({"keypoints": ["1"] * 51}, "has keypoints that are not all numbers"),
+        ({"keypoints": [{}] * 51}, "has keypoints that are not all numbers"),
+        ({"bbox": ["1", "2", "3", "4"]}, "has bbox that are not all numbers"),
+        ({"bbox": [0, 0, 1e30, 1e30]}, "has bbox of more than 10,000,000 pixels"),
+        ({"bbox": [0, 0, 9, -10000001]}, "has bbox of more than 10,000,000 pixels"),
+        ({"bbox": [0, 0, 1e6, 2e4]}, "has bbox of 2e+10 square pixels"),
+        ({"keypoints": [10000001, 1, 1] * 17}, "has keypoints of more than 10,000,000 pixels"),
         ({"image_id": [7]}, "has image_id = [7]"),
-        ({"area": "big"}, "has area = 'big'"),
+        ({"image_id": 7.5}, "has image_id = 7.5, not a whole number"),
+        ({"area": "12.5"}, "has area = '12.5'"),
+        ({"area": True}, "has area = True"),
+        ({"iscrowd": "0"}, "has iscrowd = '0', not 0 or 1"),
+        ({"iscrowd": 2}, "has iscrowd = 2, not 0 or 1"),
+        ({"iscrowd": [0]}, "has iscrowd = [0], not 0 or 1"),
     ],
 )
 def test_values_of_the_wrong_kind(tmp_path, changes, expected):
     line = error_of(tmp_path, changed(**changes))
     assert line == f"FILE: annotation 100 {expected}: fix the file"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ("100", "has id = '100': fix the file"),
+        (True, "has id = True: fix the file"),
+        (1.5, "has id = 1.5, not a whole number: fix the file"),
+        (math.nan, "has id = nan, not a whole number: fix the file"),
+        (2**63, f"has id = {2**63}, which needs more than 64 bits: give smaller ids"),
+        (1e30, "has id = 1e+30, which needs more than 64 bits: give smaller ids"),
+    ],
+)
+def test_ids_that_are_none(tmp_path, value, expected):
+    assert error_of(tmp_path, changed(id=value)) == f"FILE: annotation number 0 {expected}"
 
 
 def test_an_annotation_of_an_unknown_image(tmp_path):
@@ -207,6 +352,10 @@ def test_an_empty_dataset(tmp_path):
     assert error_of(tmp_path, {"images": [], "annotations": []}) == line
     nobody = coco_document() | {"annotations": []}
     assert error_of(tmp_path, nobody) == line.replace("in 0", "in 3")
+    without_area = changed(bbox=[3, 4, 0, 0])
+    without_area["annotations"] = without_area["annotations"][:1]
+    what = "only people whose box has no area (1)"
+    assert error_of(tmp_path, without_area) == line.replace("no people in 0", f"{what} in 3")
 
 
 @pytest.mark.parametrize(
@@ -234,5 +383,14 @@ def test_real_annotations_equal_those_of_the_coco_api(shared_data):
         np.testing.assert_array_equal(record.keypoints, joints[..., :2])
         np.testing.assert_array_equal(record.visibility, joints[..., 2])
         xywh = np.array([a["bbox"] for a in expected])
-        np.testing.assert_allclose(record.bboxes[:, 2:], xywh[:, :2] + xywh[:, 2:], rtol=1e-6)
-        np.testing.assert_array_equal(record.area, np.float32([a["area"] for a in expected]))
+        np.testing.assert_array_equal(record.bboxes[:, :2], xywh[:, :2])
+        np.testing.assert_allclose(record.bboxes[:, 2:] - xywh[:, :2], xywh[:, 2:], rtol=1e-12)
+        np.testing.assert_array_equal(record.area, [a["area"] for a in expected])
+        image = api.loadImgs(record.image_id)[0]
+        assert record.declared_size == (image["width"], image["height"])
+
+
+def test_real_files_leave_nothing_to_report(shared_data, caplog):
+    read_coco(shared_data / "coco", "train2017")
+    read_coco(shared_data / "coco", "val2017")
+    assert not caplog.messages

@@ -61,7 +61,7 @@ def test_labels_that_are_fractions(tmp_path):
 
 def test_a_missing_part_is_one_line(tmp_path):
     write_wholebody(tmp_path, lambda annotations: annotations[2].pop("face_kpts"))
-    with pytest.raises(UserError, match=r"val_v1\.0\.json: annotation number 2 has no 'face_kpts'"):
+    with pytest.raises(UserError, match=r"val_v1\.0\.json: annotation 102 has no 'face_kpts'"):
         open_dataset(f"coco_wholebody:{tmp_path}:val")
 
 
@@ -81,7 +81,7 @@ def test_halpe_is_read_whole_or_without_faces_and_hands(tmp_path, split, skeleto
 
 def test_halpe_of_another_number_of_joints(tmp_path):
     write_json(tmp_path / "annotations" / "halpe_val_v1.json", coco_document(COCO))
-    with pytest.raises(UserError, match="annotation number 0 has 51 numbers in keypoints, not 408"):
+    with pytest.raises(UserError, match="annotation 100 has 51 numbers in keypoints, not 408"):
         open_dataset(f"halpe136:{tmp_path}:val")
     only = coco_document(HALPE26)
     write_json(tmp_path / "annotations" / "halpe_val_v1.json", only)
