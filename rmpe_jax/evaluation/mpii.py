@@ -13,13 +13,18 @@ the table that RMPE reports), on 14 joints, without pelvis and thorax.
   positives if they match, and false positives if they do not match or nothing is annotated.
 * The average precision of a joint is the area under the envelope of precision over recall (VOC
   2012). Predictions of all images are sorted by their joint scores, so these must be comparable
-  between people. Recall is over the annotated joints.
+  between people.
+* Recall is over the annotated joints of the images with at least one pose. The toolkit notes what
+  is annotated in its loop over the poses of an image, so an image without poses adds no annotated
+  joint, and people who are missed there cost nothing. Published figures are counted like this. A
+  strict count of all annotated joints is optional.
 
 The toolkit works on groups of people, and an image can have several groups. To reproduce that, give
 each group its own entry with its own name. The caller decides about groups and the poses that
 belong to them (the toolkit drops poses far from the group).
 """
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -56,7 +61,10 @@ class _Poses(NamedTuple):
 
 
 def mpii_map(
-    ground_truth: Entries, predictions: Entries, threshold: float = 0.5
+    ground_truth: Entries,
+    predictions: Entries,
+    threshold: float = 0.5,
+    count_unpredicted: bool = False,
 ) -> dict[str, float]:
     """Average precision of each pair of joints and their mean, in percent.
 
@@ -70,11 +78,13 @@ def mpii_map(
         (16,)}]}`; or a JSON file. A NaN joint (null in JSON) is not predicted. Images without poses
         can be left out.
       threshold: maximum distance of a correct joint, in head sizes.
+      count_unpredicted: also count the people in images without any pose as missed. By default
+        they are left out, as in the toolkit, and their number is logged.
 
     Returns:
       `Head`, `Shoulder`, `Elbow`, `Wrist`, `Hip`, `Knee`, `Ankle`, each the mean of its two joints,
-      and `mAP`, the mean over all 14. Joints without annotations are left out of the means; a mean
-      of no joints is NaN.
+      and `mAP`, the mean over all 14. Joints that no person has annotated are left out of the
+      means; a mean of no joints is NaN.
 
     Raises:
       UserError: entries do not have this format, an image occurs twice, or a prediction is on an
@@ -89,14 +99,17 @@ def mpii_map(
             f"{unknown[0]!r}): give the ground truth of the predicted images"
         )
     no_poses = _poses([], "")
-    matched = [
-        _match(here, poses.get(image, no_poses), threshold) for image, here in people.items()
-    ]
+    poses = {image: poses.get(image, no_poses) for image in people}
+    matched = [_match(people[image], poses[image], threshold) for image in people]
     scores = np.concatenate([np.zeros((0, 14)), *(s for s, _ in matched)])
     correct = np.concatenate([np.zeros((0, 14), bool), *(c for _, c in matched)])
-    annotated = np.concatenate([np.zeros((0, 14), bool), *(p.annotated for p in people.values())])
-    counts = annotated.sum(0).tolist()
-    by_joint = dict(zip(_JOINTS, map(_average_precision, scores.T, correct.T, counts), strict=True))
+    annotated = {image: here.annotated.sum(0) for image, here in people.items()}
+    counts = sum(annotated.values(), np.zeros(14, int))
+    is_known = counts > 0
+    if not count_unpredicted:
+        counts = counts - _unpredicted(annotated, poses)
+    ap = list(map(_average_precision, scores.T, correct.T, counts.tolist()))
+    by_joint = dict(zip(_JOINTS, np.where(is_known, ap, np.nan).tolist(), strict=True))
     columns = {name: _mean([by_joint[j] for j in js]) for name, js in _COLUMN_JOINTS.items()}
     return {**columns, "mAP": _mean(list(by_joint.values()))}
 
@@ -135,18 +148,33 @@ def _match(
     return np.where(np.isnan(poses.joints).any(-1), np.nan, poses.scores), correct
 
 
+def _unpredicted(
+    annotated: dict[str | int, Int[np.ndarray, "14"]], poses: dict[str | int, _Poses]
+) -> Int[np.ndarray, "14"]:
+    """The number of annotated joints in the images without poses, which is logged."""
+    images = [i for i, counts in annotated.items() if counts.any() and not len(poses[i].joints)]
+    total = sum((annotated[image] for image in images), np.zeros(14, int))
+    if images:
+        logging.getLogger(__name__).warning(
+            "%d images with people have no pose (the first: %s): as in MPII's toolkit, their %d "
+            "annotated joints do not count as missed",
+            len(images),
+            images[0],
+            total.sum(),
+        )
+    return total
+
+
 def _average_precision(
     scores: Float[np.ndarray, " m"], correct: Bool[np.ndarray, " m"], count: int
 ) -> float:
     """Average precision of one joint in percent; `count` is the number of annotations."""
-    if count == 0:
-        return float("nan")
     predicted = ~np.isnan(scores)
     order = np.argsort(-scores[predicted], kind="stable")
     hits = np.cumsum(correct[predicted][order])
     precision = hits / np.arange(1, len(hits) + 1)
     envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    return 100 * float(np.sum(np.diff(hits, prepend=0) / count * envelope))
+    return 100 * float(np.sum(np.diff(hits, prepend=0) / max(count, 1) * envelope))
 
 
 def _mean(values: list[float]) -> float:

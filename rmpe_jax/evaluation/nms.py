@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Float
 
-from rmpe_jax.evaluation.results import ImageId, coco_results
+from rmpe_jax.evaluation.results import ImageId, coco_results, keypoint_array
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.padding import bucket_size, pad_people
 from rmpe_jax.pose_nms import NmsResult, PoseCandidates, load_params, pose_nms_batch
@@ -60,6 +60,9 @@ def apply_nms(
       num_keypoints: of each pose.
       image_ids: the images; results on others are dropped.
       nms: on a batch of images, such as `lambda batch: pose_nms_batch(batch, params)`.
+
+    Raises:
+      UserError: a result has another number of keypoints.
     """
     kept = []
     for group, names in zip(*candidate_groups(results, num_keypoints, image_ids), strict=True):
@@ -88,6 +91,9 @@ def candidate_groups(
 
     Returns:
       The groups, each padded to its own number of poses, and the image ids of each group.
+
+    Raises:
+      UserError: a result has another number of keypoints.
     """
     found = collections.defaultdict(list)
     for result in results:
@@ -106,7 +112,7 @@ def _candidates(results: Sequence[Sequence[dict]], num_keypoints: int, size: int
     """The results on each image, at most `size`, as arrays."""
     index = np.repeat(np.arange(len(results)), [len(r) for r in results])
     flat = [result for on_image in results for result in on_image]
-    joints = _floats([r["keypoints"] for r in flat], num_keypoints, 3)
+    joints = keypoint_array(flat, num_keypoints).astype(np.float32)
     columns = (
         joints[..., :2],
         joints[..., 2],

@@ -52,7 +52,12 @@ def pckh(
     Returns:
       `Head`, `Shoulder`, `Elbow`, `Wrist`, `Hip`, `Knee`, `Ankle` and `PCKh`; NaN if nothing is
       annotated.
+
+    Raises:
+      UserError: the poses do not have the joints of the skeleton, or it lacks one of the above.
     """
+    skeleton.check_num_keypoints(keypoints.shape[1], "PCKh: predictions")
+    skeleton.check_num_keypoints(gt_keypoints.shape[1], "PCKh: annotations")
     usable = head_sizes > 0
     if not usable.all():
         logging.getLogger(__name__).warning(
@@ -73,7 +78,12 @@ def pckh(
 def head_sizes_from_keypoints(
     keypoints: Float[np.ndarray, "n k 2"], annotated: Bool[np.ndarray, "n k"], skeleton: Skeleton
 ) -> Float[np.ndarray, " n"]:
-    """Distance from head top to upper neck in pixels; NaN if one of them is not annotated."""
+    """Distance from head top to upper neck in pixels; NaN if one of them is not annotated.
+
+    Raises:
+      UserError: the keypoints do not have the joints of the skeleton, or it lacks one of the two.
+    """
+    skeleton.check_num_keypoints(keypoints.shape[1], "head sizes: poses")
     ends = [skeleton.index("head_top"), skeleton.index("upper_neck")]
     sizes = np.linalg.norm(keypoints[:, ends[0]] - keypoints[:, ends[1]], axis=-1)
     return np.where(annotated[:, ends].all(-1), sizes, np.nan)

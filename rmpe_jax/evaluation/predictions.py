@@ -19,6 +19,8 @@ from rmpe_jax.top_down.prediction import PredictFn
 class PosePredictions:
     """One pose per box of a dataset.
 
+    Creating one raises a `UserError` if the keypoints do not have the joints of the skeleton.
+
     Attributes:
       dataset: the annotated images.
       boxes: the boxes that people were cropped by.
@@ -32,6 +34,10 @@ class PosePredictions:
     keypoints: Float[np.ndarray, "m k 2"]
     keypoint_scores: Float[np.ndarray, "m k"]
     skeleton: Skeleton
+
+    def __post_init__(self) -> None:
+        what = f"{self.dataset.name}: predictions"
+        self.skeleton.check_num_keypoints(self.keypoints.shape[1], what)
 
     def in_dataset_skeleton(self) -> "PosePredictions":
         """The same poses in the joint set of the dataset.
@@ -70,6 +76,9 @@ def predict_dataset(
       crop: crops of the network.
       batch_size: crops per batch.
       num_threads: threads that decode images.
+
+    Raises:
+      UserError: the network does not have the joints of the skeleton.
     """
     k = skeleton.num_keypoints
     keypoints = np.full((len(boxes), k, 2), np.nan, np.float32)
@@ -81,6 +90,7 @@ def predict_dataset(
     batches = eval_batches(requests, crop=crop, batch_size=batch_size, num_threads=num_threads)
     for batch in batches:
         found = predict(variables, batch["image"], batch["image_from_crop"])
+        skeleton.check_num_keypoints(found[0].shape[1], f"{dataset.name}: predictions")
         rows, valid = batch["index"], batch["valid"]
         for target, values in zip((keypoints, scores), found, strict=True):
             target[rows[valid]] = np.asarray(values)[valid]

@@ -11,9 +11,9 @@ import numpy as np
 from jaxtyping import Float
 
 from rmpe_jax.data.readers.records import PoseDataset
-from rmpe_jax.data.readers.whole_body import read_whole_body_annotations
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.coco import coco_ap
+from rmpe_jax.evaluation.crowdpose import crowdpose_ap
 from rmpe_jax.evaluation.mpii import mpii_map
 from rmpe_jax.evaluation.mpii_people import mpii_ground_truth, mpii_predictions
 from rmpe_jax.evaluation.nms import Nms, apply_nms
@@ -28,7 +28,7 @@ def evaluate(
 ) -> tuple[dict[str, float], list[dict]]:
     """Metrics of the dataset's own benchmark, and the poses in COCO's result format.
 
-    COCO is scored by `coco_ap` on the annotation file, MPII and LSP by `pckh` on the boxes of
+    COCO is scored by `coco_ap`, CrowdPose by `crowdpose_ap`, MPII and LSP by `pckh` on the boxes of
     annotated people, and MPII on a detector's boxes by `mpii_map`.
 
     Args:
@@ -57,7 +57,10 @@ def evaluate(
 
 
 def score_results(dataset: PoseDataset, results: list[dict]) -> dict[str, float]:
-    """Metrics for several people per image: COCO's AP, or MPII's mAP.
+    """Metrics for several people per image: AP of COCO or CrowdPose, or MPII's mAP.
+
+    MPII's `mAP` leaves out the people in images without any pose, as its toolkit does; `mAP_strict`
+    counts them as missed.
 
     For joint sets with feet, faces or hands: COCO's AP with their own sigmas, also for each part.
 
@@ -69,15 +72,19 @@ def score_results(dataset: PoseDataset, results: list[dict]) -> dict[str, float]
       UserError: there is no such metric for the joints of the dataset.
     """
     if dataset.skeleton.name == "coco":
-        return coco_ap(dataset.annotations, results, image_ids=dataset.image_ids)
+        return coco_ap(dataset, results)
+    if dataset.skeleton.name == "crowdpose":
+        return crowdpose_ap(dataset, results)
     if dataset.skeleton.part_sizes:
-        truth = read_whole_body_annotations(dataset.annotations, dataset.skeleton)
-        return whole_body_ap(truth, results, dataset.skeleton, dataset.image_ids)
+        return whole_body_ap(dataset, results, dataset.skeleton)
     if dataset.skeleton.name == "mpii":
-        metrics = mpii_map(mpii_ground_truth(dataset), mpii_predictions(results))
-        return {"mAP": metrics.pop("mAP")} | metrics
+        truth, poses = mpii_ground_truth(dataset), mpii_predictions(results)
+        metrics = mpii_map(truth, poses)
+        strict = mpii_map(truth, poses, count_unpredicted=True)
+        return {"mAP": metrics.pop("mAP"), "mAP_strict": strict["mAP"]} | metrics
     raise UserError(
-        f"{dataset.name}: no metric for {dataset.skeleton.name} joints: use COCO, MPII or LSP"
+        f"{dataset.name}: no metric for {dataset.skeleton.name} joints: use COCO, CrowdPose, "
+        "MPII or LSP"
     )
 
 

@@ -20,21 +20,29 @@ NAMES += ["left_shoulder", "left_elbow", "left_wrist"]
 COUNTED = [j for j in range(16) if j not in (6, 7)]
 
 
-def loops(ground_truth, predictions, threshold):
-    """The protocol, joint by joint; predictions by image in the order of the ground truth."""
+def loops(ground_truth, predictions, threshold, count_unpredicted):
+    """The protocol, joint by joint; predictions by image in the order of the ground truth.
+
+    Like the toolkit it notes which joints are annotated while it goes through the poses.
+    """
     poses_of = {entry["image"]: entry["people"] for entry in predictions}
     rows = {j: [] for j in COUNTED}  # (score, correct)
     totals = dict.fromkeys(COUNTED, 0)
+    known = set()
     for entry in ground_truth:
         people, poses = entry["people"], poses_of.get(entry["image"], [])
         taken_by = assigned(people, poses, threshold)
         for j in COUNTED:
-            totals[j] += sum(bool(person["annotated"][j]) for person in people)
+            has_joint = set()
             for p, pose in enumerate(poses):
+                has_joint |= {i for i, person in enumerate(people) if person["annotated"][j]}
                 if not any(math.isnan(c) for c in pose["joints"][j]):
                     hit = p in taken_by and matches(people[taken_by[p]], pose, j, threshold)
                     rows[j].append((pose["scores"][j], hit))
-    ap = {NAMES[j]: voc(rows[j], totals[j]) for j in COUNTED}
+            annotated = sum(bool(person["annotated"][j]) for person in people)
+            totals[j] += annotated if count_unpredicted else len(has_joint)
+            known |= {j} if annotated else set()
+    ap = {NAMES[j]: voc(rows[j], totals[j]) if j in known else math.nan for j in COUNTED}
     table = {"Head": ("upper_neck", "head_top")}
     for part in ("shoulder", "elbow", "wrist", "hip", "knee", "ankle"):
         table[part.capitalize()] = (f"left_{part}", f"right_{part}")
@@ -71,7 +79,7 @@ def assigned(people, poses, threshold):
 def voc(rows, total):
     """Area under the envelope, by VOC's own sentinels."""
     if not total:
-        return math.nan
+        return 0.0
     rows = sorted(rows, key=lambda row: -row[0])  # stable
     recall, precision, hits = [0.0], [0.0], 0
     for n, (_, hit) in enumerate(rows, 1):
@@ -109,17 +117,21 @@ def random_image(rng, n, p):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    seed=st.integers(0, 10**6), num_images=st.integers(0, 5), threshold=st.sampled_from([0.2, 0.5])
+    seed=st.integers(0, 10**6),
+    num_images=st.integers(0, 5),
+    threshold=st.sampled_from([0.2, 0.5]),
+    strict=st.booleans(),
 )
-def test_equals_the_protocol_in_loops(seed, num_images, threshold):
+def test_equals_the_protocol_in_loops(seed, num_images, threshold, strict):
     rng = np.random.default_rng(seed)
     ground_truth, predictions = [], []
     for i in range(num_images):
         people, poses = random_image(rng, rng.integers(0, 5), rng.integers(0, 6))
         ground_truth.append({"image": f"{i}.jpg", "people": people})
-        predictions.append({"image": f"{i}.jpg", "people": poses})
-    got = mpii_map(ground_truth, predictions, threshold)
-    expected = loops(ground_truth, predictions, threshold)
+        if poses or rng.random() < 0.5:
+            predictions.append({"image": f"{i}.jpg", "people": poses})
+    got = mpii_map(ground_truth, predictions, threshold, count_unpredicted=strict)
+    expected = loops(ground_truth, predictions, threshold, strict)
     assert list(got) == list(expected)
     np.testing.assert_allclose(list(got.values()), list(expected.values()), atol=1e-9)
 
@@ -164,6 +176,44 @@ def test_a_missed_person_costs_recall():
     assert one_image([person(0), person(100)], [pose(0)])["mAP"] == 50
     assert one_image([person(0), person(100)], [])["mAP"] == 0
     assert mpii_map([{"image": "a", "people": [person(0)]}], [])["mAP"] == 0
+
+
+@pytest.mark.parametrize("left_out", [True, False])
+def test_people_in_images_without_poses(left_out, caplog):
+    # By the toolkit 1 of 2 people is found, of all people 1 of 3.
+    truth = [
+        {"image": "a", "people": [person(0), person(100)]},
+        {"image": "b.jpg", "people": [person(0)]},
+        {"image": "c.jpg", "people": []},
+    ]
+    poses = [{"image": "a", "people": [pose(0)]}]
+    poses += [] if left_out else [{"image": "b.jpg", "people": []}]
+    strict = mpii_map(truth, poses, count_unpredicted=True)
+    assert strict == pytest.approx(dict.fromkeys(strict, 100 / 3))
+    assert not caplog.text
+    values = mpii_map(truth, poses)
+    assert values == dict.fromkeys(values, 50.0)
+    assert "1 images with people have no pose (the first: b.jpg)" in caplog.text
+    assert "14 annotated joints do not count" in caplog.text
+
+
+def test_a_pose_of_no_joints_makes_people_count():
+    # The toolkit's loop is over poses, whether they have joints or not.
+    nothing = {"joints": np.full((16, 2), np.nan), "scores": np.full(16, np.nan)}
+    truth = [{"image": i, "people": [person(0)]} for i in "ab"]
+    poses = [{"image": "a", "people": [pose(0)]}, {"image": "b", "people": [nothing]}]
+    assert mpii_map(truth, poses)["mAP"] == 50
+
+
+def test_a_joint_annotated_only_where_nothing_is_predicted_is_not_found():
+    no_head = ~np.isin(np.arange(16), (8, 9))
+    truth = [
+        {"image": "a", "people": [person(0, annotated=no_head)]},
+        {"image": "b", "people": [person(0)]},
+    ]
+    values = mpii_map(truth, [{"image": "a", "people": [pose(0)]}])
+    assert (values["Head"], values["Hip"]) == (0, 100)
+    assert values["mAP"] == pytest.approx(100 * 12 / 14)
 
 
 def test_a_second_pose_of_a_person_is_a_false_positive():

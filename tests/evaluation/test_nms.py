@@ -66,3 +66,8 @@ def test_nms_of_a_file(results, tmp_path):
 def test_unknown_nms():
     with pytest.raises(UserError, match="pose NMS parameters boxes cannot be read"):
         open_nms("boxes", COCO)
+
+
+def test_results_of_another_joint_set(results):
+    with pytest.raises(UserError, match="image 2 has 17 keypoints instead of 16: give results"):
+        apply_nms(results, 16, [2], open_nms("box", COCO))

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.pckh import head_sizes_from_keypoints, pckh
-from rmpe_jax.skeletons import LSP, MPII
+from rmpe_jax.skeletons import COCO, LSP, MPII
 
 
 def loops(keypoints, gt, annotated, head_sizes, skeleton, threshold):
@@ -121,3 +122,13 @@ def test_head_sizes_from_keypoints():
     np.testing.assert_array_equal(
         head_sizes_from_keypoints(keypoints, annotated, LSP), [5.0, np.nan]
     )
+
+
+def test_poses_of_another_skeleton_are_refused():
+    people = np.zeros((2, 17, 2)), np.zeros((2, 17, 2)), np.ones((2, 17), bool), np.ones(2)
+    with pytest.raises(UserError, match="PCKh: predictions have 17 joints, skeleton 'mpii' has 16"):
+        pckh(*people)
+    with pytest.raises(UserError, match="'coco' has no joint 'upper_neck'"):
+        pckh(*people, skeleton=COCO)
+    with pytest.raises(UserError, match="poses have 17 joints, skeleton 'lsp' has 14"):
+        head_sizes_from_keypoints(people[0], people[2], LSP)

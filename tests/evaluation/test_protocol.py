@@ -14,7 +14,7 @@ from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.pckh import COLUMNS
 from rmpe_jax.evaluation.predictions import PosePredictions
 from rmpe_jax.evaluation.protocol import evaluate, person_scores
-from rmpe_jax.skeletons import COCO, CROWDPOSE, LSP, MPII, UNION
+from rmpe_jax.skeletons import COCO, LSP, MPII, UNION
 
 
 def scored(dataset, boxes, keypoints, keypoint_scores, skeleton, nms=None):
@@ -44,7 +44,7 @@ def test_ground_truth_boxes_are_of_people_with_joints_and_no_crowds(coco_val):
         record = coco_val.images[i]
         assert not record.iscrowd[person]
         assert record.visibility[person].any()
-        np.testing.assert_array_equal(bbox, record.bboxes[person])
+        np.testing.assert_array_equal(bbox, np.float32(record.bboxes[person]))
 
 
 def test_detector_boxes_belong_to_nobody(shared_data, coco_val):
@@ -149,7 +149,7 @@ def test_mpii_on_a_detectors_boxes_is_scored_by_map(make_dataset, write):
     after, one = evaluate(
         PosePredictions(dataset, boxes, poses, scores, MPII), open_nms("oks", MPII)
     )
-    assert list(before) == ["mAP", *COLUMNS]
+    assert list(before) == ["mAP", "mAP_strict", *COLUMNS]
     assert (
         before["mAP"] == after["mAP"] == 50
     )  # a duplicate ranked below the correct pose costs nothing
@@ -157,6 +157,14 @@ def test_mpii_on_a_detectors_boxes_is_scored_by_map(make_dataset, write):
     scores[1] = 0.95
     poses[1] += 1000
     assert scored(dataset, boxes, poses, scores, MPII)[0]["mAP"] == 25
+
+
+def test_both_counts_of_people_in_images_without_poses(make_dataset, write):
+    people = np.random.default_rng(0).uniform(0, 100, (1, 16, 2))
+    dataset = make_dataset(MPII, [people, people], head_size=20)
+    box = {"image_id": "p0.jpg", "category_id": 1, "bbox": [0, 0, 100, 100], "score": 0.9}
+    metrics, _ = scored(dataset, load_boxes(dataset, write([box])), people, np.ones((1, 16)), MPII)
+    assert (metrics["mAP"], metrics["mAP_strict"]) == (100, 50)
 
 
 def test_pckh_needs_the_person_of_each_box(make_dataset, write):
@@ -178,14 +186,14 @@ def test_a_network_without_the_joints(make_dataset):
 
 
 def test_a_joint_set_without_protocol(make_dataset):
-    dataset = make_dataset(CROWDPOSE, [np.zeros((1, 14, 2))])
-    with pytest.raises(UserError, match="no metric for crowdpose joints"):
+    dataset = make_dataset(UNION, [np.zeros((1, 21, 2))])
+    with pytest.raises(UserError, match="no metric for union joints"):
         evaluate(
             PosePredictions(
                 dataset,
                 load_boxes(dataset, "gt"),
-                np.zeros((1, 14, 2)),
-                np.ones((1, 14)),
-                CROWDPOSE,
+                np.zeros((1, 21, 2)),
+                np.ones((1, 21)),
+                UNION,
             )
         )
