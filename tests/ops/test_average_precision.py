@@ -31,7 +31,8 @@ def random_set(seed, num_images=25):
         for _ in range(num_people):
             people.append(_person(rng, image_id, len(people) + 1))
             if rng.uniform() < 0.1:  # a twin: equal OKS with every pose
-                people[-1] |= {"keypoints": people[-2]["keypoints"]} if len(people) > 1 else {}
+                twin = people[max(len(people) - 2, 0)]
+                people[-1] |= {key: twin[key] for key in ("keypoints", "num_keypoints")}
         num_poses = 30 if image_id == 0 else rng.integers(0, 12)
         for _ in range(num_poses if num_people else rng.integers(0, 3)):
             near = people[rng.integers(first, len(people))] if num_people else _person(rng, 0, 0)
@@ -122,6 +123,73 @@ def test_equals_pycocotools_on_real_images(shared_data, detector):
     assert 0.2 < precision[0].mean() < 0.9
     np.testing.assert_allclose(found.precision, precision, atol=1e-6, rtol=0)
     np.testing.assert_allclose(found.recall, recall, atol=1e-6, rtol=0)
+
+
+def one_image(people, poses):
+    """Ours and pycocotools' (precision, recall) at `SIZES`, equal.
+
+    People are lists of joints with visibility and an area. Poses are lists of joints, the area of
+    the box, and a score.
+    """
+    truth = [
+        {"id": n + 1, "image_id": 0, "category_id": 1, "bbox": [0, 0, 9, 9], "area": area}
+        | {"iscrowd": 0, "keypoints": joints.ravel().tolist()}
+        | {"num_keypoints": np.count_nonzero(joints[:, 2])}
+        for n, (joints, area) in enumerate(people)
+    ]
+    ground_truth = {"images": [{"id": 0}], "annotations": truth, "categories": [{"id": 1}]}
+    results = [
+        {"image_id": 0, "category_id": 1, "keypoints": joints.ravel().tolist()}
+        | {"bbox": [0, 0, 1, area], "score": score}
+        for joints, area, score in poses
+    ]
+    detections, annotated = arrays(ground_truth, results)
+    # The reader replaces areas above all ranges.
+    area = annotated.area.at[0, : len(people)].set(jnp.array([area for _, area in people]))
+    found = jitted(detections, annotated._replace(area=area))
+    expected = pycocotools(ground_truth, results, SIZES)
+    np.testing.assert_allclose(found.precision, expected[0], atol=1e-6, rtol=0)
+    np.testing.assert_allclose(found.recall, expected[1], atol=1e-6, rtol=0)
+    return found
+
+
+def joints_at(x, labeled=K):
+    return np.stack([np.full(K, float(x)), np.arange(K, dtype=float), np.arange(K) < labeled], -1)
+
+
+@pytest.mark.parametrize(
+    ("exact", "labeled", "reached"),
+    [(1, 2, 1), (3, 5, 3), (7, 10, 5), (3, 4, 6), (4, 5, 7), (9, 10, 9)],
+)
+def test_an_oks_at_a_threshold_reaches_it(exact, labeled, reached):
+    # Joints that are exact add 1 / labeled to the OKS, all others are so far away that they add 0.
+    pose = joints_at(0)
+    pose[exact:, 0] = 1e6
+    found = one_image([(joints_at(0, labeled), 1e4)], [(pose, 1e4, 0.5)])
+    np.testing.assert_array_equal(found.recall[0], np.arange(10) < reached)
+
+
+@pytest.mark.parametrize(
+    ("area", "in_range"),  # of medium and of large people
+    [
+        (32.0**2 - 1, (False, False)),
+        (32.0**2, (True, False)),
+        (96.0**2 - 1, (True, False)),
+        (96.0**2, (True, True)),
+        (96.0**2 + 1, (False, True)),
+        (1e10, (False, True)),
+        (1e10 + 2.0**11, (False, False)),
+    ],
+)
+def test_limits_of_a_size_range_belong_to_it(area, in_range):
+    medium_and_large = [(joints_at(x), a) for x, a in ((0, 5e3), (1e6, 2e4))]
+    theirs = [(joints, area, 0.5) for joints, area in medium_and_large]
+    # A person of this area is to be found if they are in the range.
+    missed = one_image([*medium_and_large, (joints_at(2e6), area)], theirs)
+    np.testing.assert_array_equal(missed.recall[1:3, 0], [0.5 if i else 1 for i in in_range])
+    # A pose of this area on nobody is a false positive if it is in the range.
+    extra = one_image(medium_and_large, [(joints_at(3e6), area, 0.9), *theirs])
+    np.testing.assert_allclose(extra.precision[1:3, 0], [0.5 if i else 1 for i in in_range])
 
 
 def test_padding_may_be_anything():
