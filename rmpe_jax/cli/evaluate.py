@@ -23,6 +23,7 @@ from ml_collections import config_flags
 from rmpe_jax.entry import run_app, use_compilation_cache
 
 if TYPE_CHECKING:
+    from rmpe_jax.config import DataConfig
     from rmpe_jax.model_io.detector_model import DetectorModel
     from rmpe_jax.model_io.pose_model import PoseModel
 
@@ -55,6 +56,14 @@ _NMS = flags.DEFINE_string(
 _SKIP_UNKNOWN = flags.DEFINE_bool(
     "skip_unknown", False, "Skip detections on images that the dataset does not have."
 )
+_MAX_SUSPICIOUS = flags.DEFINE_float(
+    "max_suspicious",
+    None,
+    "Fraction of people, boxes or images whose labels may not fit; default: that of the config, or "
+    "0.2.",
+    lower_bound=0.0,
+    upper_bound=1.0,
+)
 _OUT = flags.DEFINE_string("out", None, "Folder to write, instead of the one above.")
 config_flags.DEFINE_config_file(
     "config", None, "FILE or FILE:ARGUMENT, such as a file of configs/."
@@ -80,16 +89,18 @@ def evaluate_by_flags() -> None:
     if by_model == by_workdir or (by_workdir and flags.FLAGS.config is None):
         raise UserError("give --model, or --config and --workdir; --help shows the flags")
     use_compilation_cache()
-    model, default_data, folder, num_threads = _load_by_model() if by_model else _load_by_config()
+    model, folder, config = _load_by_model() if by_model else _load_by_config()
     folder = pathlib.Path(_OUT.value or folder)
-    datasets = (_DATA.value,) if _DATA.value else default_data
+    datasets = (_DATA.value,) if _DATA.value else config.evaluate
+    suspicious = _MAX_SUSPICIOUS.value
+    suspicious = config.max_suspicious if suspicious is None else suspicious
     if not datasets:
         raise UserError("no dataset to evaluate on: give --data or config.data.evaluate")
     for data in datasets:
         if isinstance(model, DetectorModel):
             out = folder / _folder_name(data)
             title = f"{data}, {model.version}"
-            metrics = evaluate_detector_model(model, data, out)
+            metrics = evaluate_detector_model(model, data, out, suspicious)
         else:
             boxes = _BOXES.value
             nms = _NMS.value or ("none" if boxes == "gt" else "oks")
@@ -106,23 +117,26 @@ def evaluate_by_flags() -> None:
                 flip_shift=_FLIP_SHIFT.value,
                 skip_unknown=_SKIP_UNKNOWN.value,
                 nms=nms,
-                num_threads=num_threads,
+                num_threads=config.num_threads,
+                max_suspicious=suspicious,
             )
         print(metrics_table({title: metrics}))
         print(f"files: {out}")
 
 
-def _load_by_model() -> "tuple[_Trained, tuple[str, ...], pathlib.Path, int]":
-    """The model of --model, no datasets, the folder to write, and decoding threads."""
+def _load_by_model() -> "tuple[_Trained, pathlib.Path, DataConfig]":
+    """The model of --model, the folder to write, and the defaults of `config.data`."""
+    from rmpe_jax.config import DataConfig
     from rmpe_jax.model_io.load import load_trained
 
-    path = pathlib.Path(_MODEL.value or "")
-    model = load_trained(path, cast(Any, _CHECKPOINT.value))
-    return model, (), path.with_name(f"{path.stem}-eval"), 2
+    name = _MODEL.value or ""
+    model = load_trained(name, cast(Any, _CHECKPOINT.value))
+    path = pathlib.Path(name)
+    return model, path.with_name(f"{path.stem}-eval"), DataConfig()
 
 
-def _load_by_config() -> "tuple[_Trained, tuple[str, ...], pathlib.Path, int]":
-    """The model of --config with weights of --workdir; its datasets; where to write; threads."""
+def _load_by_config() -> "tuple[_Trained, pathlib.Path, DataConfig]":
+    """The model of --config with weights of --workdir, the folder to write, and `config.data`."""
     from rmpe_jax.config import model_spec, parse_config, require_same_network
     from rmpe_jax.model_io.load import load_trained
     from rmpe_jax.models.spec import ModelSpec
@@ -135,7 +149,7 @@ def _load_by_config() -> "tuple[_Trained, tuple[str, ...], pathlib.Path, int]":
     model = load_trained(workdir, cast(Any, _CHECKPOINT.value or "last"))
     require_same_network(workdir, model.spec, spec)
     model = model._replace(spec=cast(Any, spec))
-    return model, run.data.evaluate, workdir / "eval", run.data.num_threads
+    return model, workdir / "eval", run.data
 
 
 def _folder_name(data: str) -> str:

@@ -9,8 +9,9 @@ _PREPARE_HELP = """\
 Write datasets to one prepared folder (TFDS, array_record). Reading it in random order is fast, also
 over a network.
 
-Every image is decoded once. Unreadable images are skipped and listed at the end. The folder gets
-its name only when it is complete.
+Every image is decoded once. Unreadable images are skipped and listed at the end. Labels that do
+not fit their image are counted; if there are many, nothing is written. The folder gets its name
+only when it is complete.
 
 SPEC is coco:FOLDER:SPLIT, coco:FOLDER, mpii:FOLDER:SPLIT, lsp:FOLDER or crowdpose:FOLDER:SPLIT.
 """
@@ -45,21 +46,25 @@ def add_prepare(commands: argparse._SubParsersAction) -> None:
         metavar="FRACTION",
         help="fraction of images that may be unreadable (default: 0.01)",
     )
+    parser.add_argument(
+        "--max-suspicious",
+        type=arguments.fraction,
+        default=0.2,
+        metavar="FRACTION",
+        help="fraction of people whose labels may not fit their image, and of images that may not "
+        "have the declared size (default: 0.2)",
+    )
     parser.set_defaults(run=_prepare)
 
 
 def _prepare(args: argparse.Namespace) -> None:
+    from rmpe_jax.data.inspection import summary_table
     from rmpe_jax.data.prepare import prepare
 
     out, specs = _out_and_specs(args)
     start = time.monotonic()
-    counts = prepare(out, specs, args.shards, args.max_corrupt)
-    for count in counts:
-        print(
-            f"{count.name}: {count.images:,} images, {count.people:,} people, "
-            f"{count.joints:,} joints; skipped: {count.no_people:,} without people to train on, "
-            f"{len(count.unreadable):,} unreadable"
-        )
+    counts = prepare(out, specs, args.shards, args.max_corrupt, args.max_suspicious)
+    print(summary_table([(count.name, count.rows()) for count in counts]))
     unreadable = [line for count in counts for line in count.unreadable]
     if unreadable:
         print("unreadable:", *unreadable, sep="\n  ")

@@ -14,33 +14,40 @@ import tensorflow_datasets as tfds
 
 from rmpe_jax.data import prepared
 from rmpe_jax.data.images import ImageError, decode_image, read_encoded
+from rmpe_jax.data.inspection import (
+    MAX_SUSPICIOUS,
+    Inspection,
+    inspect_dataset,
+    sample_sizes,
+)
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import ImageRecord, PoseDataset, trainable
 from rmpe_jax.errors import UserError
+from rmpe_jax.lock import FolderLock
 from rmpe_jax.progress import progress
 
 _CHUNK = 256  # images in memory at a time
+_OPTION = "--max-suspicious 1"  # allows any number of suspicious labels
 
 
 @dataclasses.dataclass
-class Counts:
-    """Counts of what was written from one dataset.
+class Counts(Inspection):
+    """Counts of what was written from one dataset; see `Inspection`.
 
     Attributes:
-      name: of the dataset.
-      images: written; each has at least one person to train on.
       no_people: images skipped because they contain no people to train on.
-      people: to train on, in the written images.
-      joints: labeled joints of these people.
       unreadable: error messages of the images skipped because they are unreadable, one line each.
     """
 
-    name: str
-    images: int = 0
     no_people: int = 0
-    people: int = 0
-    joints: int = 0
     unreadable: list[str] = dataclasses.field(default_factory=list)
+
+    def rows(self) -> dict[str, int]:
+        """The counts by their names in a `summary_table`."""
+        return super().rows() | {
+            "skipped: images without people to train on": self.no_people,
+            "skipped: unreadable images": len(self.unreadable),
+        }
 
 
 def prepare(
@@ -48,36 +55,56 @@ def prepare(
     specs: Sequence[str],
     num_shards: int | None = None,
     max_corrupt: float = 0.01,
+    max_suspicious: float = MAX_SUSPICIOUS,
 ) -> list[Counts]:
     """Write datasets to one prepared folder.
 
-    Every image is decoded once as a check. The data are written to `FOLDER.incomplete`, which is
-    renamed to `FOLDER` when complete. It is removed on failure, or by the next call if the process
-    was killed.
+    Every image is decoded once as a check, and its labels are compared with its size. The data are
+    written to `FOLDER.incomplete`, which is renamed to `FOLDER` when complete. It is removed on
+    failure, or by the next call if the process was killed. `FOLDER.lock` keeps others away.
 
     Args:
       folder: output folder; must not exist.
       specs: datasets, as for `open_dataset`.
       num_shards: number of files; by default TFDS chooses it by size.
       max_corrupt: maximum fraction of unreadable images; these are skipped.
+      max_suspicious: maximum fraction of people whose labels do not fit their image, and of images
+        that do not have the declared size. These are written; a log line counts them.
 
     Returns:
       Counts of each dataset.
 
     Raises:
-      UserError: the folder exists or cannot be written, a dataset is unusable, or too many images
-        are unreadable.
+      UserError: the folder exists, cannot be written or is being written, a dataset is unusable or
+        has no people to train on, too many images are unreadable, or too many labels are
+        suspicious.
     """
     folder = pathlib.Path(folder)
+    with FolderLock(folder, f"{folder}.lock"):
+        return _prepare(folder, specs, num_shards, max_corrupt, max_suspicious)
+
+
+def _prepare(
+    folder: pathlib.Path,
+    specs: Sequence[str],
+    num_shards: int | None,
+    max_corrupt: float,
+    max_suspicious: float,
+) -> list[Counts]:
+    """Writes a folder that is locked, see `prepare`."""
     if folder.exists():
         raise UserError(f"{folder} exists: remove it or choose another folder")
     datasets = [open_dataset(spec) for spec in specs]
-    counts = [Counts(dataset.name) for dataset in datasets]
+    for dataset in datasets:  # a first look at some images, before all are read
+        inspection = inspect_dataset(dataset, dataset.skeleton, sample_sizes(dataset))
+        inspection.require_people("train on")
+        inspection.require_few(max_suspicious, _OPTION)
+    counts = [_start_counts(dataset) for dataset in datasets]
     incomplete = folder.with_name(f"{folder.name}.incomplete")
     try:
         shutil.rmtree(incomplete, ignore_errors=True)
         incomplete.mkdir(parents=True)
-        records = _keyed_records(datasets, counts, max_corrupt)
+        records = _keyed_records(datasets, counts, max_corrupt, max_suspicious)
         written = _build(incomplete, records, num_shards)
         prepared.write_people(written)
         written.rename(folder)
@@ -100,41 +127,55 @@ def _build(incomplete: pathlib.Path, records: Iterator, num_shards: int | None) 
     return pathlib.Path(builder.data_dir)
 
 
+def _start_counts(dataset: PoseDataset) -> Counts:
+    joints = dataset.skeleton.indices_in(dataset.skeleton)
+    return Counts(dataset.name, joints, no_area=dataset.num_without_area)
+
+
 def _keyed_records(
-    datasets: list[PoseDataset], counts: list[Counts], max_corrupt: float
+    datasets: list[PoseDataset], counts: list[Counts], max_corrupt: float, max_suspicious: float
 ) -> Iterator[tuple[str, dict]]:
     """Yield (key, prepared record) of every readable image; fill in `counts` on the way."""
-    records = [[r for r in dataset.images if trainable(r).any()] for dataset in datasets]
-    total = sum(len(of_dataset) for of_dataset in records)
-    items = [(i, record) for i, of_dataset in enumerate(records) for record in of_dataset]
-    for count, dataset, of_dataset in zip(counts, datasets, records, strict=True):
-        count.no_people = len(dataset.images) - len(of_dataset)
+    items, counted = [], [[] for _ in datasets]  # counted: images with their sizes
+    for i, dataset in enumerate(datasets):
+        for record in dataset.images:
+            if trainable(record).any():
+                items.append((i, record))
+            else:
+                counted[i].append((record, None))
+                counts[i].no_people += 1
+    total = len(items)
     loaded = _load_ahead([record for _, record in items])
-    for (i, record), encoded in progress(zip(items, loaded, strict=True), total, "images"):
-        if isinstance(encoded, ImageError):
-            counts[i].unreadable.append(str(encoded))
+    for (i, record), image in progress(zip(items, loaded, strict=True), total, "images"):
+        if isinstance(image, ImageError):
+            counts[i].unreadable.append(str(image))
             _check_corrupt_fraction(counts, total, max_corrupt)
             continue
-        counts[i].images += 1
-        counts[i].people += int(trainable(record).sum())
-        counts[i].joints += int((record.visibility[trainable(record)] > 0).sum())
+        encoded, size = image
+        counted[i].append((record, size))
         yield f"{i}/{record.image_id}", prepared.make_record(datasets[i], record, encoded)
+    for count, images in zip(counts, counted, strict=True):
+        count.add([record for record, _ in images], [size for _, size in images])
+        count.require_few(max_suspicious, _OPTION)
+        count.warn()
 
 
-def _load_ahead(records: list[ImageRecord]) -> Iterator[bytes | ImageError]:
-    """Yield the bytes of each image file, or the error if it cannot be decoded."""
+def _load_ahead(
+    records: list[ImageRecord],
+) -> Iterator[tuple[bytes, tuple[int, int]] | ImageError]:
+    """Yield the bytes and (height, width) of each image, or the error if it is unreadable."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for start in range(0, len(records), _CHUNK):
             yield from pool.map(_load, records[start : start + _CHUNK])
 
 
-def _load(record: ImageRecord) -> bytes | ImageError:
+def _load(record: ImageRecord) -> tuple[bytes, tuple[int, int]] | ImageError:
     try:
         encoded = read_encoded(record.path)
-        decode_image(encoded, os.fspath(record.path))
+        height, width, _ = decode_image(encoded, os.fspath(record.path)).shape
     except ImageError as error:
         return error
-    return encoded
+    return encoded, (height, width)
 
 
 def _check_corrupt_fraction(counts: list[Counts], total: int, max_corrupt: float) -> None:
@@ -144,6 +185,8 @@ def _check_corrupt_fraction(counts: list[Counts], total: int, max_corrupt: float
             f"more than {max_corrupt:.2%} of {total} images are unreadable: fix them or allow a "
             f"larger fraction; the first: {unreadable[0]}"
         )
+    if len(unreadable) == total:
+        raise UserError(f"none of {total} images can be read; the first: {unreadable[0]}")
 
 
 def _write_failure(error: Exception) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 from jaxtyping import Int
 
 from rmpe_jax.data.images import read_encoded
+from rmpe_jax.data.inspection import inspect_dataset
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import ImageRecord, PoseDataset, pick_joints, trainable
 from rmpe_jax.errors import UserError
@@ -47,14 +48,15 @@ class PersonSource:
         records = [_trainable_people(record, indices) for record in dataset.images]
         counts = [len(record.bboxes) for record in records]
         if not sum(counts):
-            raise UserError(_no_people(dataset.name, skeleton))
+            purpose = f"train on with the skeleton {skeleton.name!r}"
+            inspect_dataset(dataset, skeleton, {}).require_people(purpose)
         # Arrays over all people, instead of one object per person, are small to send to workers.
         self._paths = [os.fspath(record.path) for record in records]
         self._image_ids = [record.image_id for record in records]
         self._image_index = np.repeat(np.arange(len(records)), counts)
         self._keypoints = np.concatenate([record.keypoints for record in records])
         self._visibility = np.concatenate([record.visibility for record in records])
-        self._bboxes = np.concatenate([record.bboxes for record in records])
+        self._bboxes = np.concatenate([record.bboxes for record in records], dtype=np.float32)
         self._person_ids = np.concatenate([record.person_ids for record in records])
 
     def __len__(self) -> int:
@@ -88,7 +90,10 @@ class PreparedSource:
         known = self._indices[self._indices >= 0]
         chosen = people.labeled[:, known].any(-1)
         if not chosen.any():
-            raise UserError(_no_people(os.fspath(folder), skeleton))
+            raise UserError(
+                f"{os.fspath(folder)} has no people to train on: no person has a labeled joint of "
+                f"the skeleton {skeleton.name!r}; use another dataset or skeleton"
+            )
         self._record_index = people.record_index[chosen]
         self._person_index = people.person_index[chosen]
 
@@ -134,12 +139,12 @@ class MixedSource:
 
 
 def open_source(
-    specs: tuple[str, ...], skeleton: Skeleton, repeats: tuple[int, ...] = ()
+    specs: tuple[str | PoseDataset, ...], skeleton: Skeleton, repeats: tuple[int, ...] = ()
 ) -> Source:
     """Open the people to train on of one or more datasets.
 
     Args:
-      specs: each as for `open_dataset`, or `prepared:FOLDER`.
+      specs: each as for `open_dataset`, `prepared:FOLDER`, or a dataset that has been read.
       skeleton: the joints of the returned people.
       repeats: how many times each dataset is used in an epoch; by default once.
 
@@ -157,10 +162,17 @@ def open_source(
     return MixedSource(sources, repeats)
 
 
-def _open_one(spec: str, skeleton: Skeleton) -> Source:
+def is_prepared(spec: str) -> bool:
+    """Whether a spec names a folder written by `rmpe prepare`: `prepared:FOLDER`."""
     kind, _, folder = spec.partition(":")
-    if kind == "prepared" and folder:
-        return PreparedSource(folder, skeleton)
+    return kind == "prepared" and bool(folder)
+
+
+def _open_one(spec: str | PoseDataset, skeleton: Skeleton) -> Source:
+    if isinstance(spec, PoseDataset):
+        return PersonSource(spec, skeleton)
+    if is_prepared(spec):
+        return PreparedSource(spec.partition(":")[2], skeleton)
     return PersonSource(open_dataset(spec), skeleton)
 
 
@@ -169,12 +181,6 @@ def _trainable_people(record: ImageRecord, indices: Int[np.ndarray, " j"]) -> Im
     keypoints, visibility = pick_joints(record.keypoints, record.visibility, indices)
     record = dataclasses.replace(record, keypoints=keypoints, visibility=visibility)
     chosen = trainable(record)
-    per_person = [f.name for f in dataclasses.fields(record) if f.name not in ("image_id", "path")]
+    of_image = ("image_id", "path", "declared_size", "crowd_index")
+    per_person = [f.name for f in dataclasses.fields(record) if f.name not in of_image]
     return dataclasses.replace(record, **{k: getattr(record, k)[chosen] for k in per_person})
-
-
-def _no_people(name: str, skeleton: Skeleton) -> str:
-    return (
-        f"{name} has no people to train on: no person has a labeled joint of the skeleton "
-        f"{skeleton.name!r} and a box, use another dataset or skeleton"
-    )

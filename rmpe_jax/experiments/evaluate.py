@@ -5,7 +5,14 @@ import pathlib
 
 import cv2
 
+from rmpe_jax.data.inspection import (
+    MAX_SUSPICIOUS,
+    inspect_dataset,
+    inspect_detections,
+    sample_sizes,
+)
 from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.detectors.evaluation import detector_ap
 from rmpe_jax.detectors.points import EVALUATION_THRESHOLD, PointDetector
 from rmpe_jax.errors import UserError
@@ -16,8 +23,11 @@ from rmpe_jax.evaluation.protocol import evaluate
 from rmpe_jax.files import write_json
 from rmpe_jax.model_io.detector_model import DetectorModel
 from rmpe_jax.model_io.pose_model import PoseModel
+from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.top_down.prediction import make_predict
 from rmpe_jax.visualize.sheets import people_sheet
+
+_OPTION = "--max-suspicious=1"  # allows any number of suspicious labels
 
 
 def evaluate_pose_model(
@@ -31,6 +41,7 @@ def evaluate_pose_model(
     skip_unknown: bool = False,
     nms: str = "none",
     num_threads: int = 2,
+    max_suspicious: float = MAX_SUSPICIOUS,
 ) -> dict[str, float]:
     """Evaluates a pose network; writes `metrics.json`, `results.json` and `people.png`.
 
@@ -44,21 +55,29 @@ def evaluate_pose_model(
       skip_unknown: skip detections on images that the dataset does not have.
       nms: NMS of the poses before they are scored; a name for `nms.open_nms`.
       num_threads: threads that decode images.
+      max_suspicious: maximum fraction of people, boxes or images whose labels do not fit.
 
     Returns:
       The metrics: COCO's as fractions, MPII's and LSP's in percent.
 
     Raises:
-      UserError: data, boxes or folder cannot be used.
+      UserError: data, boxes or folder cannot be used, or too many labels or boxes are suspicious.
     """
     module, codec = model.build()
     skeleton = model.spec.skeleton
     dataset = open_dataset(data)
+    loaded = load_boxes(dataset, boxes, skip_unknown)
+    sizes = sample_sizes(dataset)
+    _inspect_labels(dataset, dataset.skeleton, sizes, max_suspicious)
+    if boxes != "gt":
+        found = inspect_detections(dataset, loaded.image_index, loaded.bboxes, sizes)
+        found.require_few(boxes, max_suspicious, _OPTION)
+        found.warn(boxes)
     predictions = predict_dataset(
         make_predict(module, codec, skeleton, flip_test=flip_test, flip_shift=flip_shift),
         model.variables,
         dataset,
-        load_boxes(dataset, boxes, skip_unknown),
+        loaded,
         skeleton,
         model.spec.crop,
         batch_size=64,
@@ -77,29 +96,45 @@ def evaluate_pose_model(
     return metrics
 
 
-def evaluate_detector_model(model: DetectorModel, data: str, out: pathlib.Path) -> dict[str, float]:
+def evaluate_detector_model(
+    model: DetectorModel, data: str, out: pathlib.Path, max_suspicious: float = MAX_SUSPICIOUS
+) -> dict[str, float]:
     """Evaluates a detector by box AP; writes `metrics.json` and `detections.json`.
 
     Args:
       model: a trained detector.
       data: a dataset in COCO's format, such as `coco:FOLDER:val2017`.
       out: folder for the files, made if needed.
+      max_suspicious: maximum fraction of people or images whose labels do not fit.
 
     Returns:
       The metrics, as fractions.
 
     Raises:
-      UserError: data or folder cannot be used.
+      UserError: data or folder cannot be used, or too many labels are suspicious.
     """
+    dataset = open_dataset(data)
+    _inspect_labels(dataset, None, sample_sizes(dataset), max_suspicious)
     detector = PointDetector.from_model(model, EVALUATION_THRESHOLD)
-    metrics, results = detector_ap(detector, open_dataset(data))
+    metrics, results = detector_ap(detector, dataset)
     write_json(out / "metrics.json", {"data": data} | metrics)
     write_json(out / "detections.json", results)
     return metrics
 
 
+def _inspect_labels(
+    dataset: PoseDataset,
+    skeleton: Skeleton | None,
+    sizes: dict[int, tuple[int, int]],
+    max_suspicious: float,
+) -> None:
+    inspection = inspect_dataset(dataset, skeleton, sizes)
+    inspection.require_few(max_suspicious, _OPTION)
+    inspection.warn()
+
+
 def metrics_table(rows: dict[str, dict[str, float]]) -> str:
-    """A Markdown table of metrics.
+    """A Markdown table of metrics. A line below explains -1, if there is one.
 
     Args:
       rows: for each row of the table its title and its metrics; all have the same metrics.
@@ -109,8 +144,14 @@ def metrics_table(rows: dict[str, dict[str, float]]) -> str:
     for title, metrics in rows.items():
         cells = [_cell(name, metrics[name]) for name in names]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    absent = [name for name in names if any(row[name] == -1 for row in rows.values())]
+    if "AP" in absent:
+        lines += ["", "-1: nobody is evaluated: all people are crowds or have no labeled joint"]
+    elif absent:
+        lines += ["", f"-1: nobody in the data counts for {', '.join(absent)}"]
     return "\n".join(lines)
 
 
 def _cell(name: str, value: float) -> str:
-    return f"{value:.3f}" if name.startswith(("AP", "AR")) else f"{value:.1f}"
+    is_fraction = name.split("/")[-1].startswith(("AP", "AR"))
+    return f"{value:.3f}" if is_fraction else f"{value:.1f}"

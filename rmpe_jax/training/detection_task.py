@@ -1,5 +1,6 @@
 """The task of a detector: mosaics of images with boxes, centers and sides, box AP50."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,8 @@ from rmpe_jax.data.boxed_images import (
     label_images,
     soft_labels,
 )
+from rmpe_jax.data.inspection import inspect_detections, sample_sizes
 from rmpe_jax.data.mosaic import MosaicOptions
-from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.detectors.evaluation import detector_ap
 from rmpe_jax.detectors.points import EVALUATION_THRESHOLD, PointDetector
@@ -22,7 +23,14 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import load_detections
 from rmpe_jax.models.spec import require_detector
 from rmpe_jax.training.objectives import DetectionObjective
-from rmpe_jax.training.tasks import Scores, Task, named_scores, stream_options
+from rmpe_jax.training.tasks import (
+    ALLOW_SUSPICIOUS,
+    Scores,
+    Task,
+    named_scores,
+    open_datasets,
+    stream_options,
+)
 
 
 def detection_task(run: RunConfig) -> Task:
@@ -33,7 +41,8 @@ def detection_task(run: RunConfig) -> Task:
     """
     options, spec = run.detection, require_detector(model_spec(run))
     model, codec = spec.build()
-    source = open_labeled_images(run.data)
+    datasets = open_datasets(run.data, None)
+    source = open_labeled_images(run.data, datasets)
     dataset = box_pipeline.train_dataset(
         source,
         input_size=spec.input_size,
@@ -48,7 +57,7 @@ def detection_task(run: RunConfig) -> Task:
         max_boxes=options.max_boxes,
         **stream_options(run),
     )
-    evaluations = [open_dataset(text) for text in run.data.evaluate]
+    evaluations = [datasets[text] for text in run.data.evaluate]
 
     def score(variables: Any) -> Scores:
         detector = PointDetector(model, codec, variables, spec.test_size, EVALUATION_THRESHOLD)
@@ -67,26 +76,37 @@ def detection_task(run: RunConfig) -> Task:
     )
 
 
-def open_labeled_images(data: DataConfig) -> LabeledImages:
+def open_labeled_images(data: DataConfig, datasets: Mapping[str, PoseDataset]) -> LabeledImages:
     """The images that `config.data` names for training a detector.
 
+    Args:
+      data: names the datasets and files of detections.
+      datasets: as from `open_datasets`.
+
     Raises:
-      UserError: a dataset or a file of detections cannot be used.
+      UserError: there is no dataset, or a file of detections cannot be used.
     """
     if not data.train:
         raise UserError("no dataset to train on: name one or more in config.data.train")
     files = data.detections or ("",) * len(data.train)
     labeled = [
-        _labeled(open_dataset(text), file) for text, file in zip(data.train, files, strict=True)
+        _labeled(datasets[text], file, data.max_suspicious)
+        for text, file in zip(data.train, files, strict=True)
     ]
     return label_images(labeled, data.repeats or (1,) * len(labeled))
 
 
-def _labeled(dataset: PoseDataset, detections: str) -> list[tuple[Any, BoxLabels]]:
+def _labeled(
+    dataset: PoseDataset, detections: str, max_suspicious: float
+) -> list[tuple[Any, BoxLabels]]:
     """The images of a dataset with their labels, soft ones if there are detections."""
     if not detections:
         return [(record.path, annotated_labels(record)) for record in dataset.images]
     found = load_detections(detections, dataset, skip_unknown=True)
+    sizes = sample_sizes(dataset)
+    findings = inspect_detections(dataset, found.image_index, found.bboxes, sizes)
+    findings.require_few(detections, max_suspicious, ALLOW_SUSPICIOUS)
+    findings.warn(detections)
     ends = np.searchsorted(found.image_index, np.arange(len(dataset.images) + 1))
     return [
         (record.path, soft_labels(record, found.bboxes[low:high], found.scores[low:high]))

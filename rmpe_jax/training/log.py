@@ -15,6 +15,8 @@ from rmpe_jax.progress import duration
 from rmpe_jax.training.state import TrainState
 from rmpe_jax.training.step import COUNTS
 
+_ZERO_STEPS = 10  # so many in a row are no accident of small batches
+
 
 class Log:
     """Sums metrics on the device and reads them only when a line is due."""
@@ -23,8 +25,9 @@ class Log:
         """Begin after step `start` of a run."""
         self._total_steps, self._batch_size = total_steps, batch_size
         self._sums: list[dict[str, jax.Array]] = []
-        self._since = start
+        self._start = self._since = start
         self._corrupt = 0
+        self._zero_steps = 0
         self._begin = self._run_begin = time.monotonic()
         self._run_start = start
         self._waited = 0.0
@@ -72,10 +75,21 @@ class Log:
             "config.optim.clip_norm, and run the same command to resume from the checkpoint"
         )
 
+    def _require_loss(self, losses: list[float], step: int) -> None:
+        """Raises a UserError if the losses were exactly 0 for some time or in the whole run."""
+        self._zero_steps = 0 if any(losses) else self._zero_steps + len(losses)
+        whole_run = step == self._total_steps and self._zero_steps == step - self._start
+        if self._zero_steps >= _ZERO_STEPS or whole_run:
+            raise UserError(
+                f"the loss was exactly 0 for {self._zero_steps} steps, up to step {step}: no label "
+                "contributes to it; check the labels (rmpe prepare reports them)"
+            )
+
     def flush(self, step: int) -> dict[str, float]:
         """Prints the progress line of the steps since the last line and returns its numbers."""
         self.require_finite(step)
         sums = jax.device_get(self._sums)
+        self._require_loss([float(m["loss"]) for m in sums], step)
         now = time.monotonic()
         seconds = max(now - self._begin, 1e-9)
         done = step - max(self._since, self._run_start)

@@ -4,7 +4,6 @@ from typing import Any
 
 from rmpe_jax.config import RunConfig, model_spec
 from rmpe_jax.data import pipeline
-from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.predictions import predict_dataset
@@ -13,7 +12,7 @@ from rmpe_jax.models.spec import require_pose
 from rmpe_jax.pgpg.sample import open_proposals
 from rmpe_jax.top_down.prediction import make_predict
 from rmpe_jax.training.objectives import PoseObjective
-from rmpe_jax.training.tasks import Scores, Task, named_scores, stream_options
+from rmpe_jax.training.tasks import Scores, Task, named_scores, open_datasets, stream_options
 
 
 def pose_task(run: RunConfig) -> Task:
@@ -24,7 +23,9 @@ def pose_task(run: RunConfig) -> Task:
     """
     data, spec = run.data, require_pose(model_spec(run))
     model, codec = spec.build()
-    source = open_source(data.train, spec.skeleton, data.repeats)
+    datasets = open_datasets(data, spec.skeleton)
+    train = tuple(datasets.get(text, text) for text in data.train)
+    source = open_source(train, spec.skeleton, data.repeats)
     dataset = pipeline.train_dataset(
         source,
         skeleton=spec.skeleton,
@@ -33,7 +34,7 @@ def pose_task(run: RunConfig) -> Task:
         proposals=open_proposals(data.proposals, data.pgpg_model, data.patch_prob, spec.skeleton),
         **stream_options(run),
     )
-    evaluations = [open_dataset(text) for text in data.evaluate]
+    evaluations = [datasets[text] for text in data.evaluate]
     predict = make_predict(model, codec, spec.skeleton)
 
     def score(variables: Any) -> Scores:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_sets import encode, exif_orientation, raster
 
-from rmpe_jax.data.images import ImageError, decode_image, read_encoded, read_image
+from rmpe_jax.data.images import ImageError, decode_image, image_size, read_encoded, read_image
 from rmpe_jax.errors import UserError
 
 IMAGE = raster(3)
@@ -71,6 +71,26 @@ def test_exif_orientation_is_not_applied(orientation):
     np.testing.assert_array_equal(decode_image(turned, "a", upright=True), shown[..., ::-1])
 
 
+@pytest.mark.parametrize("options", JPEG_OPTIONS.values(), ids=JPEG_OPTIONS)
+def test_the_size_of_a_jpeg_is_that_of_its_raster(options):
+    """A preview has a header of its own, and the orientation is not applied."""
+    preview = encode(raster(0, (12, 16)), ".jpg")
+    encoded = with_segment(encode(IMAGE, ".jpg", *options), exif_orientation(6, preview))
+    assert image_size(encoded, "a") == decode_image(encoded, "a").shape[:2] == IMAGE.shape[:2]
+    assert image_size(encoded[:-9], "a") == IMAGE.shape[:2]
+
+
+@pytest.mark.parametrize("extension", [".png", ".bmp", ".tiff", ".webp"])
+def test_the_size_of_other_images(extension):
+    assert image_size(encode(IMAGE, extension), "a") == IMAGE.shape[:2]
+
+
+@pytest.mark.parametrize("encoded", [b"", b"GIF", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"])
+def test_an_image_without_a_size_is_an_error(encoded):
+    with pytest.raises(ImageError, match="fetch it again"):
+        image_size(encoded, "a")
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.data())
 @pytest.mark.parametrize("kind", [*JPEG_OPTIONS, "png", "with_preview"])
@@ -101,11 +121,15 @@ def test_bytes_after_the_end_of_an_image_do_no_harm():
         (encode(IMAGE, ".bmp")[:900], "a.jpg is not an image or is damaged: fetch it"),
         (encode(IMAGE, ".webp")[:90], "a.jpg is not an image or is damaged: fetch it"),
         (
+            b"\0\0\0\x18ftypheic" + bytes(99),
+            "image a.jpg is HEIC, which OpenCV does not read: convert it to JPEG or PNG",
+        ),
+        (
             encode(IMAGE.astype(np.float32), ".tiff"),
             "image a.jpg is of float32: convert it to 8 or 16 bits per channel",
         ),
     ],
-    ids=["empty", "html", "bmp", "webp", "float"],
+    ids=["empty", "html", "bmp", "webp", "heic", "float"],
 )
 def test_what_is_no_image_is_one_clear_line(encoded, line):
     with pytest.raises(ImageError) as error:

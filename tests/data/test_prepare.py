@@ -1,13 +1,23 @@
 import errno
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
-from tiny_sets import write_coco, write_lsp, write_mpii
+from tiny_sets import (
+    coco_annotation,
+    coco_document,
+    encode,
+    raster,
+    write_coco,
+    write_lsp,
+    write_mpii,
+)
 
 from rmpe_jax import cli
 from rmpe_jax.data import prepared
@@ -45,6 +55,9 @@ def test_a_mixture_is_counted(tmp_path, capsys):
     coco, mpii = prepare(tmp_path / "deep" / "out", specs)
     assert (coco.name, coco.images, coco.no_people, coco.people) == ("coco/mini", 2, 1, 2)
     assert coco.joints == 2 * 17
+    assert (coco.unlabeled, coco.crowds, coco.no_area) == (1, 1, 0)
+    assert (coco.labels.inspected, coco.sizes.inspected) == (2, 2)
+    assert coco.labels.suspicious == coco.sizes.suspicious == 0
     assert (mpii.name, mpii.images, mpii.no_people, mpii.people) == ("mpii/mini", 2, 0, 3)
     assert mpii.joints == 3 * 16
     assert len(open_source((f"prepared:{tmp_path}/deep/out",), UNION)) == 5
@@ -78,6 +91,84 @@ def test_too_many_unreadable_images_fail(tmp_path, spec):
     assert_only_the_sources_are_left(tmp_path)
 
 
+def test_no_readable_image_at_all(tmp_path, spec):
+    for path in (tmp_path / "lsp" / "images").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match=r"^none of 60 images can be read; the first: image .*0001"):
+        prepare(tmp_path / "out", [spec], max_corrupt=1.0)
+    assert_only_the_sources_are_left(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"keypoints": [5.0, 5.0, 0] * 17}, "4 people without labeled joints"),
+        ({"iscrowd": 1}, "4 crowds"),
+    ],
+)
+def test_one_of_two_datasets_has_nobody_to_train_on(tmp_path, spec, changes, says):
+    document = coco_document()
+    document["annotations"] = [coco_annotation(i, 7, **changes) for i in range(4)]
+    write_coco(tmp_path / "coco", document=document)
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path / "out", [spec, f"coco:{tmp_path}/coco:mini"])
+    assert str(error.value) == (
+        f"coco/mini has no people to train on: {says}; use another dataset or skeleton"
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["coco", "lsp"]
+
+
+def fractions_in(tmp_path: pathlib.Path, count: int) -> str:
+    """A COCO dataset of 40 people on one image; the joints of the first `count` are fractions."""
+    document = coco_document()
+    document["annotations"] = [coco_annotation(i, 7) for i in range(40)]
+    for annotation in document["annotations"][:count]:
+        joints = np.reshape(annotation["keypoints"], (17, 3)) / (80, 60, 1)
+        annotation["keypoints"] = joints.ravel().tolist()
+    return f"coco:{write_coco(tmp_path / 'coco', document=document)}:mini"
+
+
+def test_many_suspicious_labels_fail(tmp_path):
+    spec = fractions_in(tmp_path, 9)
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path / "out", [spec])
+    assert str(error.value) == (
+        "coco/mini: 9 of 40 people have labels that do not fit their image: joints in fractions of "
+        "the image instead of pixels (9); the first: annotation 0 of 7.png; give joints and boxes "
+        "(COCO: x, y, width, height) in pixels of the stored image, or go on with --max-suspicious "
+        "1"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["coco"]
+
+
+def test_some_suspicious_labels_are_written_with_a_warning(tmp_path, caplog, capsys):
+    command = ["prepare", fractions_in(tmp_path, 9), "--out", str(tmp_path / "out")]
+    assert cli.main([*command, "--max-suspicious", "0.25"]) == 0
+    assert [record.getMessage() for record in caplog.records] == [
+        "coco/mini: 9 of 40 people have labels that do not fit their image: joints in fractions of "
+        "the image instead of pixels (9); the first: annotation 0 of 7.png"
+    ]
+    assert "suspicious people" in capsys.readouterr().out
+    assert len(open_source((f"prepared:{tmp_path}/out",), UNION)) == 40
+
+
+def test_labels_that_only_the_whole_dataset_shows_fail_at_the_end(tmp_path, monkeypatch):
+    """No image is looked at before; one has half of the declared size."""
+    spec = fractions_in(tmp_path, 0)
+    image = tmp_path / "coco" / "mini" / "7.png"
+    image.write_bytes(encode(raster(0, (30, 40))))
+    monkeypatch.setattr("rmpe_jax.data.prepare.sample_sizes", lambda dataset: {})
+    with pytest.raises(UserError) as error:
+        prepare(tmp_path / "out", [spec])
+    assert str(error.value) == (
+        "coco/mini: 1 of 1 images do not have the width and height that the annotation file "
+        f"declares: another size, as in resized copies (1); the first: {image} is 40x30 instead of "
+        "80x60; use the image files that were annotated (EXIF orientation is not applied), or go "
+        "on with --max-suspicious 1"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["coco"]
+
+
 def test_an_existing_folder_is_not_touched(tmp_path, spec):
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "mine").write_text("keep")
@@ -91,9 +182,26 @@ def test_a_place_that_cannot_be_written(tmp_path, spec):
     with pytest.raises(UserError) as error:
         prepare(tmp_path / "file" / "out", [spec])
     assert str(error.value) == (
-        f"cannot write {tmp_path}/file/out (Not a directory: check the path and its permissions); "
-        "partial output was removed"
+        f"{tmp_path}/file/out cannot be written (Not a directory): make room or choose another "
+        "place"
     )
+
+
+def test_a_second_call_does_not_touch_what_the_first_writes(tmp_path, spec, monkeypatch):
+    write_people, lines = prepared.write_people, []
+
+    def try_again(folder):
+        with pytest.raises(UserError) as error:
+            prepare(tmp_path / "out", [spec])
+        lines.append(str(error.value))
+        write_people(folder)
+
+    monkeypatch.setattr(prepared, "write_people", try_again)
+    (count,) = prepare(tmp_path / "out", [spec])
+    assert len(open_prepared(tmp_path / "out")) == count.images
+    (line,) = lines
+    assert line.startswith(f"{tmp_path}/out is in use by process {os.getpid()} on host ")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lsp", "out"]
 
 
 # Errors of the array_record writer, and of Python's own writing.
@@ -139,13 +247,19 @@ def test_the_command_tells_what_is_in_the_folder(tmp_path, capsys):
     options = ["--shards", "2", "--max-corrupt", "0.1"]
     assert cli.main(["prepare", *specs, "--out", str(tmp_path / "out"), *options]) == 0
     assert len(list((tmp_path / "out").glob("*array_record*"))) == 2
-    coco, lsp, unreadable, name, wrote = capsys.readouterr().out.splitlines()
-    assert coco == (
-        "coco/mini: 2 images, 2 people, 34 joints; skipped: 1 without people to train on, "
-        "0 unreadable"
-    )
-    assert lsp.startswith("lsp/lsp: 39 images, 39 people, ")
-    assert lsp.endswith("; skipped: 0 without people to train on, 1 unreadable")
+    lines = capsys.readouterr().out.splitlines()
+    *table, unreadable, name, wrote = lines
+    assert [line.split() for line in table[:3]] == [
+        ["coco/mini", "lsp/lsp"],
+        ["images", "2", "39"],
+        ["people", "2", "39"],
+    ]
+    assert [re.split(r" {2,}", line) for line in table[4:]] == [
+        ["skipped: people without labeled joints", "1", "0"],
+        ["skipped: crowds", "1", "0"],
+        ["skipped: images without people to train on", "1", "0"],
+        ["skipped: unreadable images", "0", "1"],
+    ]
     assert unreadable == "unreadable:"
     assert name == f"  image {tmp_path}/lsp/images/im00007.jpg is empty (0 bytes): fetch it again"
     assert wrote.startswith(f"wrote {tmp_path}/out in ")

@@ -44,7 +44,10 @@ def test_records_hold_all_that_the_images_do(folder, specs):
             np.testing.assert_array_equal(found["keypoints"], joints[0])
             np.testing.assert_array_equal(found["visibility"], joints[1])
             np.testing.assert_array_equal(found["annotated"], indices >= 0)
-            for name in ("bboxes", "area", "iscrowd", "head_sizes", "person_ids"):
+            for name in ("bboxes", "area"):
+                np.testing.assert_array_equal(found[name], np.float32(getattr(record, name)))
+                assert found[name].dtype == np.float32
+            for name in ("iscrowd", "head_sizes", "person_ids"):
                 np.testing.assert_array_equal(found[name], getattr(record, name), err_msg=name)
                 assert found[name].dtype == getattr(record, name).dtype
             assert found["encoded"] == record.path.read_bytes()

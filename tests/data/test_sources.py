@@ -80,8 +80,18 @@ def test_nobody_to_train_on_is_one_clear_line(tmp_path):
     document = coco_document()
     document["annotations"] = document["annotations"][2:]
     folder = write_coco(tmp_path, document=document)
-    with pytest.raises(UserError, match=r"^coco/mini has no people to train on: .* 'coco'"):
+    with pytest.raises(UserError) as error:
         open_source((f"coco:{folder}:mini",), COCO)
+    assert str(error.value) == (
+        "coco/mini has no people to train on with the skeleton 'coco': 1 people without labeled "
+        "joints, 1 crowds; use another dataset or skeleton"
+    )
+
+
+def test_a_dataset_that_has_been_read_is_not_read_again(specs):
+    source = open_source((open_dataset(specs[0]), specs[1]), UNION)
+    for person, expected in zip(source, open_source(specs[:2], UNION), strict=True):
+        assert_same_person(person, expected)
 
 
 def test_a_missing_image_is_named_when_it_is_read(specs, tmp_path):

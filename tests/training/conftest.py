@@ -3,6 +3,7 @@
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -65,6 +66,23 @@ def mpii(demo) -> pathlib.Path:
     ]
     (demo / "annotations" / "mini.json").write_text(json.dumps(entries))
     return demo
+
+
+@pytest.fixture
+def changed_demo(demo, tmp_path):
+    """Copies the scenes and calls a function on each annotation; returns the spec of the copy."""
+
+    def change_all(change) -> str:
+        folder = tmp_path / "changed"
+        shutil.copytree(demo, folder, dirs_exist_ok=True)
+        path = folder / "annotations" / "person_keypoints.json"
+        document = json.loads((demo / "annotations" / path.name).read_text())
+        for annotation in document["annotations"]:
+            change(annotation)
+        path.write_text(json.dumps(document))
+        return f"coco:{folder}"
+
+    return change_all
 
 
 @pytest.fixture(autouse=True)

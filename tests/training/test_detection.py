@@ -6,10 +6,11 @@ import ml_collections
 import numpy as np
 import pytest
 import run_parts
-from toy import metrics_of, same
+from toy import joints_as_fractions, metrics_of, same
 
 from rmpe_jax.codecs.boxes import NUM_MAPS, BoxCodec
 from rmpe_jax.config import parse_config
+from rmpe_jax.data.boxed_images import LabeledImages
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import load_boxes
@@ -17,6 +18,7 @@ from rmpe_jax.files import write_json
 from rmpe_jax.model_io.checkpoints import load_variables
 from rmpe_jax.training.detection_task import detection_task, open_labeled_images
 from rmpe_jax.training.loop import train
+from rmpe_jax.training.tasks import open_datasets
 
 
 @pytest.fixture
@@ -25,6 +27,11 @@ def detection(config) -> ml_collections.ConfigDict:
     config.detection.max_boxes = 16
     config.detection.test_size = (64, 64)
     return config
+
+
+def labeled_images(config) -> LabeledImages:
+    data = parse_config(config).data
+    return open_labeled_images(data, open_datasets(data, None))
 
 
 def first_batch(config) -> dict:
@@ -101,7 +108,7 @@ def test_soft_labels_by_data_set(detection, demo, tmp_path):
     detection.data.train = (f"coco:{demo}", f"coco:{demo}")
     detection.data.detections = ("", str(tmp_path / "found.json"))
     detection.data.repeats = (1, 2)
-    pictures = open_labeled_images(parse_config(detection).data)
+    pictures = labeled_images(detection)
     assert len(pictures) == 4 + 2 * 4
     people = [len(labels.bboxes) for labels in pictures.labels]
     assert people[4:] == [people[0] + 1, *people[1:4]]
@@ -129,10 +136,47 @@ def test_what_a_config_cannot_say(detection, changes, line):
     assert line in str(error.value)
 
 
+def test_suspicious_detections_are_refused(detection, demo, tmp_path):
+    """Boxes in fractions of the images."""
+    dataset = open_dataset(f"coco:{demo}")
+    records = [
+        {"image_id": i, "category_id": 1, "bbox": [0.1, 0.2, 0.3, 0.4], "score": 0.9}
+        for i in dataset.image_ids
+    ]
+    write_json(tmp_path / "found.json", records)
+    detection.data.detections = (str(tmp_path / "found.json"),)
+    with pytest.raises(UserError) as error:
+        labeled_images(detection)
+    assert "found.json: 4 of 4 boxes do not fit their image: boxes in fractions" in str(error.value)
+    assert str(error.value).endswith("or go on with config.data.max_suspicious=1.0")
+    detection.data.max_suspicious = 1.0
+    assert len(labeled_images(detection)) == 4
+
+
+def test_only_boxes_are_inspected(detection, changed_demo):
+    detection.data.train = (changed_demo(joints_as_fractions),)
+    assert len(labeled_images(detection)) == 4
+
+    def bbox_as_fractions(annotation) -> None:
+        annotation["bbox"] = [v / 160 for v in annotation["bbox"]]
+
+    detection.data.train = (changed_demo(bbox_as_fractions),)
+    with pytest.raises(
+        UserError, match=r"people have labels that do not fit .* boxes in fractions"
+    ):
+        labeled_images(detection)
+
+
+def test_a_prepared_folder_cannot_be_used(detection):
+    detection.data.train = ("prepared:somewhere",)
+    with pytest.raises(UserError, match="'prepared:somewhere' is not a dataset"):
+        labeled_images(detection)
+
+
 def test_nothing_to_train_on(detection):
     detection.data.train = ()
     with pytest.raises(UserError, match="no dataset to train on"):
-        open_labeled_images(parse_config(detection).data)
+        labeled_images(detection)
 
 
 def test_a_run_of_poses_does_not_go_on_with_boxes(config, tmp_path):

@@ -72,6 +72,12 @@ def settings(demo: pathlib.Path) -> dict:
     }
 
 
+def joints_as_fractions(annotation: dict) -> None:
+    """Divides the joints of an annotation of the scenes by the width of the image."""
+    joints = annotation["keypoints"]
+    annotation["keypoints"] = [v if i % 3 == 2 else v / 160 for i, v in enumerate(joints)]
+
+
 def same(a, b) -> bool:
     """Are two trees equal, bit for bit?"""
     return jax.tree.structure(a) == jax.tree.structure(b) and all(
