@@ -201,12 +201,16 @@ def add_ablate(commands: argparse._SubParsersAction) -> None:
 
 def _ablate(args: argparse.Namespace) -> None:
     from rmpe_jax.entry import use_compilation_cache
+    from rmpe_jax.experiments.ablation.config import require_same_settings
     from rmpe_jax.experiments.ablation.report import write_report
     from rmpe_jax.experiments.ablation.run import load_ablation, run_seed
+    from rmpe_jax.lock import FolderLock
 
     use_compilation_cache()
     ablation, folder = load_ablation(args.config), pathlib.Path(args.workdir)
-    for seed in ablation.seeds if args.seeds is None else args.seeds:
-        run_seed(ablation, folder, seed)
-        write_report(ablation, folder)
-    print(write_report(ablation, folder))
+    with FolderLock(folder):
+        require_same_settings(ablation, folder)
+        for seed in ablation.seeds if args.seeds is None else args.seeds:
+            run_seed(ablation, folder, seed)
+            write_report(ablation, folder)
+        print(write_report(ablation, folder))

@@ -10,8 +10,8 @@ from rmpe_jax import arguments
 _PREDICT_HELP = """\
 Find the poses of the people in images and videos, and write them to a folder.
 
-INPUT is an image, a folder (searched with its subfolders), a list (.txt, one path per line), a
-video, or the number of a webcam, which runs until Ctrl-C.
+INPUT is an image, a video, a folder (its images and videos, also in subfolders), a list (.txt, one
+path per line), or the number of a webcam, which runs until Ctrl-C.
 
 OUT gets poses.jsonl, which grows by one line per image. The outputs of --format, --draw and
 --report are written at the end, also when the run is interrupted.
@@ -85,38 +85,46 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
 
 
 def _predict(args: argparse.Namespace) -> None:
+    from rmpe_jax.predict.decoder_messages import without_decoder_messages
+
+    with without_decoder_messages():
+        line = _predict_files(args)
+    print(line)
+
+
+def _predict_files(args: argparse.Namespace) -> str:
+    """Predict, and return the closing line."""
     from rmpe_jax.detectors.factory import is_lookup
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.inference.estimator import PoseEstimator
-    from rmpe_jax.predict.inputs import find_inputs
-    from rmpe_jax.predict.run import predict_files, prepare_output_folder
+    from rmpe_jax.lock import FolderLock
+    from rmpe_jax.predict.inputs import find_files
+    from rmpe_jax.predict.run import closing_line, predict_files, prepare_output_folder
 
     # Errors of inputs and folder are reported before the model is loaded.
-    inputs = find_inputs(args.inputs, output_folder=args.out, upright=not is_lookup(args.detector))
+    found = find_files(args.inputs, output_folder=args.out, upright=not is_lookup(args.detector))
     settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
     settings["inputs"] = [os.path.abspath(text) for text in args.inputs]
-    prepare_output_folder(args.out, settings, args.resume)
-    use_compilation_cache()
-    estimator = PoseEstimator.from_checkpoint(
-        args.model,
-        detector=args.detector,
-        nms=args.nms,
-        flip_test=args.flip_test,
-        batch_size=args.batch_size,
-    )
-    start = time.monotonic()
-    done = predict_files(
-        inputs,
-        args.out,
-        estimator,
-        formats=args.format,
-        draw=args.draw or args.draw_boxes,
-        draw_boxes=args.draw_boxes,
-        report=args.report,
-        resume=args.resume,
-    )
-    before = f", {done.already_done:,} images already done" if done.already_done else ""
-    print(
-        f"{done.images:,} images, {done.people:,} people, {done.unreadable:,} unreadable "
-        f"images{before}; wrote {args.out} in {time.monotonic() - start:.1f} s"
-    )
+    with FolderLock(args.out):
+        prepare_output_folder(args.out, settings, args.resume)
+        use_compilation_cache()
+        estimator = PoseEstimator.from_checkpoint(
+            args.model,
+            detector=args.detector,
+            nms=args.nms,
+            flip_test=args.flip_test,
+            batch_size=args.batch_size,
+        )
+        start = time.monotonic()
+        summary = predict_files(
+            found.inputs,
+            args.out,
+            estimator,
+            formats=args.format,
+            draw=args.draw or args.draw_boxes,
+            draw_boxes=args.draw_boxes,
+            report=args.report,
+            resume=args.resume,
+        )
+    seconds = time.monotonic() - start
+    return f"{closing_line(summary, found.passed_over)}; wrote {args.out} in {seconds:.1f} s"

@@ -5,6 +5,7 @@
 that they need.
 """
 
+from rmpe_jax.config.changes import Change, config_changes
 from rmpe_jax.config.configdict import default_config, parse_config
 from rmpe_jax.config.sections import (
     CodecConfig,
@@ -23,6 +24,7 @@ from rmpe_jax.config.spec import (
 )
 
 __all__ = [
+    "Change",
     "CodecConfig",
     "DataConfig",
     "DetectionConfig",
@@ -30,6 +32,7 @@ __all__ = [
     "OptimConfig",
     "RunConfig",
     "SstnConfig",
+    "config_changes",
     "default_config",
     "model_spec",
     "parse_config",

@@ -12,8 +12,13 @@ import jax
 import orbax.checkpoint as ocp
 from etils import epath
 
-from rmpe_jax.config import require_same_network, spec_from_dict
-from rmpe_jax.config.spec import Spec
+from rmpe_jax.config import (
+    RunConfig,
+    config_changes,
+    model_spec,
+    require_same_network,
+    spec_from_dict,
+)
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.checkpoints import one_line, open_manager, read_meta, steps_of
 from rmpe_jax.training.state import TrainState
@@ -22,10 +27,17 @@ from rmpe_jax.training.state import TrainState
 class Checkpoints:
     """The checkpoints in one folder; use as a context manager."""
 
-    def __init__(self, folder: pathlib.Path | str, keep: int = 2):
+    def __init__(self, folder: pathlib.Path | str, keep: int = 2, read_only: bool = False):
+        """Opens the folder.
+
+        Args:
+          folder: made if needed, unless `read_only`.
+          keep: how many of the latest checkpoints stay.
+          read_only: nothing in the folder changes.
+        """
         self._folder = epath.Path(folder).absolute()
         try:
-            self._manager = open_manager(self._folder, keep=keep)
+            self._manager = open_manager(self._folder, keep=keep, read_only=read_only)
         except OSError as error:
             raise UserError(
                 f"{folder}: cannot be written to ({error.strerror}); choose another"
@@ -88,25 +100,28 @@ class Checkpoints:
             "make room and run the same command again"
         )
 
-    def restore(self, template: TrainState, spec: Spec) -> tuple[TrainState, dict[str, Any]] | None:
+    def restore(
+        self, template: TrainState, run: RunConfig
+    ) -> tuple[TrainState, dict[str, Any]] | None:
         """The newest readable state with its meta data, or None if there is none.
 
         Args:
           template: a state of the right structure and sharding; its values are not used.
-          spec: of the run's network.
+          run: the config that continues from the state.
 
         Raises:
-          UserError: all steps are damaged, or they are of another network.
+          UserError: all steps are damaged, or they are of another network or optimizer.
         """
+        items = {"model": _model_item(template), "optimizer": {"opt_state": template.opt_state}}
         wanted = ocp.args.Composite(
-            model=ocp.args.StandardRestore(_abstract(_model_item(template))),
-            optimizer=ocp.args.StandardRestore(_abstract({"opt_state": template.opt_state})),
+            **{name: ocp.args.StandardRestore(_abstract(item)) for name, item in items.items()}
         )
         failures = []
         for step in self.steps():
             try:
                 meta = read_meta(self._manager, step)
-                require_same_network(self._folder, spec_from_dict(meta["config"]), spec)
+                require_same_network(self._folder, spec_from_dict(meta["config"]), model_spec(run))
+                self._require_same_structure(step, items, meta["config"], run)
                 found = self._manager.restore(step, args=wanted)
             except UserError:
                 raise
@@ -118,23 +133,46 @@ class Checkpoints:
         if failures:
             raise UserError(
                 f"{self._folder}: no checkpoint can be read ({'; '.join(failures)}); "
-                "if the config has changed go back to it, else start in another workdir"
+                "start in another workdir"
             )
         return None
 
-    def best_score(self) -> float | None:
-        """The score of the newest readable checkpoint, or None if there is none."""
+    def _require_same_structure(
+        self, step: int, wanted: dict[str, Any], config: dict[str, Any], run: RunConfig
+    ) -> None:
+        """Raises a UserError if the state of a step has other arrays than `wanted`."""
+        found = self._manager.item_metadata(step)
+        for name, item in wanted.items():
+            theirs, ours = _shapes(found[name].tree), _shapes(item)
+            if theirs == ours:
+                continue
+            changes = [str(change) for change in config_changes(config, run) if not change.exact]
+            different = [key for key in sorted(theirs | ours) if theirs.get(key) != ours.get(key)]
+            why = ", ".join(changes) or f"{different[0]} differs"
+            raise UserError(
+                f"{self._folder}: the {name} at step {step} does not fit the config ({why}); use "
+                "the config it was trained with, or another workdir"
+            )
+
+    def scores(self) -> dict[str, float]:
+        """The scores of the newest readable checkpoint; empty if there is none."""
         for step in self.steps():
             try:
-                return read_meta(self._manager, step)["best_score"]
+                return read_meta(self._manager, step)["scores"]
             except Exception as error:
                 logging.warning("%s: step %d: %s", self._folder, step, one_line(error))
-        return None
+        return {}
 
 
 def _model_item(state: TrainState) -> dict[str, Any]:
     item = {"params": state.params, "batch_stats": state.batch_stats}
     return item if state.ema_params is None else item | {"ema_params": state.ema_params}
+
+
+def _shapes(tree: Any) -> dict[str, Any]:
+    """The shapes of arrays by their path; nodes without arrays are kept, as Orbax keeps them."""
+    flat = ocp.tree.to_flat_dict(tree, sep="/", keep_empty_nodes=True)
+    return {path: getattr(leaf, "shape", None) for path, leaf in flat.items()}
 
 
 def _state_of(step: int, model: dict, optimizer: dict, template: TrainState) -> TrainState:

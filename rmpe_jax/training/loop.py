@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import math
 import pathlib
 import signal
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -14,9 +16,11 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 import rmpe_jax
-from rmpe_jax.config import DataConfig, RunConfig, parse_config
+from rmpe_jax.config import Change, DataConfig, RunConfig, config_changes, parse_config
 from rmpe_jax.data.pipeline import iterate
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import atomic_write
+from rmpe_jax.lock import FolderLock
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.detection_task import detection_task
@@ -38,8 +42,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
     """Trains until `config.total_steps`, from the last checkpoint in `workdir` if there is one.
 
     Writes `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/` (the last two), `best/`,
-    and `profile/` if steps are profiled, to `workdir`. On SIGTERM it saves and exits with status
-    143; the same command resumes.
+    and `profile/` if steps are profiled, to `workdir`, after config, data and checkpoint are
+    accepted. On SIGTERM it saves and exits with status 143; the same command resumes. One run at a
+    time may use a workdir.
 
     Args:
       config: of `default_config`, changed.
@@ -49,11 +54,19 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
       The metrics of the last evaluation; empty without a dataset to evaluate on.
 
     Raises:
-      UserError: config, data, checkpoint or workdir cannot be used; the loss is not finite; the
-        disk is full.
+      UserError: config, data, checkpoint or workdir cannot be used; another process uses the
+        workdir; the loss is not finite; the disk is full.
     """
     run = parse_config(config)
-    workdir = _prepare_workdir(workdir, config)
+    workdir = pathlib.Path(workdir).absolute()
+    with _locked(workdir) as lock:
+        return _train(run, workdir, lock, config.to_json(indent=2))
+
+
+def _train(
+    run: RunConfig, workdir: pathlib.Path, lock: FolderLock | None, config_json: str
+) -> dict[str, float]:
+    """Trains as `train` does, in a workdir that is locked."""
     mesh = meshes.device_mesh()
     _require_divisible(run, mesh)
 
@@ -79,23 +92,34 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
         frozen=run.optim.frozen,
         ema_decay=run.optim.ema_decay,
         grad_accumulation=run.grad_accumulation,
+        seed=run.seed,
     )
     train_step = jax.jit(train_step, donate_argnums=0)
 
+    # ---- resume --------------------------------------------------------------------------------
+    with Checkpoints(workdir / "checkpoints", read_only=True) as earlier:
+        restored = earlier.restore(state, run)
+    scores: dict[str, float] = {}
+    if restored:
+        state, meta = restored
+        scores = meta["scores"]
+        _report_changes(meta["step"], config_changes(meta["config"], run))
+    elif run.model.init_from:
+        state = start_from(state, task.spec, run.model.init_from, run.sstn.parallel_from)
+        state = jax.device_put(state, replicated)
+    start = int(state.step)
+    if start >= run.total_steps:
+        say(f"nothing left to do: the run is at step {start}\n")
+        return scores
+
     with contextlib.ExitStack() as stack:
-        # ---- resume ----------------------------------------------------------------------------
+        # ---- files: nothing is written to the workdir before this point ------------------------
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
         best = stack.enter_context(Checkpoints(workdir / "best", keep=1))
-        restored = checkpoints.restore(state, task.spec)
-        scores: dict[str, float] = {}
-        if restored:
-            state, meta = restored
-            scores = meta["scores"]
-        elif run.model.init_from:
-            state = start_from(state, task.spec, run.model.init_from, run.sstn.parallel_from)
-            state = jax.device_put(state, replicated)
-        best_score = best.best_score()
-        start = int(state.step)
+        best_scores = best.scores()
+        if lock:
+            with atomic_write(workdir / "config.json") as file:
+                file.write(config_json + "\n")
         writer = _writer(workdir, start)
         if writer:
             stack.callback(writer.close)
@@ -116,13 +140,16 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
                 state, metrics = train_step(state, batch)
             log.add(metrics)
             last, stopping = step == run.total_steps, must_stop(step)
-            if last or stopping or _due(step, run.log_every):
+            reporting = last or stopping or _due(step, run.log_every)
+            evaluating = task.evaluate is not None and (last or _due(step, run.evaluate_every))
+            saving = last or stopping or _due(step, run.checkpoint_every)
+            if lock and (reporting or evaluating or saving):
+                lock.require_held()
+            if reporting:
                 values = log.flush(step)
                 values["train/learning_rate"] = float(jnp.asarray(schedule(step - 1)))
                 if writer:
                     writer.write(step, values)
-            evaluating = task.evaluate is not None and (last or _due(step, run.evaluate_every))
-            saving = last or stopping or _due(step, run.checkpoint_every)
             if evaluating or saving:
                 log.require_finite(step, state)
             if evaluating:
@@ -131,31 +158,46 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
                 say(f"step {step}: " + _table(scores) + "\n")
                 if writer:
                     writer.write(step, scores)
-                score = next(iter(scores.values()))
-                if best_score is None or score > best_score:
-                    best_score = score
+                name, score = next(iter(scores.items()))
+                # An earlier best of another dataset has a score of another name.
+                if score > best_scores.get(name, -math.inf):
+                    best_scores = scores
                     _save(best, state, run, scores, log, wait=True)
             if saving:
                 _save(checkpoints, state, run, scores, log, wait=last or stopping)
             if stopping:
                 say(f"SIGTERM: saved step {step}; the same command resumes from there\n")
                 sys.exit(TERMINATED)
-        if start >= run.total_steps:
-            say(f"nothing left to do: the run is at step {start}\n")
         checkpoints.wait()
     return scores
 
 
-def _prepare_workdir(workdir: pathlib.Path | str, config: ml_collections.ConfigDict):
-    workdir = pathlib.Path(workdir).absolute()
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
+@contextlib.contextmanager
+def _locked(workdir: pathlib.Path) -> Iterator[FolderLock | None]:
+    """Locks the workdir for all processes of this run; only process 0 gets the lock."""
+    with contextlib.ExitStack() as stack:
+        lock, refusal = None, None
         if jax.process_index() == 0:
-            (workdir / "config.json").write_text(config.to_json(indent=2) + "\n")
-    except OSError as error:
-        line = f"{workdir}: cannot be written to ({error.strerror}); choose another workdir"
-        raise UserError(line) from error
-    return workdir
+            try:
+                lock = stack.enter_context(FolderLock(workdir))
+            except UserError as error:
+                refusal = error
+        if jax.process_count() > 1:
+            refused = multihost_utils.broadcast_one_to_all(np.bool_(refusal is not None))
+            if refused and refusal is None:
+                refusal = UserError(f"{workdir}: process 0 could not lock it and says why")
+        if refusal:
+            raise refusal
+        yield lock
+
+
+def _report_changes(step: int, changes: list[Change]) -> None:
+    """Says what changed since the checkpoint of a step, and what this makes of the run."""
+    for change in changes:
+        say(f"config changed since step {step}: {change}\n")
+    inexact = ", ".join(change.key for change in changes if not change.exact)
+    if inexact:
+        say(f"not the run that a single training with this config would give, due to {inexact}\n")
 
 
 def _require_divisible(run: RunConfig, mesh: jax.sharding.Mesh) -> None:
@@ -221,7 +263,6 @@ def _save(
     meta = {
         "config": dataclasses.asdict(run),
         "scores": scores,
-        "best_score": next(iter(scores.values()), None),
         "version": rmpe_jax.__version__,
     }
     with log.paused():

@@ -16,12 +16,17 @@ from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap
 from rmpe_jax.evaluation.coco import coco_content
-from rmpe_jax.experiments.ablation.config import AblationConfig, parse_ablation
+from rmpe_jax.experiments.ablation.config import (
+    AblationConfig,
+    parse_ablation,
+    require_same_settings,
+)
 from rmpe_jax.experiments.ablation.report import markdown, read_scores, write_report
 from rmpe_jax.experiments.ablation.rows import FULL, ROWS, select_rows, unique_trainings
 from rmpe_jax.experiments.ablation.run import load_ablation, row_path, run_seed
 from rmpe_jax.experiments.ablation.trainings import Training, stages
 from rmpe_jax.experiments.ablation.views import misplaced_boxes, view_corners, views_sheet
+from rmpe_jax.lock import FolderLock
 from rmpe_jax.model_io.pose_model import load_pose_model
 
 REPO = pathlib.Path(__file__).parents[2]
@@ -150,6 +155,41 @@ def test_an_invalid_config_is_reported_before_training(tmp_path):
     )
     with pytest.raises(UserError, match="did you mean 'small'"):
         load_ablation(str(tmp_path / "c.py"))
+
+
+def test_an_ablation_is_not_continued_with_other_settings(tmp_path, caplog):
+    ablation = tiny("scenes")
+    require_same_settings(ablation, tmp_path)
+    before = (tmp_path / "settings.json").read_bytes()
+    require_same_settings(dataclasses.replace(ablation, seeds=(7,), trainings=()), tmp_path)
+    assert not caplog.messages
+    other = ablation.first_stage.copy_and_resolve_references()
+    other.log_every = 1
+    require_same_settings(dataclasses.replace(ablation, first_stage=other), tmp_path)
+    assert caplog.messages == ["config changed: log_every: 2 -> 1"]
+    other.optim.learning_rate = 0.5
+    differing = {
+        r"optim.learning_rate: 0.002 -> 0.5": {"first_stage": other},
+        r"ablation.nms_steps: 2 -> 3": {"nms_steps": 3},
+        r"ablation.sets: {'scenes': {.*}} -> {}": {"sets": {}},
+        r"ablation.second: .* -> {'seed': 3}": {"second": {"seed": 3}},
+        r"ablation.scenes: .*'fit': \[100, 4\].* -> {'fit': \[0, 1\]}": {"scenes": {"fit": (0, 1)}},
+    }
+    for says, values in differing.items():
+        with pytest.raises(UserError, match=f"has results of other settings .{says}.: use the"):
+            require_same_settings(dataclasses.replace(ablation, **values), tmp_path)
+    assert (tmp_path / "settings.json").read_bytes() == before
+    (tmp_path / "settings.json").write_text("{}")
+    with pytest.raises(UserError, match="has no settings of an ablation"):
+        require_same_settings(ablation, tmp_path)
+
+
+def test_a_second_ablation_in_one_folder(tmp_path, capsys):
+    config = str(REPO / "configs/ablation_synthetic.py")
+    with FolderLock(tmp_path):
+        assert cli.main(["ablate", "--config", config, "--workdir", str(tmp_path), "--seeds"]) == 1
+    assert f"rmpe: {tmp_path} is in use by process" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

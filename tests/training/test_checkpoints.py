@@ -10,12 +10,13 @@ from rmpe_jax.config import model_spec, parse_config, require_same_network, spec
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.checkpoints import load_variables
 from rmpe_jax.training.checkpoints import Checkpoints
-from rmpe_jax.training.state import TrainState
+from rmpe_jax.training.optimizers import build_optimizer
+from rmpe_jax.training.state import TrainState, init_state
 
 
 @pytest.fixture
 def meta(config) -> dict:
-    return {"config": config.to_dict(), "scores": {"eval/AP": 0.25}, "best_score": 0.25}
+    return {"config": config.to_dict(), "scores": {"eval/AP": 0.25}}
 
 
 def state_of(step: int, ema: bool = True) -> TrainState:
@@ -38,7 +39,7 @@ def save(folder, meta, *steps: int, **options) -> None:
 
 def restore(folder, config, template=None):
     with Checkpoints(folder) as checkpoints:
-        return checkpoints.restore(template or state_of(0), model_spec(parse_config(config)))
+        return checkpoints.restore(template or state_of(0), parse_config(config))
 
 
 def damage(folder, step: int, item: str) -> None:
@@ -63,7 +64,7 @@ def test_a_state_comes_back_bit_for_bit(tmp_path, config, meta, ema):
 def test_nothing_there_is_none(tmp_path, config):
     assert restore(tmp_path / "new", config) is None
     with Checkpoints(tmp_path / "new") as checkpoints:
-        assert checkpoints.best_score() is None
+        assert checkpoints.scores() == {}
 
 
 def test_the_newest_are_kept(tmp_path, config, meta):
@@ -90,7 +91,7 @@ def test_a_damaged_step_is_saved_again(tmp_path, config, meta):
     save(tmp_path, meta, 1, 2)
     damage(tmp_path, 2, "model")
     with Checkpoints(tmp_path) as checkpoints:
-        checkpoints.restore(state_of(0), model_spec(parse_config(config)))
+        checkpoints.restore(state_of(0), parse_config(config))
         checkpoints.save(state_of(2), meta)
     assert same(restore(tmp_path, config)[0], state_of(2))
 
@@ -138,8 +139,15 @@ def test_a_checkpoint_of_another_kind_is_one_line(tmp_path, config, meta, key, v
         assert str(tmp_path) in line
 
 
-@pytest.mark.parametrize("change", ["shape", "leaf", "optimizer"])
-def test_a_network_of_another_structure_is_one_line(tmp_path, config, meta, change):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("shape", "the model at step 1 does not fit the config (params/conv/kernel differs)"),
+        ("leaf", "the model at step 1 does not fit the config (params/conv/scale differs)"),
+        ("optimizer", "the optimizer at step 1 does not fit the config (opt_state/0/mu differs)"),
+    ],
+)
+def test_a_network_of_another_structure_is_one_line(tmp_path, config, meta, change, says):
     save(tmp_path, meta, 1)
     template = state_of(0)
     if change == "shape":
@@ -147,10 +155,49 @@ def test_a_network_of_another_structure_is_one_line(tmp_path, config, meta, chan
     elif change == "leaf":
         template.params["conv"]["scale"] = jnp.zeros(4)
     else:
-        template = template.replace(opt_state=({"nu": jnp.zeros((3, 4))}, jnp.int32(0)))
-    with pytest.raises(UserError, match="if the config has changed go back to it") as error:
+        template = template.replace(opt_state=({"nu": jnp.zeros((3, 4))}, (), jnp.int32(0)))
+    with pytest.raises(UserError) as error:
         restore(tmp_path, config, template)
     assert "\n" not in str(error.value)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "part"),
+    [
+        ("optim.name", "adamw", "optimizer"),
+        ("optim.name", "rmsprop", "optimizer"),
+        ("optim.clip_norm", 1.0, "optimizer"),
+        ("optim.backbone_factor", 0.5, "optimizer"),
+        ("sstn.localization_factor", 0.5, "optimizer"),
+        ("optim.frozen", "head", "optimizer"),
+        ("optim.ema_decay", 0.0, "model"),
+        ("optim.warmup_steps", 3, ""),
+        ("optim.learning_rate", 0.5, ""),
+        ("optim.schedule", "cosine", ""),
+    ],
+)
+def test_a_state_of_another_optimizer_is_one_line(tmp_path, config, key, value, part):
+    def state() -> TrainState:
+        run = parse_config(config)
+        optimizer = build_optimizer(run.optim, run.total_steps, run.sstn.localization_factor)
+        return init_state({"params": params, "batch_stats": {}}, optimizer, run.optim)
+
+    params = {name: {"kernel": jnp.ones((2, 3))} for name in ("backbone", "head")}
+    with Checkpoints(tmp_path) as checkpoints:
+        checkpoints.save(state(), {"config": config.to_dict(), "scores": {}})
+    section, _, name = key.partition(".")
+    change = f"{key}: {config[section][name]!r} -> {value!r}"
+    config.update_from_flattened_dict({key: value})
+    if not part:
+        assert same(restore(tmp_path, config, state())[0], state())
+        return
+    with pytest.raises(UserError) as error:
+        restore(tmp_path, config, state())
+    assert str(error.value) == (
+        f"{tmp_path}: the {part} at step 0 does not fit the config ({change}); use the config it "
+        "was trained with, or another workdir"
+    )
 
 
 def test_variables_are_averages_where_there_are_any(tmp_path, meta):
@@ -204,16 +251,16 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path):
     assert "\n" not in str(error.value)
 
 
-def test_the_best_score_survives_a_damaged_checkpoint(tmp_path, meta):
-    save(tmp_path, {**meta, "best_score": 0.5}, 3, keep=1)
+def test_the_best_score_survives_a_damaged_checkpoint(tmp_path, config, meta):
+    save(tmp_path, {**meta, "scores": {"eval/AP": 0.5}}, 3, keep=1)
     with Checkpoints(tmp_path, keep=1) as checkpoints:
-        assert checkpoints.best_score() == 0.5
+        assert checkpoints.scores() == {"eval/AP": 0.5}
     damage(tmp_path, 3, "meta")
     with Checkpoints(tmp_path, keep=1) as checkpoints:
-        assert checkpoints.best_score() is None
-        checkpoints.save(state_of(3), {**meta, "best_score": 0.75})
+        assert checkpoints.scores() == {}
+        checkpoints.save(state_of(3), {**meta, "scores": {"eval/AP": 0.75}})
         checkpoints.wait()
-        assert checkpoints.best_score() == 0.75
+        assert checkpoints.scores() == {"eval/AP": 0.75}
 
 
 def test_a_failed_write_is_one_line_and_the_step_before_survives(

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from toy import metrics_of, same
+from toy import joints_as_fractions, metrics_of, same
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.checkpoints import load_variables
@@ -303,6 +303,69 @@ def test_parameters_that_are_not_finite_are_not_saved(config, tmp_path, monkeypa
     assert steps_in(tmp_path / "best") == set()
 
 
+# ---- labels that cannot belong to the images -----------------------------------------------------
+
+
+def test_suspicious_labels_stop_a_run_before_its_first_step(config, tmp_path, changed_demo):
+    spec = changed_demo(joints_as_fractions)
+    line = (
+        r"coco/changed: (\d+) of \1 people have labels that do not fit their image: joints in "
+        r"fractions of the image instead of pixels \(\1\); the first: annotation \d+ of \w+\.jpg; "
+        r".*, or go on with config\.data\.max_suspicious=1\.0"
+    )
+    config.data.evaluate = (spec,)
+    assert re.fullmatch(line, one_line(config, tmp_path / "run"))
+    config.data.train, config.data.evaluate = (spec,), ()
+    assert re.fullmatch(line, one_line(config, tmp_path / "run"))
+    assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_loss_of_zero_stops_the_run(config, tmp_path, changed_demo, caplog):
+    """No joint is in any crop: all are in the corner of the image, and wanted so."""
+    config.data.train = (changed_demo(joints_as_fractions),)
+    config.data.max_suspicious, config.grad_accumulation = 1.0, 2
+    config.augmentation.scale = 0.0
+    config.log_every = config.total_steps = 4
+    line = one_line(config, tmp_path / "run")
+    assert line == (
+        "the loss was exactly 0 for 4 steps, up to step 4: no label contributes to it; check the "
+        "labels (rmpe prepare reports them)"
+    )
+    (warning,) = [m for m in caplog.messages if "do not fit" in m]
+    assert warning.startswith("coco/changed: ")
+    assert steps_in(tmp_path / "run" / "checkpoints") <= {2}
+
+
+def test_some_losses_of_zero_do_not_stop_a_run():
+    def flush(log, losses, step):
+        for loss in losses:
+            log.add({"loss": jnp.float32(loss), "corrupt": jnp.float32(0)})
+        log.flush(step)
+
+    log = loop.Log(0, 30, 1)
+    flush(log, [0, 0, 0], 3)  # less than ten steps, as of few people
+    flush(log, [0, 0.5, 0], 6)
+    flush(log, [0] * 9, 15)
+    flush(log, [0, 0, 1e-9], 18)
+    flush(log, [0] * 3, 21)
+    with pytest.raises(UserError, match="exactly 0 for 12 steps, up to step 30"):
+        flush(log, [0] * 9, 30)
+
+
+def test_a_table_counts_who_is_skipped(config, tmp_path, changed_demo, capsys):
+    first = iter([{"iscrowd": 1}, {"keypoints": [0] * 51, "num_keypoints": 0}])
+    spec = changed_demo(lambda annotation: annotation.update(next(first, {})))
+    config.data.train, config.total_steps = (*config.data.train, spec, spec), 0
+    train(config, tmp_path / "run")
+    titles, *rows = capsys.readouterr().err.splitlines()[:6]
+    assert titles.split() == ["coco/demo", "coco/changed"]
+    cells = {name: cells for name, *cells in (re.split(r" {2,}", row) for row in rows)}
+    assert cells["images"][0] == "4"
+    assert int(cells["people"][0]) == int(cells["people"][1]) + 2
+    assert cells["skipped: crowds"] == ["0", "1"]
+    assert cells["skipped: people without labeled joints"] == ["0", "1"]
+
+
 @pytest.fixture
 def broken_demo(demo, tmp_path):
     """The scenes, one picture of which is none."""
@@ -336,8 +399,8 @@ def test_strict_stops_at_an_unreadable_picture(config, tmp_path, broken_demo, wo
 def test_a_workdir_under_a_file(config, tmp_path):
     (tmp_path / "file").write_text("")
     line = one_line(config, tmp_path / "file" / "run")
-    assert "cannot be written to" in line
-    assert "choose another workdir" in line
+    assert "cannot be written (Not a directory)" in line
+    assert "choose another place" in line
 
 
 def test_a_checkpoint_of_another_model(config, tmp_path):
@@ -345,7 +408,7 @@ def test_a_checkpoint_of_another_model(config, tmp_path):
     config.model.name = "toy_plain"
     assert "config.model.name='toy'" in one_line(config, tmp_path)
     config.model.name, config.optim.name = "toy", "rmsprop"
-    assert "if the config has changed go back to it" in one_line(config, tmp_path)
+    assert "(optim.name: 'adam' -> 'rmsprop')" in one_line(config, tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """train.py as a program: what it prints, how it ends, and how it goes on after a kill."""
 
+import os
 import pathlib
 import resource
 import signal
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from toy import metrics_of, same
 
+from rmpe_jax.lock import FolderLock
 from rmpe_jax.model_io.checkpoints import load_variables
 from rmpe_jax.training.loop import train
 
@@ -98,6 +100,7 @@ def test_sigterm_ends_with_143_and_a_checkpoint(train_py, tmp_path, config):
 
 
 @pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="needs Linux")
+@pytest.mark.slow
 def test_a_disk_that_is_full_while_saving(train_py, tmp_path, config):
     """A limit on the size of files stands for it: the first checkpoint is there, no other fits."""
     config.total_steps = 2
@@ -108,8 +111,9 @@ def test_a_disk_that_is_full_while_saving(train_py, tmp_path, config):
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (20_000, 20_000))
     status, lines = finish(process)
     assert status == 1
-    assert lines[0].startswith("toy, ")
-    assert all(line.startswith("step ") for line in lines[1:-1]), lines
+    assert lines[0] == "config changed since step 2: total_steps: 2 -> 4"
+    assert lines[1].startswith("toy, ")
+    assert all(line.startswith("step ") for line in lines[2:-1]), lines
     assert f"{tmp_path}/run/checkpoints: " in lines[-1]
     assert "could not be written" in lines[-1]
     assert lines[-1].endswith("step 2 is intact: make room and run the same command again")
@@ -151,6 +155,16 @@ def test_two_processes_do_what_one_does(train_py, tmp_path, config, demo):
 def close(ours, theirs) -> None:
     # Adam's first steps are as long for the noise of a small gradient as for the gradient.
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, theirs)
+
+
+@pytest.mark.slow
+def test_two_processes_are_refused_together(train_py, tmp_path):
+    with FolderLock(tmp_path):
+        ends = [finish(process) for process in processes(train_py, tmp_path)]
+    assert [status for status, _ in ends] == [1, 1], ends
+    assert ends[0][1][-1].startswith(f"{tmp_path} is in use by process {os.getpid()} on host ")
+    assert ends[1][1][-1] == f"{tmp_path}: process 0 could not lock it and says why"
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

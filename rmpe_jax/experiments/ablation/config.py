@@ -1,11 +1,16 @@
 """The settings of an ablation: the section `config.ablation`, and the config of the first stage."""
 
 import dataclasses
+import json
+import logging
+import pathlib
 from typing import Any
 
 import ml_collections
 
+from rmpe_jax.config import config_changes, parse_config
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import read_json, to_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +79,46 @@ def parse_ablation(config: ml_collections.ConfigDict) -> AblationConfig:
         for name, values in section["sets"].items()
     }
     return AblationConfig(**section | {"first_stage": first_stage, "sets": sets})
+
+
+def require_same_settings(ablation: AblationConfig, folder: pathlib.Path) -> None:
+    """Checks that earlier results in a folder have the same settings; they are not made again.
+
+    The first call writes the settings to `settings.json`. Seeds and trainings may differ later.
+    Changes of the first stage that do not change results, such as `log_every`, are logged.
+
+    Args:
+      ablation: its settings.
+      folder: of the ablation.
+
+    Raises:
+      UserError: the settings differ, or the folder cannot be used.
+    """
+    path = folder / "settings.json"
+    run = parse_config(ablation.first_stage)
+    settings = dataclasses.asdict(ablation) | {"first_stage": dataclasses.asdict(run)}
+    del settings["seeds"], settings["trainings"]
+    settings = json.loads(to_json(settings, path))  # as they are read again
+    if not path.exists():
+        write_json(path, settings)
+        return
+    earlier = read_json(path, "settings file")
+    try:
+        changes = config_changes(earlier.pop("first_stage"), run)
+    except (AttributeError, KeyError, TypeError):
+        raise UserError(f"{path} has no settings of an ablation: use another workdir") from None
+    differing = [str(change) for change in changes if not change.exact] + [
+        f"ablation.{key}: {earlier[key]!r} -> {settings[key]!r}"
+        for key in sorted(earlier.keys() & settings.keys())
+        if earlier[key] != settings[key]
+    ]
+    if differing:
+        raise UserError(
+            f"{folder} has results of other settings ({differing[0]}): "
+            "use the same config, or another workdir"
+        )
+    for change in changes:
+        logging.getLogger(__name__).warning("config changed: %s", change)
 
 
 def _values(name: str, content: dict[str, Any], kind: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import sys
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.coco import coco_ap, coco_content
+from rmpe_jax.evaluation.coco import coco_ap
 from rmpe_jax.evaluation.nms import apply_nms, open_nms
 from rmpe_jax.evaluation.protocol import score_results
 from rmpe_jax.evaluation.results import person_records
@@ -141,15 +141,14 @@ def learn_nms(ablation: AblationConfig, name: str, seed: int, folder: pathlib.Pa
     if not (out / "params.json").exists():
         path = _poses_path(folder, seed, FULL, name, "fit")
         dataset = open_dataset(ablation.sets[name].fit_data)
-        content, poses = coco_content(dataset), person_records(path)
-        sigmas = dataset.skeleton.oks_sigmas
-        ap = {p: coco_ap(content, filter_results(dataset, poses, p), sigmas)["AP"] for p in PRESETS}
+        poses = person_records(path)
+        ap = {p: coco_ap(dataset, filter_results(dataset, poses, p))["AP"] for p in PRESETS}
         start = max(PRESETS, key=ap.__getitem__)
         _log(f"learning pose NMS, starting from preset {start}: " + json.dumps(ap))
         report = functools.partial(print, file=sys.stderr)
         fit_nms(
             path,
-            content,
+            dataset,
             out,
             load_params(start),
             dataset.skeleton,
