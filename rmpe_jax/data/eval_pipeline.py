@@ -94,14 +94,24 @@ def _crops(requests: list[CropRequest], crop: CropSpec) -> list[_Crop] | ImageEr
     ]
 
 
-def map_ahead(function: Callable, items: Iterable, num_threads: int) -> Iterator[Any]:
-    """Like `map`, in threads: in order, at most `4 * num_threads` items ahead of the consumer."""
+def map_ahead(
+    function: Callable, items: Iterable, num_threads: int, ahead: int | None = None
+) -> Iterator[Any]:
+    """Like `map`, in threads and in order.
+
+    Args:
+      function: called in the threads.
+      items: its arguments.
+      num_threads: number of threads.
+      ahead: number of items that are computed ahead of the consumer; by default 4 per thread.
+    """
+    ahead = 4 * num_threads if ahead is None else ahead
     with concurrent.futures.ThreadPoolExecutor(num_threads) as pool:
         running: collections.deque = collections.deque()
         try:
             for item in items:
                 running.append(pool.submit(function, item))
-                if len(running) > 4 * num_threads:
+                if len(running) > ahead:
                     yield running.popleft().result()
             while running:
                 yield running.popleft().result()

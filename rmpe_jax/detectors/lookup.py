@@ -1,17 +1,18 @@
 """Detectors that look up boxes by image name: annotated people, or boxes of a file."""
 
+import collections
 import dataclasses
 import logging
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import ClassVar
 
 import numpy as np
 from jaxtyping import UInt8
 
-from rmpe_jax.data.readers.annotations import field
+from rmpe_jax.data.readers.annotations import NUMBER, field, identifier
 from rmpe_jax.data.readers.records import PoseDataset, trainable
 from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.errors import UserError
@@ -21,9 +22,12 @@ from rmpe_jax.files import read_json
 NO_BOXES = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass
 class LookupDetector:
     """Looks up boxes by the image's file name without folders and extension; a `Detector`.
+
+    The log reports images without boxes once: `check_names` counts them; otherwise the first call
+    without boxes is reported.
 
     Attributes:
       source: where the boxes are from, for messages.
@@ -34,17 +38,52 @@ class LookupDetector:
     source: str
     boxes: Mapping[ImageId, Boxes]
     uses_stored_pixels: ClassVar[bool] = True  # boxes ignore the EXIF orientation
+    _has_warned: bool = dataclasses.field(default=False, init=False)
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str) -> Boxes:
-        """The boxes of the image of this name; if it is unknown, none and a warning in the log."""
+        """The boxes of the image of this name; none if it is unknown."""
         del image
+        key = self._key_of(name)
+        if key is None:
+            self._warn(f"{self.source} has no boxes of image {name}; others are not reported")
+            return NO_BOXES
+        return self.boxes[key]
+
+    def check_names(self, names: Iterable[str]) -> None:
+        """Check, before a run, that every image has boxes of its own, and count those without.
+
+        Args:
+          names: of all images, with folders.
+
+        Raises:
+          UserError: the boxes of one image would be found for two.
+        """
+        owners: dict[ImageId, str] = {}
+        count, without = 0, []
+        for name in names:
+            count += 1
+            key = self._key_of(name)
+            if key is None:
+                without.append(name)
+            elif owners.setdefault(key, name) != name:
+                raise UserError(
+                    f"{self.source} has boxes of an image {key!r}, which may be {owners[key]} or "
+                    f"{name}: give only one of them, or name the files by the ids of their images"
+                )
+        if without:
+            line = f"has no boxes of {len(without):,} of {count:,} images, such as {without[0]}"
+            self._warn(f"{self.source} {line}")
+
+    def _key_of(self, name: str) -> ImageId | None:
         stem = image_stem(name)
         number = re.search(r"\d+$", stem)
-        for key in (stem, int(number[0])) if number else (stem,):
-            if key in self.boxes:
-                return self.boxes[key]
-        logging.getLogger(__name__).warning("%s has no boxes of image %s", self.source, name)
-        return NO_BOXES
+        keys = (stem, int(number[0])) if number else (stem,)
+        return next((key for key in keys if key in self.boxes), None)
+
+    def _warn(self, line: str) -> None:
+        if not self._has_warned:
+            logging.getLogger(__name__).warning(line)
+        self._has_warned = True
 
 
 def ground_truth(dataset: PoseDataset) -> LookupDetector:
@@ -59,7 +98,7 @@ def ground_truth(dataset: PoseDataset) -> LookupDetector:
     for record in dataset.images:
         if record.path.stem in boxes:
             raise _ambiguous_name(record.path.stem, dataset.name)
-        bboxes = record.bboxes[trainable(record)]
+        bboxes = record.bboxes[trainable(record)].astype(np.float32)
         boxes[record.path.stem] = Boxes(bboxes, np.ones(len(bboxes), np.float32))
     return LookupDetector(dataset.name, boxes)
 
@@ -85,7 +124,7 @@ def from_file(
         different folders have the same name.
     """
     records = person_records(path)
-    bboxes, scores, usable = box_arrays(path, records)
+    bboxes, scores, usable = box_arrays(records)
     if skipped := int((~usable).sum()):
         line = "%s: %d boxes without area or with NaN are skipped"
         logging.getLogger(__name__).warning(line, path, skipped)
@@ -105,7 +144,8 @@ def _rows_by_key(
 ) -> dict[ImageId, list[int]]:
     """The rows of each image in a detections file; empty for annotated images without boxes."""
     names = _file_names(annotations) if annotations else {}
-    rows: dict[ImageId, list[int]] = {image_stem(name): [] for name in names.values()}
+    counts: collections.Counter[ImageId] = collections.Counter(map(image_stem, names.values()))
+    rows: dict[ImageId, list[int]] = {stem: [] for stem in counts}
     owners: dict[ImageId, ImageId] = {}
     for row, image_id in enumerate(image_ids):
         name = names.get(image_id, image_id)
@@ -115,7 +155,7 @@ def _rows_by_key(
                 f"{source} has boxes of {image_id}, which is not in {annotations}: give the "
                 "annotations of these images"
             )
-        if owners.setdefault(key, image_id) != image_id:
+        if counts[key] > 1 or owners.setdefault(key, image_id) != image_id:
             raise _ambiguous_name(key, source)
         rows.setdefault(key, []).append(row)
     return rows
@@ -126,7 +166,7 @@ def _file_names(annotations: str | os.PathLike) -> dict[ImageId, str]:
     images = field(document, "images", f"annotation file {annotations}", list)
     where = f"annotation file {annotations}: an image"
     return {
-        field(image, "id", where, (int, str)): field(image, "file_name", where, str)
+        identifier(image, "id", where, (*NUMBER, str)): field(image, "file_name", where, str)
         for image in images
     }
 

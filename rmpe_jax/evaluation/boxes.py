@@ -61,8 +61,8 @@ def load_detections(
     """Person boxes of a detections file in COCO's or AlphaPose's format.
 
     Images are identified by the `image_id` of the dataset, or by the file name, with or without
-    folder and extension. Boxes of other categories than person are dropped; a record without a
-    category is a person.
+    folder and extension. What is skipped is counted in the log: boxes of other categories than
+    person (see `person_records`), boxes without area or with NaN, boxes on unknown images.
 
     Args:
       path: the file.
@@ -71,21 +71,23 @@ def load_detections(
         several splits.
 
     Raises:
-      UserError: it is not a detections file, or (without `skip_unknown`) has boxes on unknown
-        images.
+      UserError: it is not a detections file, names an image by a file name that several images
+        have, or (without `skip_unknown`) has boxes on unknown images.
     """
+    log = logging.getLogger(__name__)
     records = person_records(path)
-    find = _image_finder(dataset)
+    find = _image_finder(dataset, path)
     index = np.array([find(record["image_id"]) for record in records], np.int64)
     known = index >= 0
     if not known.all() and not skip_unknown:
         unknown = [r["image_id"] for r, ok in zip(records, known, strict=True) if not ok]
         raise _unknown_images_error(path, unknown, dataset)
-    bboxes, scores, valid = box_arrays(path, records)
+    if num_unknown := int((~known).sum()):
+        line = "%s: skipped %d boxes on images that are not in %s"
+        log.warning(line, path, num_unknown, dataset.name)
+    bboxes, scores, valid = box_arrays(records)
     if num_skipped := int((known & ~valid).sum()):
-        logging.getLogger(__name__).warning(
-            "%s: skipped %d boxes without area or with NaN", path, num_skipped
-        )
+        log.warning("%s: skipped %d boxes without area or with NaN", path, num_skipped)
     used = np.flatnonzero(known & valid)
     used = used[np.argsort(index[used], kind="stable")]
     person_index = np.full(len(used), -1)
@@ -104,17 +106,24 @@ def _annotated_people(dataset: PoseDataset) -> DatasetBoxes:
     return DatasetBoxes(image_index, bboxes, np.ones(len(bboxes), np.float32), person_index)
 
 
-def _image_finder(dataset: PoseDataset) -> Callable[[ImageId], int]:
+def _image_finder(dataset: PoseDataset, path: str | os.PathLike) -> Callable[[ImageId], int]:
     """A function from the `image_id` in a file to the index of the image, -1 if there is none."""
     by_id = {record.image_id: i for i, record in enumerate(dataset.images)}
-    # A stem that occurs in several folders is ambiguous.
-    stems = collections.Counter(record.path.stem for record in dataset.images)
-    by_stem = {r.path.stem: i for i, r in enumerate(dataset.images) if stems[r.path.stem] == 1}
+    by_stem = collections.defaultdict(list)
+    for i, record in enumerate(dataset.images):
+        by_stem[record.path.stem].append(i)
 
     def find(image_id: ImageId) -> int:
         if image_id in by_id:
             return by_id[image_id]
-        return by_stem.get(image_stem(image_id), -1) if isinstance(image_id, str) else -1
+        found = by_stem.get(image_stem(image_id), []) if isinstance(image_id, str) else []
+        if len(found) > 1:
+            first, second = (dataset.images[i].path for i in found[:2])
+            raise UserError(
+                f"detections file {path}: {image_id} may be {first} or {second}: give the "
+                f"image_id of {dataset.name}, such as {dataset.images[found[0]].image_id}"
+            )
+        return found[0] if found else -1
 
     return find
 

@@ -3,20 +3,25 @@
 Both are JSON lists of records `{"image_id", "category_id", "bbox", "score"}` with xywh boxes; poses
 add `"keypoints": [x, y, score, ...]`. `image_id` is an integer in COCO's format, and a path or an
 integer in that of AlphaPose's `--detfile`, which can have an additional `"idx"` (not used).
+`category_id` is 1 for people, COCO's id, or missing; or 0 if the detector counts classes from 0.
 """
 
+import collections
+import logging
 import os
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float
 
+from rmpe_jax.data.readers.annotations import NUMBER, field, identifier
+from rmpe_jax.data.readers.categories import PERSON, category_of, describe
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import read_json
 from rmpe_jax.ops import geometry
 
-PERSON = 1  # COCO's category id
+_FROM_ZERO = 0  # the id of people for detectors that count classes from 0
 
 ImageId = int | str
 
@@ -68,52 +73,105 @@ def coco_results(
 
 
 def person_records(path: str | os.PathLike) -> list[dict]:
-    """The records of people in a file; each has `image_id`, `bbox` and `score`.
+    """The records of people in a file; each has `image_id`, `category_id` 1, `bbox` and `score`.
+
+    Records of other categories are skipped and counted in the log. If no record has category 1 but
+    some have category 0, these are the people, and the log says so.
 
     Raises:
-      UserError: the file is not a list of such records.
+      UserError: the file is not a list of such records, none of them is a person, or categories 0
+        and 1 both occur, so that person may be either.
     """
     records = read_json(path, "detections file")
     if not isinstance(records, list):
         raise UserError(f"detections file {path} is not a list of boxes: give COCO's result format")
-    for number, record in enumerate(records):
-        if not isinstance(record, dict) or not {"image_id", "bbox", "score"} <= record.keys():
+    records = [
+        _checked(record, f"detections file {path}: entry {number}")
+        for number, record in enumerate(records)
+    ]
+    counts = collections.Counter(record["category_id"] for record in records)
+    person = person_among(counts, f"detections file {path}")
+    if others := {category: n for category, n in counts.items() if category != person}:
+        line = "detections file %s: boxes of other categories than person are skipped: %s"
+        logging.getLogger(__name__).warning(line, path, describe(others, {}))
+    people = [record for record in records if record["category_id"] == person]
+    return [{**record, "category_id": PERSON} for record in people]
+
+
+def _checked(record: object, where: str) -> dict:
+    """A valid record with integers as ids; its category is 1 if the file gives none."""
+    if not isinstance(record, dict) or not {"image_id", "bbox", "score"} <= record.keys():
+        raise UserError(f"{where} needs image_id, bbox and score")
+    ids = {
+        "image_id": identifier(record, "image_id", where, (*NUMBER, str)),
+        "category_id": category_of(record, where, PERSON),
+    }
+    bbox = field(record, "bbox", where, list)
+    if len(bbox) != 4 or not all(_is_number(value) for value in bbox):
+        given = f"{where} has bbox = {bbox!r:.80}"
+        raise UserError(f"{given}, not [x, y, width, height] in numbers: fix the file")
+    field(record, "score", where, NUMBER)
+    return {**record, **ids}
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, NUMBER) and not isinstance(value, bool)
+
+
+def person_among(counts: Mapping[int, int], where: str) -> int:
+    """The id of the category person among those of boxes or poses: 1, or 0 if nothing is of 1.
+
+    Args:
+      counts: number of records of each category.
+      where: what has the records, for messages, such as "detections file x.json".
+
+    Raises:
+      UserError: there are both 0 and 1, or neither of them.
+    """
+    if _FROM_ZERO in counts and PERSON in counts:
+        raise UserError(
+            f"{where} has category 0 and category 1: person is 1 in COCO, but 0 for detectors that "
+            "count classes from 0: keep only the people"
+        )
+    if _FROM_ZERO in counts:
+        line = "%s: category 0 is taken as person, because nothing has category 1"
+        logging.getLogger(__name__).warning(line, where)
+        return _FROM_ZERO
+    if counts and PERSON not in counts:
+        raise UserError(
+            f"{where} has nothing of category 1, which is person, only "
+            f"{describe(counts, {})}: give people the category_id 1, or none"
+        )
+    return PERSON
+
+
+def keypoint_array(records: Sequence[dict], num_keypoints: int) -> Float[np.ndarray, "n k 3"]:
+    """(x, y, score) of the keypoints of records, as float64.
+
+    Raises:
+      UserError: a record has another number of keypoints.
+    """
+    for record in records:
+        if len(record["keypoints"]) != 3 * num_keypoints:
             raise UserError(
-                f"detections file {path}: entry {number} needs image_id, bbox and score"
+                f"a result on image {record['image_id']} has {len(record['keypoints']) / 3:g} "
+                f"keypoints instead of {num_keypoints}: give results in the joint set of the "
+                "dataset"
             )
-        if not isinstance(record["image_id"], (int, str)):
-            raise UserError(
-                f"detections file {path}: the image_id of entry {number} is neither "
-                "an integer nor a file name"
-            )
-    return [record for record in records if record.get("category_id", PERSON) == PERSON]
+    keypoints = np.array([record["keypoints"] for record in records], np.float64)
+    return keypoints.reshape(-1, num_keypoints, 3)
 
 
 def box_arrays(
-    path: str | os.PathLike, records: list[dict]
+    records: list[dict],
 ) -> tuple[Float[np.ndarray, "m 4"], Float[np.ndarray, " m"], Bool[np.ndarray, " m"]]:
-    """The boxes of records as arrays.
-
-    Args:
-      path: of the file, for messages.
-      records: of `person_records`.
+    """The boxes of records of `person_records` as arrays.
 
     Returns:
       Boxes (xyxy image pixels), scores, and which boxes are valid: finite and with area.
-
-    Raises:
-      UserError: a bbox is not four numbers, or a score is not a number.
     """
-    try:
-        boxes = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)
-        scores = np.array([record["score"] for record in records], np.float32).reshape(-1)
-        if not len(boxes) == len(scores) == len(records):
-            raise ValueError
-    except (TypeError, ValueError):
-        raise UserError(
-            f"detections file {path}: every bbox must be [x, y, width, height] and every score "
-            "a number"
-        ) from None
+    boxes = np.array([record["bbox"] for record in records], np.float32).reshape(-1, 4)
+    scores = np.array([record["score"] for record in records], np.float32)
     valid = np.isfinite(boxes).all(-1) & np.isfinite(scores) & (boxes[:, 2:] > 0).all(-1)
     return geometry.xyxy_from_xywh(boxes), scores, valid
 

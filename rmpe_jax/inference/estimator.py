@@ -3,7 +3,7 @@
 import itertools
 import os
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -134,20 +134,18 @@ class PoseEstimator:
     ) -> Poses:
         """Poses of the people in given boxes.
 
-        Boxes are skipped if they are not finite, have no area, lie outside the image, or have a
-        side of more than four times the image's longer side.
+        Boxes are skipped if they or their scores are not finite, or if they have no area, lie
+        outside the image, or have a side of more than four times the image's longer side.
 
         Args:
           image: uint8, RGB (h, w, 3), RGBA (h, w, 4) or gray (h, w) or (h, w, 1).
-          bboxes: (n, 4) xyxy image pixels (edges).
+          bboxes: (n, 4) xyxy image pixels (edges); an empty list is no box.
           bbox_scores: (n,) the detector's; by default 1.
 
         Raises:
           UserError: the image or the boxes have other shapes or types.
         """
-        bboxes = np.asarray(bboxes, np.float32)
-        scores = np.ones(len(bboxes)) if bbox_scores is None else bbox_scores
-        boxes = Boxes(bboxes, np.asarray(scores, np.float32))
+        boxes = _as_boxes(bboxes, bbox_scores)
         return next(self._poses_in_boxes([as_rgb(image)], [boxes], 1))
 
     def estimate_batch(self, images: Sequence[np.ndarray], boxes: Sequence[Boxes]) -> list[Poses]:
@@ -192,6 +190,20 @@ class PoseEstimator:
             raise UserError("there is no detector: give one to the estimator, or boxes to estimate")
         return self._detector(image, name)
 
+    def check_names(self, names: Iterable[str]) -> None:
+        """Check, before a run, that the detector can tell images of these names apart.
+
+        Only detectors that look boxes up by name cannot; they also log how many images lack boxes.
+
+        Args:
+          names: of all images, with folders.
+
+        Raises:
+          UserError: two images would have the same boxes.
+        """
+        if check := getattr(self._detector, "check_names", None):
+            check(names)
+
     def _poses_in_boxes(
         self, images: Sequence[_RgbImage], boxes: Sequence[Boxes], batch_size: int
     ) -> Iterator[Poses]:
@@ -217,15 +229,25 @@ class PoseEstimator:
                 )
 
 
+def _as_boxes(bboxes: ArrayLike, scores: ArrayLike | None) -> Boxes:
+    try:
+        array = np.asarray(bboxes, np.float32)
+        array = array if array.size else array.reshape(-1, 4)
+        scores = np.ones(len(array)) if scores is None else scores
+        return Boxes(array, np.asarray(scores, np.float32))
+    except (TypeError, ValueError):
+        raise UserError("boxes or scores are not arrays of numbers: give (n, 4) and (n,)") from None
+
+
 def _box_batch(group: Sequence[tuple[_RgbImage, Boxes]]) -> BoxBatch:
     """The usable boxes of some images, padded."""
     columns: list[tuple[np.ndarray, ...]] = []
     for index, (image, (bboxes, scores)) in enumerate(group):
-        if bboxes.shape != (len(scores), 4):
+        if bboxes.shape != (len(bboxes), 4) or scores.shape != (len(bboxes),):
             raise UserError(
                 f"boxes of the shapes {bboxes.shape} and {scores.shape}: give (n, 4) and (n,)"
             )
-        usable = _usable(bboxes, image.shape[:2])
+        usable = _usable(bboxes, image.shape[:2]) & np.isfinite(scores)
         image_index = np.full(usable.sum(), index, np.int32)
         columns.append((image_index, bboxes[usable], scores[usable]))
     image_index, bboxes, scores = (np.concatenate(c) for c in zip(*columns, strict=True))

@@ -1,6 +1,6 @@
 """Images, videos and an HTML page that show the poses of `rmpe predict`."""
 
-import contextlib
+import logging
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Protocol, runtime_checkable
@@ -12,10 +12,13 @@ from jaxtyping import UInt8
 from rmpe_jax.data.images import ImageError
 from rmpe_jax.files import atomic_write
 from rmpe_jax.predict.formats import ImagePoses
-from rmpe_jax.predict.inputs import IMAGE_SUFFIXES, Frame, ImageInput, Input, VideoInput
+from rmpe_jax.predict.inputs import Frame, ImageInput, Input, VideoInput
 from rmpe_jax.predict.report import Report
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.visualize import VideoFile, draw_poses
+
+# Drawings are written in these formats; the name of an image of another format gets ".jpg".
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 
 @runtime_checkable
@@ -70,7 +73,7 @@ class Drawings:
 
     def _path_of(self, name: str) -> pathlib.Path:
         path = self._folder / name
-        is_image = path.suffix.lower() in IMAGE_SUFFIXES
+        is_image = path.suffix.lower() in _SUFFIXES
         return path if is_image else path.with_name(f"{path.name}.jpg")
 
     def _video_file_of(self, frame: Frame) -> VideoFile:
@@ -131,6 +134,8 @@ def add_earlier_results(
 ) -> None:
     """Show what an earlier run found, where an output lacks it; frames of videos are skipped.
 
+    Images that cannot be read again are counted in the log.
+
     Args:
       outputs: what to add the images to.
       inputs: images are read again from here.
@@ -140,13 +145,21 @@ def add_earlier_results(
       UserError: an output cannot be written.
     """
     images = {item.name: item for item in inputs if isinstance(item, ImageInput)}
+    errors: list[ImageError] = []
     for result in results:
         lacking = [output for output in outputs if not output.has(result.name)]
-        if lacking and result.name in images:
-            with contextlib.suppress(ImageError):
-                frame = Frame(result.name, images[result.name].read())
-                for output in lacking:
-                    output.add(frame, result)
+        if not lacking or result.name not in images:
+            continue
+        try:
+            frame = Frame(result.name, images[result.name].read())
+        except ImageError as error:
+            errors.append(error)
+            continue
+        for output in lacking:
+            output.add(frame, result)
+    if errors:
+        line = "images with earlier results that cannot be shown: %d, such as: %s"
+        logging.getLogger(__name__).warning(line, len(errors), errors[0])
 
 
 def _write_image(path: pathlib.Path, image: UInt8[np.ndarray, "h w 3"]) -> None:

@@ -67,7 +67,11 @@ def coco_records(result: ImagePoses, skeleton: Skeleton) -> list[dict]:
 
     If the skeleton has all of COCO's 17 joints, the records have these, so that COCO's evaluation
     can read the file; otherwise they have the skeleton's joints in its order.
+
+    Raises:
+      UserError: the poses do not have the joints of the skeleton.
     """
+    _check_joints(result, skeleton)
     poses, joints = result.poses, joint_rows(result.poses)
     chosen = skeletons.COCO.indices_in(skeleton)
     if (chosen >= 0).all():
@@ -121,7 +125,11 @@ def openpose_document(result: ImagePoses, skeleton: Skeleton) -> dict:
     """OpenPose's JSON of one image, with the 18 joints of its COCO model.
 
     The neck is the mean of the shoulders, score included. Joints that the skeleton lacks are zeros.
+
+    Raises:
+      UserError: the poses do not have the joints of the skeleton.
     """
+    _check_joints(result, skeleton)
     ours = joint_rows(result.poses)
     joints = np.zeros((len(ours), len(OPENPOSE_JOINTS), 3))
     for j, joint in enumerate(OPENPOSE_JOINTS):
@@ -131,6 +139,10 @@ def openpose_document(result: ImagePoses, skeleton: Skeleton) -> dict:
     has_both = (shoulders[..., 2] > 0).all(-1)
     joints[has_both, _NECK] = shoulders[has_both].mean(1)
     return {"version": OPENPOSE_VERSION, "people": [_openpose_person(pose) for pose in joints]}
+
+
+def _check_joints(result: ImagePoses, skeleton: Skeleton) -> None:
+    skeleton.check_num_keypoints(result.poses.keypoints.shape[1], f"{result.name}: poses")
 
 
 def _openpose_person(joints: Float[np.ndarray, "18 3"]) -> dict:

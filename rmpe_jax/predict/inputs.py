@@ -8,19 +8,17 @@ import re
 from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 from jaxtyping import UInt8
 
 from rmpe_jax.data.eval_pipeline import map_ahead
 from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.errors import UserError
+from rmpe_jax.predict.media import Kind, kind_of, silence_opencv
+from rmpe_jax.predict.videos import VideoInput, open_animation, open_video, read_video
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".wmv")
 DRAWINGS_FOLDER = "drawn"  # inside the output folder: images with poses drawn on them
 _DECODING_THREADS = 2
-_DEFAULT_FRAME_RATE = 25.0  # of videos that do not specify one
 
 
 class ImageInput(NamedTuple):
@@ -30,11 +28,13 @@ class ImageInput(NamedTuple):
       name: identifies its poses in the results.
       path: of the file.
       upright: whether to apply the EXIF orientation.
+      has_pages: whether the file has several images, of which the first is read.
     """
 
     name: str
     path: pathlib.Path
     upright: bool = True
+    has_pages: bool = False
 
     def read(self) -> UInt8[np.ndarray, "h w 3"]:
         """The image, RGB.
@@ -45,23 +45,33 @@ class ImageInput(NamedTuple):
         return read_image(self.path, upright=self.upright)
 
 
-class VideoInput(NamedTuple):
-    """A video file or a webcam.
+class UnreadableInput(NamedTuple):
+    """A video that cannot be opened; it counts as one frame without an image.
 
     Attributes:
-      name: of the file, without folders and extension; or `webcam0`.
-      source: path of the file, or number of the webcam.
-      frame_rate: frames per second.
-      num_frames: according to the file; None if unknown.
+      name: identifies it among the inputs.
+      path: of the file.
+      error: why it cannot be opened.
     """
 
     name: str
-    source: str | int
-    frame_rate: float
-    num_frames: int | None
+    path: pathlib.Path
+    error: str
 
 
-Input = ImageInput | VideoInput
+Input = ImageInput | VideoInput | UnreadableInput
+
+
+class FoundFiles(NamedTuple):
+    """The files that arguments name.
+
+    Attributes:
+      inputs: images and videos.
+      passed_over: files in folders that are neither.
+    """
+
+    inputs: list[Input]
+    passed_over: list[pathlib.Path]
 
 
 class Frame(NamedTuple):
@@ -72,7 +82,7 @@ class Frame(NamedTuple):
       image: RGB; None if it cannot be read.
       video: the video that the frame is part of, if any.
       index: number of the frame in the video, from 0.
-      error: why there is no image.
+      error: why there is no image, or no result.
     """
 
     name: str
@@ -85,13 +95,23 @@ class Frame(NamedTuple):
 def find_inputs(
     arguments: Sequence[str], output_folder: pathlib.Path | None = None, upright: bool = True
 ) -> list[Input]:
+    """The inputs of `find_files`; the log counts the files that it passes over."""
+    inputs, passed_over = find_files(arguments, output_folder, upright)
+    if passed_over:
+        logging.getLogger(__name__).warning(describe_passed_over(passed_over))
+    return inputs
+
+
+def find_files(
+    arguments: Sequence[str], output_folder: pathlib.Path | None = None, upright: bool = True
+) -> FoundFiles:
     """The images and videos that `arguments` name, in that order; files of a folder by name.
 
-    An argument is an image, a folder (its images and those of its subfolders), a list (.txt, one
-    path per line, relative to the list), a video, or the number of a webcam. Poses are identified
-    by file names without folders; for folders, by paths relative to the folder. If these names are
-    ambiguous, all inputs are named by paths relative to their common parent folder. Inputs that are
-    given twice are processed once.
+    An argument is an image, a video, a folder (the images and videos in it and its subfolders), a
+    list (.txt, one path per line, relative to the list), or the number of a webcam. Animated images
+    are videos. Poses are identified by file names without folders; for folders, by paths relative
+    to the folder. If these names are ambiguous, all inputs are named by paths relative to their
+    common parent folder. Inputs that are given twice are processed once.
 
     Args:
       arguments: as on the command line.
@@ -99,29 +119,38 @@ def find_inputs(
       upright: apply the EXIF orientation of images.
 
     Raises:
-      UserError: an argument does not exist, is empty, or is a video that cannot be read.
+      UserError: an argument does not exist or is empty, a webcam cannot be read, or no input can
+        be opened.
     """
-    drawings = output_folder and (output_folder / DRAWINGS_FOLDER).resolve()
+    silence_opencv()
+    out = output_folder and output_folder.resolve()
     try:
-        found = [item for argument in arguments for item in _inputs_of(argument, drawings)]
+        parts = [_files_of(argument, out) for argument in arguments]
     except OSError as error:  # the name is too long, or a folder is not readable
         raise UserError(f"{error.filename}: {error.strerror}; check the path") from None
-    found = list(dict.fromkeys(found))
+    found = list(dict.fromkeys(item for part in parts for item in part.inputs))
+    passed_over = list(dict.fromkeys(path for part in parts for path in part.passed_over))
+    unreadable = [item.error for item in found if isinstance(item, UnreadableInput)]
+    if unreadable and len(unreadable) == len(found):
+        count = f"none of the {len(found):,} videos can be read: " if len(found) > 1 else ""
+        raise UserError(count + unreadable[0])
+    paged = [item.path for item in found if isinstance(item, ImageInput) and item.has_pages]
+    if paged:
+        line = "images with several pages, of which only the first is read: %d (%s)"
+        logging.getLogger(__name__).warning(line, len(paged), _some_names(paged))
     found = [
-        item if isinstance(item, VideoInput) else item._replace(upright=upright) for item in found
+        item._replace(upright=upright) if isinstance(item, ImageInput) else item for item in found
     ]
     if not _are_names_unique(found):
         found = _named_by_common_folder(found)
     # The same path may have been written in two ways.
-    return list({item.name: item for item in found}.values())
+    return FoundFiles(list({item.name: item for item in found}.values()), passed_over)
 
 
-def _are_names_unique(items: Sequence[Input]) -> bool:
-    """Whether names are unique, including those of the frames of videos."""
-    names = {item.name for item in items}
-    frames = [re.fullmatch(r"(.+)_\d{6,}\.jpg", item.name) for item in items]
-    videos = {item.name for item in items if isinstance(item, VideoInput)}
-    return len(names) == len(items) and not any(frame and frame[1] in videos for frame in frames)
+def describe_passed_over(paths: Sequence[pathlib.Path]) -> str:
+    """Such as `passed over 2 files that are neither image nor video (a.txt, b.json)`."""
+    files = "1 file that is" if len(paths) == 1 else f"{len(paths):,} files that are"
+    return f"passed over {files} neither image nor video ({_some_names(paths)})"
 
 
 def count_frames(inputs: Sequence[Input]) -> int | None:
@@ -130,13 +159,22 @@ def count_frames(inputs: Sequence[Input]) -> int | None:
     return None if None in counts else sum(count for count in counts if count)
 
 
+def frame_names(inputs: Sequence[Input]) -> Iterator[str]:
+    """The names of all images, and of all frames of videos whose length is known."""
+    for item in inputs:
+        if isinstance(item, VideoInput):
+            yield from (item.frame_name(index) for index in range(item.num_frames or 0))
+        else:
+            yield item.name
+
+
 def read_frames(
     inputs: Sequence[Input], done: Collection[str] = ()
 ) -> Generator[Frame, None, None]:
     """Frames of all inputs in their order; threads decode images ahead.
 
     Args:
-      inputs: of `find_inputs`.
+      inputs: of `find_files`.
       done: names of frames to skip. Frames of a webcam are always new; their numbers continue after
         those in `done`.
     """
@@ -148,38 +186,82 @@ def read_frames(
             yield from _video_frames(video, done)
         else:
             remaining = (item for item in items if item.name not in done)
-            yield from map_ahead(_read, remaining, _DECODING_THREADS)
+            yield from map_ahead(_read, remaining, _DECODING_THREADS, ahead=_DECODING_THREADS)
 
 
-def _inputs_of(argument: str, drawings: pathlib.Path | None) -> list[Input]:
+def _files_of(argument: str, out: pathlib.Path | None) -> FoundFiles:
     path = pathlib.Path(argument)
     if argument.isascii() and argument.isdigit() and not path.exists():
-        return [_open_video(f"webcam{argument}", int(argument))]
+        return FoundFiles([open_video(f"webcam{argument}", int(argument))], [])
     if not path.exists():
         raise UserError(f"{argument}: no such file or folder; check the path")
     if path.is_dir():
-        return [*_images_in_folder(path, drawings)]
+        return _files_in_folder(path, out)
     if path.suffix.lower() == ".txt":
-        return _inputs_in_list(path)
-    return [_input_of_file(path)]
+        return FoundFiles(_inputs_in_list(path), [])
+    return FoundFiles([_named_input(path)], [])
 
 
-def _input_of_file(path: pathlib.Path) -> Input:
-    if path.suffix.lower() in VIDEO_SUFFIXES:
-        return _open_video(path.stem, str(path))
-    return ImageInput(path.name, path)
+def _named_input(path: pathlib.Path) -> Input:
+    """The input of a file that the user names; what is neither image nor video cannot be read."""
+    return _input_of_file(path, path.name) or ImageInput(path.name, path)
 
 
-def _images_in_folder(folder: pathlib.Path, drawings: pathlib.Path | None) -> list[ImageInput]:
-    paths = sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        and not (drawings and path.resolve().is_relative_to(drawings))
-    )
-    if not paths:
-        raise UserError(f"{folder}: no images there ({' '.join(IMAGE_SUFFIXES)}); check the path")
-    return [ImageInput(path.relative_to(folder).as_posix(), path) for path in paths]
+def _input_of_file(path: pathlib.Path, name: str) -> Input | None:
+    kind = kind_of(path)
+    if kind in (Kind.IMAGE, Kind.PAGES):
+        return ImageInput(name, path, has_pages=kind == Kind.PAGES)
+    if kind == Kind.OTHER:
+        return None
+    stem = pathlib.PurePosixPath(name).with_suffix("").as_posix()
+    if kind == Kind.ANIMATION:
+        return open_animation(stem, path)
+    try:
+        return open_video(stem, str(path))
+    except UserError as error:
+        return UnreadableInput(name, path, str(error))
+
+
+def _files_in_folder(folder: pathlib.Path, out: pathlib.Path | None) -> FoundFiles:
+    inputs, passed_over = [], []
+    for path in _walk(folder, out):
+        item = _input_of_file(path, path.relative_to(folder).as_posix())
+        if item is not None:
+            inputs.append(item)
+        elif not _is_result(path, folder, out):
+            passed_over.append(path)
+    if not inputs:
+        others = f", but {describe_passed_over(passed_over)}" if passed_over else ""
+        raise UserError(f"{folder}: no images or videos there{others}; check the path")
+    return FoundFiles(inputs, passed_over)
+
+
+def _walk(folder: pathlib.Path, out: pathlib.Path | None) -> list[pathlib.Path]:
+    """All files in a folder and its subfolders, sorted; not those in the folder of drawings.
+
+    Links to folders are followed, but every folder is visited once.
+    """
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    files, visited = [], set()
+    for parent, subfolders, names in os.walk(folder, onerror=fail, followlinks=True):
+        place = pathlib.Path(parent).resolve()
+        if place in visited or (out and place.is_relative_to(out / DRAWINGS_FOLDER)):
+            subfolders.clear()
+            continue
+        visited.add(place)
+        subfolders.sort()
+        files += [pathlib.Path(parent, name) for name in names]
+    return sorted(files)
+
+
+def _is_result(path: pathlib.Path, folder: pathlib.Path, out: pathlib.Path | None) -> bool:
+    """Whether a file of an input folder is in the output folder, if that is a subfolder."""
+    if out is None or folder.resolve() == out:
+        return False
+    return path.resolve().is_relative_to(out)
 
 
 def _inputs_in_list(path: pathlib.Path) -> list[Input]:
@@ -194,71 +276,42 @@ def _inputs_in_list(path: pathlib.Path) -> list[Input]:
     if folders:
         raise UserError(f"{path}: {folders[0]} is a folder; give folders as inputs, not in a list")
     # Missing images are reported when they are read, like damaged ones.
-    return [_input_of_file(file) for file in files]
-
-
-def _open_video(name: str, source: str | int) -> VideoInput:
-    capture = _capture(source)
-    rate = capture.get(cv2.CAP_PROP_FPS)
-    count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if isinstance(source, str) else 0
-    capture.release()
-    rate = rate if np.isfinite(rate) and rate > 0 else _DEFAULT_FRAME_RATE
-    return VideoInput(name, source, rate, count if count > 0 else None)
-
-
-def _capture(source: str | int) -> cv2.VideoCapture:
-    """An open video that has grabbed its first frame."""
-    # Silence OpenCV and FFmpeg: the error below reports a damaged video in one line.
-    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    capture = cv2.VideoCapture(source)
-    if not capture.isOpened() or not capture.grab():
-        what = f"video {source}" if isinstance(source, str) else f"webcam {source}"
-        raise UserError(f"{what} cannot be read: check that it is there and not damaged")
-    return capture
+    return [_named_input(file) for file in files]
 
 
 def _video_frames(video: VideoInput, done: Collection[str]) -> Iterator[Frame]:
     """The frames that are not in `done`; the others are not decoded."""
-    capture = _capture(video.source)
     start = 0
     if isinstance(video.source, int):
         start = sum(bool(re.fullmatch(rf"{re.escape(video.name)}_\d{{6,}}\.jpg", n)) for n in done)
     try:
-        for index in itertools.count(start):
-            if index > start and not capture.grab():
-                _warn_if_truncated(video, index)
-                return
-            name = f"{video.name}_{index:06}.jpg"
-            if name in done:
-                continue
-            is_decoded, image = capture.retrieve()
-            if is_decoded:
-                yield Frame(name, cv2.cvtColor(image, cv2.COLOR_BGR2RGB), video, index)
-            else:
-                error = f"{video.source}: frame {index} cannot be decoded"
-                yield Frame(name, None, video, index, error)
-    finally:
-        capture.release()
+        for index, image in read_video(video, lambda i: video.frame_name(i) in done, start):
+            error = f"{video.source}: frame {index} cannot be decoded" if image is None else ""
+            yield Frame(video.frame_name(index), image, video, index, error)
+    except UserError as error:  # the file has been there when the inputs were found
+        yield Frame(video.frame_name(start), None, video, start, str(error))
 
 
-def _warn_if_truncated(video: VideoInput, count: int) -> None:
-    # The frame count of many files is off by a few frames.
-    if video.num_frames and count < 0.9 * video.num_frames:
-        line = "video %s ends after %d of %d frames: it may be damaged"
-        logging.getLogger(__name__).warning(line, video.source, count, video.num_frames)
-
-
-def _read(item: ImageInput) -> Frame:
+def _read(item: ImageInput | UnreadableInput) -> Frame:
+    if isinstance(item, UnreadableInput):
+        return Frame(item.name, None, error=item.error)
     try:
         return Frame(item.name, item.read())
     except ImageError as error:
         return Frame(item.name, None, error=str(error))
 
 
+def _are_names_unique(items: Sequence[Input]) -> bool:
+    """Whether names are unique, including those of the frames of videos."""
+    names = {item.name for item in items}
+    frames = [re.fullmatch(r"(.+)_\d{6,}\.jpg", item.name) for item in items]
+    videos = {item.name for item in items if isinstance(item, VideoInput)}
+    return len(names) == len(items) and not any(frame and frame[1] in videos for frame in frames)
+
+
 def _named_by_common_folder(items: list[Input]) -> list[Input]:
     """The inputs, named by their paths relative to their common parent folder."""
-    paths = [item.path if isinstance(item, ImageInput) else item.source for item in items]
+    paths = [item.source if isinstance(item, VideoInput) else item.path for item in items]
     # Absolute, without `..`: result files get these names and must stay in their folder.
     files = [
         path if isinstance(path, int) else pathlib.Path(os.path.abspath(path)) for path in paths
@@ -268,3 +321,9 @@ def _named_by_common_folder(items: list[Input]) -> list[Input]:
         item if isinstance(file, int) else item._replace(name=file.relative_to(root).as_posix())
         for item, file in zip(items, files, strict=True)
     ]
+
+
+def _some_names(paths: Sequence[pathlib.Path]) -> str:
+    """The names of the first three files, on one line."""
+    names = ", ".join(path.name for path in paths[:3]) + (", ..." if len(paths) > 3 else "")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in names)

@@ -6,10 +6,12 @@ This is the only format that keeps all of `Poses`; the other formats are made fr
      {"keypoints": [[x, y, score], ...], "score": s, "bbox": [x1, y1, x2, y2], "bbox_score": b}]}
 
 in image pixels. A line without its newline is incomplete, as after a kill: the reader skips it, and
-resuming the journal cuts it off.
+resuming the journal cuts it off. Other lines that are not JSON are damaged: they are skipped and
+counted in the log, and resuming the journal removes them.
 """
 
 import json
+import logging
 import os
 import pathlib
 from collections.abc import Iterator
@@ -17,7 +19,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.files import not_writable, to_json
+from rmpe_jax.files import atomic_write, not_writable, to_json
 from rmpe_jax.inference.poses import Poses
 from rmpe_jax.predict.formats import ImagePoses, joint_rows
 from rmpe_jax.skeletons import Skeleton
@@ -34,16 +36,17 @@ class Journal:
         """Start a new file; or, with `resume`, continue an existing one.
 
         Raises:
-          UserError: the file cannot be written, or the file to resume is not a journal of this
-            skeleton.
+          UserError: the file cannot be written, or the file to resume is not a journal or has poses
+            of another skeleton.
         """
         self._path, self._skeleton = pathlib.Path(path), skeleton
         self.done: set[str] = set()
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             if resume and self._path.exists():
-                self.done = {result.name for result in read_journal(path, skeleton)}
-                _cut_incomplete_line(self._path)
+                names = [result.name for result in read_journal(path, skeleton)]
+                self.done = set(names)
+                _remove_bad_lines(self._path, skeleton, len(names))
             self._file = open(self._path, "a" if resume else "w", encoding="utf-8")  # noqa: SIM115
         except OSError as error:
             raise not_writable(path, error) from None
@@ -69,23 +72,49 @@ class Journal:
 
 
 def read_journal(path: str | os.PathLike, skeleton: Skeleton) -> Iterator[ImagePoses]:
-    """The results in a journal, one image at a time.
+    """The results in a journal, one image at a time; damaged lines are counted in the log.
 
     Raises:
       UserError: the file cannot be read, is not a journal, or has poses of another skeleton.
     """
+    good, bad, first_bad = 0, 0, 0
     try:
-        with open(path, "rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.endswith(b"\n"):
-                    yield _from_line(line, skeleton, f"{path}: line {number}")
+        for number, (_, result) in enumerate(_read_lines(path, skeleton), 1):
+            if result is None:
+                bad, first_bad = bad + 1, first_bad or number
+            else:
+                good += 1
+                yield result
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check the path") from None
+    if bad and not good:
+        raise _not_a_journal(f"{path}: line {first_bad}")
+    if bad:
+        line = "%s: damaged lines are skipped: %d (the first is line %d); --resume does them again"
+        logging.getLogger(__name__).warning(line, path, bad, first_bad)
 
 
-def _cut_incomplete_line(path: pathlib.Path) -> None:
+def _read_lines(
+    path: str | os.PathLike, skeleton: Skeleton
+) -> Iterator[tuple[bytes, ImagePoses | None]]:
+    """The complete lines of a journal, and the result in each; None if it is damaged."""
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.endswith(b"\n"):
+                yield line, _from_line(line, skeleton, f"{path}: line {number}")
+
+
+def _remove_bad_lines(path: pathlib.Path, skeleton: Skeleton, num_good: int) -> None:
+    """Cut off an incomplete last line; if others are damaged, write the good ones to a new file."""
     with open(path, "rb+") as file:
-        file.truncate(sum(len(line) for line in file if line.endswith(b"\n")))
+        sizes = [len(line) for line in file if line.endswith(b"\n")]
+        if len(sizes) == num_good:
+            file.truncate(sum(sizes))
+            return
+    with atomic_write(path, "wb") as file:
+        for line, result in _read_lines(path, skeleton):
+            if result is not None:
+                file.write(line)
 
 
 def _to_dict(result: ImagePoses, skeleton: Skeleton) -> dict:
@@ -108,9 +137,13 @@ def _to_dict(result: ImagePoses, skeleton: Skeleton) -> dict:
     }
 
 
-def _from_line(line: bytes, skeleton: Skeleton, where: str) -> ImagePoses:
+def _from_line(line: bytes, skeleton: Skeleton, where: str) -> ImagePoses | None:
+    """The result in a line; None if the line is not JSON."""
     try:
         record = json.loads(line)
+    except ValueError:
+        return None
+    try:
         name, people = record["name"], record["people"]
         size = (int(record["height"]), int(record["width"]))
         if not isinstance(name, str):
@@ -122,7 +155,11 @@ def _from_line(line: bytes, skeleton: Skeleton, where: str) -> ImagePoses:
             )
         return ImagePoses(name, size, _poses_of(people, skeleton.num_keypoints))
     except (ValueError, KeyError, TypeError):
-        raise UserError(f"{where} does not have the poses of an image: give a journal") from None
+        raise _not_a_journal(where) from None
+
+
+def _not_a_journal(where: str) -> UserError:
+    return UserError(f"{where} does not have the poses of an image: give a journal")
 
 
 def _poses_of(people: list[dict], num_keypoints: int) -> Poses:

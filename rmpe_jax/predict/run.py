@@ -13,13 +13,22 @@ from collections.abc import Generator, Iterable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from rmpe_jax.detectors import Boxes
+from rmpe_jax.detectors.onnx_engines import first_line
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import write_json
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.inference.poses import Poses
 from rmpe_jax.predict.drawings import Drawings, RunReport, VisualOutput, add_earlier_results
 from rmpe_jax.predict.formats import ImagePoses, write_alphapose, write_coco, write_openpose
-from rmpe_jax.predict.inputs import DRAWINGS_FOLDER, Frame, Input, count_frames, read_frames
+from rmpe_jax.predict.inputs import (
+    DRAWINGS_FOLDER,
+    Frame,
+    Input,
+    count_frames,
+    describe_passed_over,
+    frame_names,
+    read_frames,
+)
 from rmpe_jax.predict.journal import Journal, read_journal
 from rmpe_jax.predict.pipeline import prefetch
 from rmpe_jax.progress import progress
@@ -28,6 +37,7 @@ from rmpe_jax.skeletons import Skeleton
 JOURNAL = "poses.jsonl"
 _REPORT = "report.html"
 _SETTINGS = "settings.json"
+_QUEUE_BYTES = 2**27  # of images in each of the three queues
 
 
 class _WriteFn(Protocol):
@@ -55,14 +65,35 @@ class Summary(NamedTuple):
     Attributes:
       images: images and frames of videos that were processed.
       people: poses found in them.
-      unreadable: images that were skipped because they cannot be read.
+      unreadable: images and videos that were skipped because they cannot be read.
       already_done: images that an earlier run had processed.
+      failed: images that were skipped because the detector or the network raised an error.
     """
 
     images: int = 0
     people: int = 0
     unreadable: int = 0
     already_done: int = 0
+    failed: int = 0
+
+
+def closing_line(summary: Summary, passed_over: Sequence[pathlib.Path] = ()) -> str:
+    """What a run has read and what not, such as `7 images, 9 people, 1 unreadable`.
+
+    Args:
+      summary: of the run.
+      passed_over: files in folders that are neither images nor videos.
+    """
+    parts = [
+        f"{summary.images:,} images, {summary.people:,} people, {summary.unreadable:,} unreadable"
+    ]
+    if summary.failed:
+        parts.append(f"{summary.failed:,} on which the detector or the network failed")
+    if summary.already_done:
+        parts.append(f"{summary.already_done:,} images already done")
+    if passed_over:
+        parts.append(describe_passed_over(passed_over))
+    return ", ".join(parts)
 
 
 def prepare_output_folder(
@@ -113,10 +144,11 @@ def predict_files(
     """Find poses in all inputs and write them to a folder.
 
     `poses.jsonl` grows with every image; `coco.json`, `alphapose-results.json` and `openpose/` are
-    made from it at the end. Unreadable images are logged, counted and skipped.
+    made from it at the end. Images that are unreadable, or on which the detector or the network
+    raises an error, are logged, counted and skipped; but a `UserError` ends the run.
 
     Args:
-      inputs: of `inputs.find_inputs`.
+      inputs: of `inputs.find_files`.
       out: folder for the results, prepared by `prepare_output_folder`.
       estimator: with a detector.
       formats: of `FORMATS`; "jsonl" is always written.
@@ -127,8 +159,10 @@ def predict_files(
         are still drawn and added to the report.
 
     Raises:
-      UserError: the folder or its results cannot be used, or no image can be read.
+      UserError: the folder or its results cannot be used, no image has a result, or the detector
+        looks boxes up by name and finds the same boxes for two images.
     """
+    estimator.check_names(frame_names(inputs))
     with contextlib.ExitStack() as stack:
         journal = stack.enter_context(Journal(out / JOURNAL, estimator.skeleton, resume))
         outputs: list[VisualOutput] = []
@@ -149,8 +183,14 @@ def predict_files(
         summary = Summary(already_done=already_done)
         for frame, poses in progress(results, remaining, "images"):
             summary = _write_result(summary, frame, poses, journal, outputs)
-    if summary.unreadable and not summary.images and not summary.already_done:
-        raise UserError(f"none of the {summary.unreadable:,} images can be read; check them")
+    skipped = summary.unreadable + summary.failed
+    if skipped and not summary.images and not summary.already_done:
+        if not summary.failed:
+            raise UserError(f"none of the {skipped:,} images can be read; check them")
+        raise UserError(
+            f"none of the {skipped:,} images has a result: the detector or the network failed on "
+            f"{summary.failed:,}, as the lines above say"
+        )
     return summary
 
 
@@ -164,7 +204,9 @@ def _write_result(
     """Write the poses of one image, and count it."""
     if frame.image is None or poses is None:
         logging.getLogger(__name__).warning("skipped: %s", frame.error)
-        return summary._replace(unreadable=summary.unreadable + 1)
+        if frame.image is None:
+            return summary._replace(unreadable=summary.unreadable + 1)
+        return summary._replace(failed=summary.failed + 1)
     result = ImagePoses(frame.name, frame.image.shape[:2], poses)
     for output in outputs:
         output.add(frame, result)
@@ -175,32 +217,76 @@ def _write_result(
 def _run_stages(
     frames: Generator[Frame, None, None], estimator: PoseEstimator
 ) -> Generator[tuple[Frame, Poses | None], None, None]:
-    size = estimator.batch_size
-    detected = prefetch(_detect(prefetch(frames, size), estimator), size)
-    return prefetch(_estimate(detected, estimator), size)
+    def ahead(stage: Generator) -> Generator:
+        return prefetch(stage, estimator.batch_size, _QUEUE_BYTES, _num_bytes)
+
+    return ahead(_estimate(ahead(_detect(ahead(frames), estimator)), estimator))
+
+
+def _num_bytes(item: Frame | tuple[Frame, Boxes | Poses | None]) -> int:
+    frame = item if isinstance(item, Frame) else item[0]
+    return 0 if frame.image is None else frame.image.nbytes
 
 
 def _detect(
     frames: Generator[Frame, None, None], estimator: PoseEstimator
 ) -> Generator[tuple[Frame, Boxes | None], None, None]:
+    """The boxes of each image; None if it cannot be read or the detector fails on it."""
     with contextlib.closing(frames):
         for frame in frames:
             boxes = None
             if frame.image is not None:
-                boxes = estimator.detect(frame.image, pathlib.PurePosixPath(frame.name).name)
+                try:
+                    boxes = estimator.detect(frame.image, pathlib.PurePosixPath(frame.name).name)
+                except UserError:
+                    raise
+                except Exception as error:  # of any kind: the detector may be the caller's
+                    frame = _failed(frame, "detector", error)
             yield frame, boxes
 
 
 def _estimate(
     detected: Generator[tuple[Frame, Boxes | None], None, None], estimator: PoseEstimator
 ) -> Generator[tuple[Frame, Poses | None], None, None]:
+    """The poses of each image; None if there are no boxes or the network fails on it."""
     with contextlib.closing(detected):
         while group := list(itertools.islice(detected, estimator.batch_size)):
-            images = [frame.image for frame, _ in group if frame.image is not None]
-            boxes = [boxes for _, boxes in group if boxes is not None]
-            poses = iter(estimator.estimate_batch(images, boxes))
-            for frame, _ in group:
-                yield frame, None if frame.image is None else next(poses)
+            yield from _estimate_together(group, estimator)
+
+
+def _estimate_together(
+    group: Sequence[tuple[Frame, Boxes | None]], estimator: PoseEstimator
+) -> list[tuple[Frame, Poses | None]]:
+    """The poses of a batch. If the network fails, it gets the images one by one."""
+    images = [frame.image for frame, boxes in group if frame.image is not None and boxes]
+    found = [boxes for _, boxes in group if boxes]
+    try:
+        poses = iter(estimator.estimate_batch(images, found))
+        return [(frame, next(poses) if boxes else None) for frame, boxes in group]
+    except UserError:
+        raise
+    except Exception:
+        return [_estimate_alone(frame, boxes, estimator) for frame, boxes in group]
+
+
+def _estimate_alone(
+    frame: Frame, boxes: Boxes | None, estimator: PoseEstimator
+) -> tuple[Frame, Poses | None]:
+    """The poses of an image of a batch on which the network failed."""
+    if frame.image is None or boxes is None:
+        return frame, None
+    try:
+        return frame, estimator.estimate(frame.image, *boxes)
+    except UserError:
+        raise
+    except Exception as error:
+        return _failed(frame, "network", error), None
+
+
+def _failed(frame: Frame, what: str, error: Exception) -> Frame:
+    logging.getLogger(__name__).debug("%s: the %s failed", frame.name, what, exc_info=error)
+    reason = f"{type(error).__name__}: {first_line(error)}"
+    return frame._replace(error=f"{frame.name}: the {what} failed ({reason})")
 
 
 def _write_formats(out: pathlib.Path, formats: Sequence[str], skeleton: Skeleton) -> None:

@@ -49,7 +49,11 @@ def draw_poses(
 
     Returns:
       The new image.
+
+    Raises:
+      UserError: the poses do not have the joints of the skeleton.
     """
+    skeleton.check_num_keypoints(keypoints.shape[1], "poses to draw")
     image = np.ascontiguousarray(image).copy()
     shown = (keypoint_scores >= threshold) & np.isfinite(keypoints).all(-1)
     sizes = np.array([diagonal(k[s]) for k, s in zip(keypoints, shown, strict=True)])
@@ -82,7 +86,11 @@ def draw_pose(
       keypoint_scores: scores from 0 to 1; low scores fade the colors. Without scores, colors are
         not faded.
       color: one color for the whole pose, instead of a color per side.
+
+    Raises:
+      UserError: the pose does not have the joints of the skeleton.
     """
+    skeleton.check_num_keypoints(len(keypoints), "poses to draw")
     limbs = [(a, b) for a, b in skeleton.limb_indices.tolist() if shown[a] and shown[b]]
     # OpenCV's coordinates have 32 bits; clipped points still lie far outside the image.
     pixels = np.clip(np.nan_to_num(keypoints), -1e5, 1e5)

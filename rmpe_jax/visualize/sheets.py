@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float
 
 from rmpe_jax.data.augment import crop
-from rmpe_jax.data.images import read_image
+from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.per_person import ScoredPeople, score_people
@@ -88,7 +88,7 @@ def people_sheet(predictions: PosePredictions, columns: int = 6, threshold: floa
     """Draws the people with the best, median and worst OKS of an evaluation, one row each.
 
     Predicted poses are drawn in color over the annotated ones, which are thin and white. Captions
-    give the OKS and the id of the image.
+    give the OKS and the id of the image. An image that cannot be read is gray.
 
     Args:
       predictions: the evaluated predictions.
@@ -96,7 +96,7 @@ def people_sheet(predictions: PosePredictions, columns: int = 6, threshold: floa
       threshold: predicted joints with lower scores are not drawn.
 
     Raises:
-      UserError: the dataset has no annotated people, or an image is unreadable.
+      UserError: the dataset has no annotated people.
     """
     predictions = predictions.in_dataset_skeleton()
     dataset = predictions.dataset
@@ -139,7 +139,10 @@ def _person_tile(
     person, found = people.person_index[i], people.box_index[i]
     image_from_tile = geometry.image_from_crop(record.bboxes[person], _TILE_SIZE, padding=1.5)
     tile_from_image = geometry.invert(image_from_tile)
-    tile = _crop_tile(read_image(record.path), image_from_tile)
+    try:
+        tile = _crop_tile(read_image(record.path), image_from_tile)
+    except ImageError:  # was reported when poses were predicted
+        tile = np.full((*_TILE_SIZE, 3), _OUTSIDE_COLOR, np.uint8)
     annotated = geometry.transform_points(tile_from_image, record.keypoints[person])
     draw_pose(tile, annotated, record.visibility[person] > 0, skeleton, 1.0, color=ANNOTATION_COLOR)
     if found >= 0:

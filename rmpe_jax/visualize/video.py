@@ -7,6 +7,7 @@ import cv2
 import numpy as np
 from jaxtyping import UInt8
 
+from rmpe_jax.data.images import opencv_path
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import not_writable
 
@@ -45,7 +46,8 @@ class VideoFile:
             raise not_writable(path, error) from None
         codec = cv2.VideoWriter.fourcc(*"mp4v")
         height, width = size
-        self._writer = cv2.VideoWriter(str(self._temporary), codec, frame_rate, (width, height))
+        temporary = opencv_path(self._temporary)
+        self._writer = cv2.VideoWriter(temporary, codec, frame_rate, (width, height))
         if not self._writer.isOpened():
             raise UserError(f"video {path} cannot be written: check the folder and the disk")
 
@@ -89,4 +91,4 @@ class VideoFile:
 
 def num_frames(path: str | os.PathLike) -> int:
     """The number of frames according to the file's header; 0 if the file is not a video."""
-    return int(cv2.VideoCapture(str(path)).get(cv2.CAP_PROP_FRAME_COUNT))
+    return int(cv2.VideoCapture(opencv_path(path)).get(cv2.CAP_PROP_FRAME_COUNT))

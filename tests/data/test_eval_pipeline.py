@@ -101,13 +101,18 @@ def test_leaving_early_ends_the_threads(images):
 
 
 @settings(max_examples=50, deadline=None)
-@given(count=st.integers(0, 40), num_threads=st.integers(1, 4))
-def test_map_ahead_is_map(count, num_threads):
+@given(
+    count=st.integers(0, 40),
+    num_threads=st.integers(1, 4),
+    ahead=st.none() | st.integers(0, 9),
+)
+def test_map_ahead_is_map(count, num_threads, ahead):
     started = []
     mapped = eval_pipeline.map_ahead(
-        lambda x: started.append(x) or x * x, range(count), num_threads
+        lambda x: started.append(x) or x * x, range(count), num_threads, ahead
     )
+    limit = 4 * num_threads if ahead is None else ahead
     for n, value in enumerate(mapped):
         assert value == n * n
-        assert len(started) <= n + 4 * num_threads + 1
+        assert len(started) <= n + limit + 1
     assert n + 1 == count if count else not started

@@ -1,6 +1,7 @@
 """Detectors without a network: the whole image, ground truth, files of both formats."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -73,6 +74,14 @@ def test_annotations_give_the_names_of_ids(write, coco_folder, caplog):
     assert "has no boxes of image 8.jpg" in caplog.text
 
 
+def test_ids_of_annotations_may_be_floats(write):
+    images = [{"id": 5.0, "file_name": "a.jpg"}, {"id": "x", "file_name": "b.jpg"}]
+    annotations = write({"images": images}, "annotations.json")
+    detect = from_file(write([box(5, 1), box("x", 2), box(5.0, 3, 0.75)]), annotations)
+    assert_boxes(detect(IMAGE, "a.jpg"), [[3, 2, 33, 42], [1, 2, 31, 42]], [0.75, 0.5])
+    assert_boxes(detect(IMAGE, "b.jpg"), [2, 2, 32, 42], [0.5])
+
+
 def test_boxes_of_images_missing_in_the_annotations(write, coco_folder):
     annotations = coco_folder / "annotations/person_keypoints_val.json"
     with pytest.raises(UserError, match="has boxes of 11, which is not in"):
@@ -84,12 +93,57 @@ def test_names_that_are_not_unique(write):
         from_file(write([box("a/1.jpg"), box("b/1.jpg")]))
 
 
+def test_names_that_are_not_unique_in_the_annotations(write):
+    images = [{"id": i, "file_name": f"{folder}/1.jpg"} for i, folder in enumerate("ab")]
+    annotations = write({"images": images}, "annotations.json")
+    with pytest.raises(UserError, match="two images named 1, whose boxes"):
+        from_file(write([box(0)]), annotations)
+
+
+@pytest.mark.parametrize(
+    "names",
+    [["img_5.jpg", "000000000005.jpg"], ["a/5.jpg", "b/5.jpg"], ["5.jpg", "clip_000005.jpg"]],
+)
+def test_an_id_that_fits_two_images_is_an_error(write, names):
+    path = write([box(5), box(6)])
+    line = f"detections file {path} has boxes of an image 5, which may be {names[0]} or {names[1]}:"
+    with pytest.raises(UserError, match=re.escape(line)) as error:
+        from_file(path).check_names(["000000000006.jpg", *names])
+    assert "\n" not in str(error.value)
+
+
+def test_a_name_that_fits_two_images_is_an_error(write):
+    with pytest.raises(UserError, match=r"of an image 'x', which may be a/x\.jpg or x\.png: give"):
+        from_file(write([box("x.jpg")])).check_names(["a/x.jpg", "x.png"])
+
+
+def test_images_without_boxes_are_counted_once(write, caplog):
+    path = write([box(5)])
+    detect = from_file(path)
+    names = ["a.jpg", "5.jpg", "x/b.jpg", "x/a.jpg"]  # nothing is looked up for two of them
+    detect.check_names(names)
+    for name in names:
+        detect(IMAGE, name)
+    line = f"detections file {path} has no boxes of 3 of 4 images, such as a.jpg"
+    assert caplog.messages == [line]
+
+
+def test_without_a_count_the_first_image_without_boxes_is_reported(write, caplog):
+    path = write([box(5)])
+    detect = from_file(path)
+    for name in ("5.jpg", "7.jpg", "8.jpg"):
+        detect(IMAGE, name)
+    line = f"detections file {path} has no boxes of image 7.jpg; others are not reported"
+    assert caplog.messages == [line]
+
+
 def test_thresholds_other_categories_and_unusable_boxes(write, caplog):
     records = [box("a", 1, 0.5), box("a", 2, 0.2), box("a", 3, 0.9, category_id=3)]
     records += [box("a", 4, float("nan")), {**box("a"), "bbox": [1, 2, 0, 5]}, box("b", 5, 0.1)]
     detect = from_file(write(records), score_threshold=0.2)
     assert_boxes(detect(IMAGE, "a.jpg"), [[1, 2, 31, 42], [2, 2, 32, 42]], [0.5, 0.2])
     assert "2 boxes without area or with NaN" in caplog.text
+    assert "other categories than person are skipped: 1 of category 3" in caplog.text
     caplog.clear()
     assert_boxes(detect(IMAGE, "b.jpg"), [], [])
     assert caplog.text == ""  # the file has the image

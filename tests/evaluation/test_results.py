@@ -8,7 +8,7 @@ import pytest
 from rmpe_jax.data.readers.mpii import read_mpii
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import load_detections
-from rmpe_jax.evaluation.results import coco_results
+from rmpe_jax.evaluation.results import coco_results, person_records
 from rmpe_jax.files import write_json
 from rmpe_jax.skeletons import COCO, MPII
 
@@ -46,10 +46,49 @@ def test_alphapose_format(dataset, write, image_id):
     np.testing.assert_array_equal(found.image_index, [1])
 
 
-def test_other_categories_are_dropped_and_none_means_person(dataset, write):
-    records = [box(7), {**box(7), "category_id": 18}, box(8)]
-    del records[2]["category_id"]
-    assert load_detections(write(records), dataset).image_index.tolist() == [0, 1]
+def test_other_categories_are_counted_and_none_means_person(dataset, write, caplog):
+    records = [box(7), *(box(7, category_id=i) for i in (18, 3, 18)), box(8), box(9)]
+    del records[4]["category_id"]
+    records[5]["category_id"] = None
+    path = write(records)
+    assert load_detections(path, dataset).image_index.tolist() == [0, 1, 2]
+    assert caplog.messages == [
+        f"detections file {path}: boxes of other categories than person are skipped: "
+        "2 of category 18, 1 of category 3"
+    ]
+
+
+def test_classes_counted_from_0(dataset, write, caplog):
+    path = write([box(8, category_id=0), box(7, x=5, category_id=0.0), box(7, category_id=2)])
+    assert load_detections(path, dataset).bboxes.tolist() == [[5, 2, 35, 42], [1, 2, 31, 42]]
+    assert caplog.messages == [
+        f"detections file {path}: category 0 is taken as person, because nothing has category 1",
+        f"detections file {path}: boxes of other categories than person are skipped: "
+        "1 of category 2",
+    ]
+    assert {record["category_id"] for record in person_records(path)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("categories", "message"),
+    [
+        ([0, 1, 1], "has category 0 and category 1: person is 1 in COCO, but 0 for"),
+        ([18, 18], "has nothing of category 1, which is person, only 2 of category 18: give"),
+        ([3, 18, 18], "only 2 of category 18, 1 of category 3: give people the category_id 1, or"),
+        (["1"], "entry 0 has category_id = '1': fix the file"),
+        ([1, 1.5], "entry 1 has category_id = 1.5, not a whole number"),
+    ],
+)
+def test_files_without_a_clear_category_of_people(dataset, write, categories, message):
+    path = write([box(7, category_id=category) for category in categories])
+    with pytest.raises(UserError, match=message) as error:
+        load_detections(path, dataset)
+    assert "\n" not in str(error.value)
+
+
+def test_ids_may_be_written_as_floats(dataset, write):
+    found = load_detections(write([box(9.0), box(7)]), dataset)
+    assert found.image_index.tolist() == [0, 2]
 
 
 def test_invalid_boxes_are_skipped_and_counted(dataset, write, caplog):
@@ -68,7 +107,7 @@ def test_empty_file(dataset, write):
     assert found.image_index.shape == found.scores.shape == (0,)
 
 
-def test_unknown_images(dataset, write):
+def test_unknown_images(dataset, write, caplog):
     path = write([box(7), *(box(i) for i in (100, 101, 102, 103, 103))])
     with pytest.raises(UserError) as error:
         load_detections(path, dataset)
@@ -76,13 +115,15 @@ def test_unknown_images(dataset, write):
     assert "\n" not in line
     assert "4 of its images are not in test/set (100, 101, 102, ...): give" in line
     assert load_detections(path, dataset, skip_unknown=True).image_index.tolist() == [0]
+    assert caplog.messages == [f"{path}: skipped 5 boxes on images that are not in test/set"]
 
 
 def test_a_stem_in_two_folders_is_ambiguous(make_dataset, write):
     data = make_dataset(COCO, [np.zeros((1, 17, 2))] * 3, ["a/1.jpg", "b/1.jpg", "b/2.jpg"])
     assert load_detections(write([box("b/1.jpg"), box("2")]), data).image_index.tolist() == [1, 2]
-    with pytest.raises(UserError, match="1 of its images"):
-        load_detections(write([box("1.jpg")]), data)
+    for skip_unknown in (False, True):
+        with pytest.raises(UserError, match=r"1\.jpg may be .*a/1\.jpg or .*b/1\.jpg: give the"):
+            load_detections(write([box("1.jpg")]), data, skip_unknown)
 
 
 @pytest.mark.parametrize(
@@ -92,13 +133,14 @@ def test_a_stem_in_two_folders_is_ambiguous(make_dataset, write):
         ({"annotations": []}, "is not a list of boxes"),
         ([3], "entry 0 needs image_id, bbox and score"),
         ([{"image_id": 7, "score": 1}], "entry 0 needs image_id, bbox and score"),
-        ([box(None)], "image_id of entry 0 is neither"),
-        ([box(7), {**box(7), "bbox": [1, 2, 3]}], "every bbox must be"),
-        ([{**box(7), "bbox": [1, 2]}, {**box(7), "bbox": [1, 2]}], "every bbox must be"),
-        ([{**box(7), "bbox": None}], "every bbox must be"),
-        ([{**box(7), "bbox": ["a", 2, 3, 4]}], "every bbox must be"),
-        ([box(7, score="high")], "every score"),
-        ([box(7, score=None), box(7, score=[1, 2])], "every score"),
+        ([box(None)], "entry 0 has image_id = None"),
+        ([box(7.5)], "entry 0 has image_id = 7.5, not a whole number"),
+        ([box(7), {**box(7), "bbox": [1, 2, 3]}], r"entry 1 has bbox = \[1, 2, 3\], not \[x, y, w"),
+        ([{**box(7), "bbox": None}], "entry 0 has bbox = None"),
+        ([{**box(7), "bbox": ["1", 2, 3, 4]}], r"entry 0 has bbox = \['1', 2, 3, 4\], not"),
+        ([{**box(7), "bbox": [1, 2, 3, True]}], r"entry 0 has bbox = \[1, 2, 3, True\], not"),
+        ([box(7), box(8), box(7, score="0.5")], "entry 2 has score = '0.5': fix the file"),
+        ([box(7), box(7, score=None)], "entry 1 has score = None"),
     ],
 )
 def test_bad_files(dataset, write, content, message):

@@ -110,10 +110,17 @@ def test_unusable_boxes_are_skipped(estimator, kind):
     assert len(estimator.estimate(IMAGE, bboxes[:1]).scores) == 0
 
 
+def test_boxes_with_scores_that_are_not_finite_are_skipped(estimator):
+    poses = estimator.estimate(IMAGE, BOXES.bboxes[:3], [np.nan, 0.5, np.inf])
+    np.testing.assert_array_equal(poses.bboxes, BOXES.bboxes[1:2])
+    assert np.isfinite(poses.scores).all()
+
+
 def test_no_people(estimator):
-    poses = estimator.estimate(IMAGE, np.zeros((0, 4)))
-    assert poses.keypoints.shape == (0, 17, 2)
-    assert [len(values) for values in poses] == [0] * 5
+    for bboxes in (np.zeros((0, 4)), []):
+        poses = estimator.estimate(IMAGE, bboxes)
+        assert poses.keypoints.shape == (0, 17, 2)
+        assert [len(values) for values in poses] == [0] * 5
     assert estimator.predict_batch([]) == []
 
 
@@ -146,6 +153,11 @@ def test_invalid_boxes(estimator):
         estimator.estimate(IMAGE, BOXES.bboxes[:, :3])
     with pytest.raises(UserError, match=r"give \(n, 4\) and \(n,\)"):
         estimator.estimate(IMAGE, BOXES.bboxes, BOXES.scores[:2])
+    with pytest.raises(UserError, match=r"give \(n, 4\) and \(n,\)"):
+        estimator.estimate(IMAGE, BOXES.bboxes, BOXES.scores[:, None])
+    for bboxes in ([[1, 2, 3], [1, 2, 3, 4]], [list("abcd")]):
+        with pytest.raises(UserError, match=r"not arrays of numbers: give \(n, 4\)"):
+            estimator.estimate(IMAGE, bboxes)
 
 
 def test_duplicate_poses_are_merged(bright_network):

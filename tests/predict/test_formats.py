@@ -252,3 +252,10 @@ def test_openpose_files_of_deep_folders(tmp_path):
     names = [path.name for path in tmp_path.iterdir()]
     assert len(names) == 2
     assert all(name.startswith("été folder_été") for name in names)
+
+
+@pytest.mark.parametrize("skeleton", [MPII, UNION], ids=["fewer joints", "more joints"])
+@pytest.mark.parametrize("convert", [formats.coco_records, formats.openpose_document])
+def test_poses_of_another_skeleton(convert, skeleton):
+    with pytest.raises(UserError, match=r"a\.jpg: poses have 17 joints, skeleton .* has .*: give"):
+        convert(found(), skeleton)

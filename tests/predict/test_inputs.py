@@ -1,17 +1,26 @@
 """Images, folders, lists and videos: how they are found, named and read."""
 
+import os
 import pathlib
 import struct
 import subprocess
 import sys
 
 import cv2
+import moving
 import numpy as np
 import pytest
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.predict import inputs
-from rmpe_jax.predict.inputs import count_frames, find_inputs, read_frames
+from rmpe_jax.predict import videos
+from rmpe_jax.predict.inputs import (
+    count_frames,
+    describe_passed_over,
+    find_files,
+    find_inputs,
+    frame_names,
+    read_frames,
+)
 
 
 def write_image(path: pathlib.Path, value: int = 100) -> pathlib.Path:
@@ -74,6 +83,152 @@ def test_paths_are_relative_to_their_list(folder):
     assert "missing.jpg is missing" in frames[2].error
 
 
+def test_all_images_and_videos_of_a_folder(tmp_path):
+    for name in ("still.gif", "b.avif", "d.ppm", "sub/e.tiff"):
+        write_image(tmp_path / name)
+    cv2.imwrite(str(tmp_path / "c.jp2"), moving.frames(1)[0])
+    (tmp_path / "f.jfif").write_bytes(write_image(tmp_path / "noext.png").read_bytes())
+    (tmp_path / "noext.png").rename(tmp_path / "noext")
+    moving.write_video(tmp_path / "sub/clip.avi", 2)
+    moving.write_animation(tmp_path / "wave.webp", 3)
+    for name in ("notes.md", ".DS_Store", "list.txt", "list.json"):
+        (tmp_path / name).write_text("not an image")
+    found, passed_over = find_files([str(tmp_path)])
+    names_of_images = ["b.avif", "c.jp2", "d.ppm", "f.jfif", "noext", "still.gif"]
+    assert names(found) == [*names_of_images, "sub/clip", "sub/e.tiff", "wave"]
+    assert [path.name for path in passed_over] == [".DS_Store", "list.json", "list.txt", "notes.md"]
+    frames = list(read_frames(found))
+    assert len(frames) == count_frames(found) == 7 + 2 + 3
+    assert all(frame.image is not None for frame in frames)
+    assert [frame.name for frame in frames] == list(frame_names(found))
+    assert {"sub/clip_000001.jpg", "wave_000002.jpg"} <= set(frame_names(found))
+
+
+def test_files_that_are_passed_over_are_counted(folder, caplog):
+    (folder / "a\nb").write_text("no image")
+    find_inputs([str(folder)], output_folder=folder / "out")
+    line = "passed over 2 files that are neither image nor video (a\\nb, notes.md)"
+    assert caplog.messages == [line]
+    paths = [pathlib.Path(f"{i}.txt") for i in range(1234)]
+    line = "passed over 1,234 files that are neither image nor video (0.txt, 1.txt, 2.txt, ...)"
+    assert describe_passed_over(paths) == line
+    line = "passed over 1 file that is neither image nor video (0.txt)"
+    assert describe_passed_over(paths[:1]) == line
+
+
+def test_results_within_the_folder_are_not_counted(folder):
+    (folder / "out/poses.jsonl").write_text("{}")
+    (folder / "poses.jsonl").write_text("{}")
+
+    def passed_over(out):
+        return [path.name for path in find_files([str(folder)], out).passed_over]
+
+    assert passed_over(folder / "out") == ["notes.md", "poses.jsonl"]
+    assert passed_over(folder) == ["notes.md", "poses.jsonl", "poses.jsonl"]
+
+
+def test_folders_that_are_links_are_followed_once(folder, tmp_path):
+    write_image(tmp_path / "elsewhere/d.png")
+    (folder / "linked").symlink_to(tmp_path / "elsewhere")
+    (folder / "sub/loop").symlink_to(folder)
+    (folder / "broken.jpg").symlink_to("nothing.jpg")
+    found = find_inputs([str(folder)], output_folder=folder / "out")
+    assert names(found) == ["a.png", "b.jpg", "broken.jpg", "linked/d.png", "sub/c.PNG"]
+    assert [frame.name for frame in read_frames(found) if frame.image is None] == ["broken.jpg"]
+
+
+def test_a_folder_that_cannot_be_opened_is_an_error(folder, monkeypatch):
+    def walk(top, onerror, followlinks):
+        onerror(PermissionError(13, "Permission denied", str(folder / "sub")))
+        return iter([])
+
+    monkeypatch.setattr("os.walk", walk)
+    with pytest.raises(UserError, match=r"images/sub: Permission denied; check the path"):
+        find_inputs([str(folder)])
+
+
+@pytest.mark.parametrize("extension", [".gif", ".webp", ".png", ".avif"])
+def test_animations_are_read_as_videos(tmp_path, extension, monkeypatch):
+    path = moving.write_animation(tmp_path / f"wave{extension}", 5, milliseconds=40)
+    monkeypatch.setattr(videos, "_CHUNK_BYTES", 2 * 3 * 48 * 64)  # two frames
+    (found,) = find_inputs([str(path)])
+    assert (found.name, found.num_frames, found.frame_rate) == ("wave", 5, 25)
+    frames = list(read_frames([found], {"wave_000001.jpg"}))
+    assert [frame.index for frame in frames] == [0, 2, 3, 4]
+    assert [frame.name for frame in frames] == [f"wave_00000{i}.jpg" for i in (0, 2, 3, 4)]
+    assert {frame.image.shape for frame in frames} == {(*moving.SIZE, 3)}
+    means = [frame.image.mean() for frame in frames]
+    np.testing.assert_allclose(means, moving.STEP * np.array([1, 3, 4, 5]), atol=3)
+
+
+def test_the_colors_of_animations(tmp_path):
+    """Also with an alpha channel, which is dropped."""
+    animation = cv2.Animation()
+    red, clear = np.zeros((2, 20, 30, 4), np.uint8)
+    red[..., 2] = red[..., 3] = clear[..., 0] = 255
+    animation.frames, animation.durations = [red, clear], [100, 100]
+    cv2.imwriteanimation(str(tmp_path / "a.png"), animation)
+    first, second = read_frames(find_inputs([str(tmp_path / "a.png")]))
+    assert first.image[5, 5].tolist() == [255, 0, 0]
+    assert second.image.shape == (20, 30, 3)
+
+
+def test_a_damaged_animation(tmp_path, caplog):
+    path = moving.write_animation(tmp_path / "wave.gif", 5)
+    (found,) = find_inputs([str(path)])
+    path.write_bytes(path.read_bytes()[:30])
+    (frame,) = read_frames([found])
+    assert frame.image is None
+    assert "wave.gif: frame 0 cannot be decoded" in frame.error
+    assert "wave.gif ends after 1 of 5 frames: it may be damaged" in caplog.text
+
+
+def test_of_pages_the_first_is_read(tmp_path, caplog):
+    found = find_inputs([str(moving.write_pages(tmp_path / "a.tif"))])
+    (frame,) = read_frames(found)
+    assert (frame.image == moving.STEP).all()
+    line = "images with several pages, of which only the first is read: 1 (a.tif)"
+    assert caplog.messages == [line]
+
+
+def test_a_bad_video_is_skipped_like_a_bad_image(tmp_path):
+    good = moving.write_video(tmp_path / "good.avi", 2)
+    (bad := tmp_path / "bad.mp4").write_bytes(b"no video")
+    for arguments in ([str(good), str(bad)], [str(tmp_path)]):
+        found = find_inputs(arguments)
+        assert count_frames(found) == 3
+        frames = {frame.name: frame for frame in read_frames(found)}
+        assert frames.keys() == {"good_000000.jpg", "good_000001.jpg", "bad.mp4"}
+        error = f"video {bad} cannot be read: check that it is there and not damaged"
+        assert frames["bad.mp4"][1:] == (None, None, 0, error)
+    bad.with_name("worse.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match=r"none of the 2 videos can be read: video .*bad\.mp4 cann"):
+        find_inputs([str(bad), str(bad.with_name("worse.mp4"))])
+
+
+def test_a_video_that_is_lost_before_it_is_read(tmp_path):
+    found = find_inputs([str(moving.write_video(tmp_path / "clip.avi", 2))])
+    (tmp_path / "clip.avi").unlink()
+    (frame,) = read_frames(found)
+    assert frame.image is None
+    assert "clip.avi cannot be read" in frame.error
+
+
+def test_names_that_are_not_text(tmp_path):
+    """OpenCV crashes on such names, unless it gets bytes."""
+    for suffix in (b".avi", b".gif", b".png"):
+        write = {b".avi": moving.write_video, b".gif": moving.write_animation}.get(suffix)
+        source = tmp_path / f"source{suffix.decode()}"
+        write(source, 2) if write else write_image(source)
+        try:
+            os.rename(source, os.fsencode(tmp_path) + b"/\xe9" + suffix)
+        except OSError:
+            pytest.skip("the file system has no such names")
+    frames = list(read_frames(find_inputs([str(tmp_path)])))
+    assert len(frames) == 5
+    assert all(frame.image is not None for frame in frames)
+
+
 def test_a_damaged_file_gives_a_frame_without_image(folder):
     (folder / "b.jpg").write_bytes(b"junk")
     a, b, c = read_frames(find_inputs([str(folder)], output_folder=folder / "out"))
@@ -119,8 +274,8 @@ def test_an_image_named_like_a_frame_of_a_video(tmp_path):
 
 def test_a_resumed_webcam_has_new_frames(tmp_path, monkeypatch):
     video = write_video(tmp_path / "clip.avi", 3)
-    capture = inputs._capture
-    monkeypatch.setattr(inputs, "_capture", lambda source: capture(str(video)))
+    capture = videos._capture
+    monkeypatch.setattr(videos, "_capture", lambda source: capture(str(video)))
     found = find_inputs(["0", "0"])
     assert names(found) == ["webcam0"]
     frames = list(read_frames(found, {"webcam0_000000.jpg", "webcam0_000001.jpg", "a.jpg"}))
@@ -150,7 +305,7 @@ def test_invalid_inputs(tmp_path):
     (tmp_path / "clip.mp4").write_bytes(b"no video")
     for name, expected in {
         "nothing.jpg": "no such file or folder",
-        "empty": "no images there",
+        "empty": "no images or videos there",
         "list.txt": "the list is empty",
         "folders.txt": "is a folder; give folders as inputs",
         "bytes.txt": "not a list of paths",

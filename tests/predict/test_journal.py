@@ -95,8 +95,59 @@ def test_another_skeleton_raises(path):
     assert len(list(read_journal(path, COCO))) == 3
 
 
-@pytest.mark.parametrize("line", ["nonsense", "[]", "{}", "3"])
-def test_other_files_raise(path, line):
+def lines_of(path):
+    return path.read_bytes().splitlines(keepends=True)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda line: b"nonsense\n",
+        lambda line: b"\n",
+        lambda line: bytes(len(line) - 1) + b"\n",
+        lambda line: line[: len(line) // 2] + line,  # a part of a line, whose rest is lost
+    ],
+)
+def test_a_damaged_line_is_skipped_and_done_again(path, damage, caplog):
+    first, second, third = lines_of(path)
+    path.write_bytes(first + damage(second) + third + third[:9])
+    assert [result.name for result in read_journal(path, COCO)] == ["a.jpg", "c.jpg"]
+    message = (
+        f"{path}: damaged lines are skipped: 1 (the first is line 2); --resume does them again"
+    )
+    assert caplog.messages == [message]
+    with Journal(path, COCO, resume=True) as journal:
+        assert journal.done == {"a.jpg", "c.jpg"}
+        assert path.read_bytes() == first + third
+        journal.add(RESULTS[1])
+    assert path.read_bytes() == first + third + second
+    assert caplog.messages == 2 * [message]
+    assert list(path.parent.iterdir()) == [path]  # no temporary file is left
+
+
+def test_a_journal_that_cannot_be_rewritten_keeps_its_lines(path, monkeypatch):
+    first, second, third = lines_of(path)
+    path.write_bytes(before := first + b"nonsense\n" + second + third)
+
+    def full(source, target):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
+        Journal(path, COCO, resume=True)
+    assert path.read_bytes() == before
+
+
+def test_a_file_without_any_json_raises(path):
+    path.write_text("some\ntext\n")
+    for read in (lambda: list(read_journal(path, COCO)), lambda: Journal(path, COCO, resume=True)):
+        with pytest.raises(UserError, match="line 1 does not have the poses of an image"):
+            read()
+    assert path.read_text() == "some\ntext\n"
+
+
+@pytest.mark.parametrize("line", ["[]", "{}", "3"])
+def test_other_json_raises(path, line):
     before = path.read_text() + line + "\n"
     path.write_text(before)
     with pytest.raises(UserError, match="line 4 does not have the poses of an image"):

@@ -50,13 +50,37 @@ def test_it_runs_ahead_by_the_size_of_its_queue():
     source = Source(1000)
     items = prefetch(source.items(), 5)
     assert next(items) == 0
-    until = time.monotonic() + 30
-    while source.made < 7 and time.monotonic() < until:
-        time.sleep(0.01)
-    time.sleep(0.05)
-    assert source.made == 7  # one taken, five in the queue, one waiting to be put
+    assert made_ahead(source, 7) == 7  # one taken, five in the queue, one waiting to be put
     items.close()
     assert source.closed
+
+
+def made_ahead(source: Source, expected: int) -> int:
+    """How many items the source makes while the consumer waits."""
+    until = time.monotonic() + 30
+    while source.made < expected and time.monotonic() < until:
+        time.sleep(0.01)
+    time.sleep(0.05)
+    return source.made
+
+
+@pytest.mark.parametrize(
+    ("sizes", "in_queue"),
+    [
+        ([4] * 50, 2),  # of 4 bytes two are at most 10 bytes
+        ([10] * 50, 1),
+        ([1000] * 50, 1),  # a single item may be larger than the limit
+        ([0] * 50, 5),
+        ([0, 0, 9, 2, 0], 2),
+    ],
+)
+def test_the_queue_is_limited_in_bytes(sizes, in_queue):
+    source = Source(len(sizes))
+    items = prefetch(source.items(), 5, 10, sizes.__getitem__)
+    assert next(items) == 0
+    # One is taken, and one waits to be put.
+    assert made_ahead(source, in_queue + 2) == in_queue + 2
+    assert list(items) == list(range(1, len(sizes)))
 
 
 def test_an_error_is_raised_once_after_the_items_before_it():

@@ -1,5 +1,6 @@
 """`rmpe predict` from files to files, with a network that finds bright spots."""
 
+import contextlib
 import json
 import logging
 import os
@@ -16,9 +17,11 @@ import numpy as np
 import pytest
 
 from rmpe_jax import cli
+from rmpe_jax.detectors import Boxes
+from rmpe_jax.detectors.lookup import NO_BOXES, from_file
 from rmpe_jax.errors import UserError
 from rmpe_jax.inference.estimator import PoseEstimator
-from rmpe_jax.predict import run
+from rmpe_jax.predict import inputs, run
 from rmpe_jax.predict.inputs import find_inputs
 from rmpe_jax.predict.journal import read_journal
 from rmpe_jax.predict.run import Summary, predict_files
@@ -115,6 +118,20 @@ def test_a_killed_run_is_resumed(estimator, images, out, tmp_path):
     assert sorted(path.name for path in (out / "drawn").iterdir()) == sorted(journal(out))
 
 
+def test_earlier_results_whose_images_are_lost_are_counted(estimator, images, out, caplog):
+    predict(estimator, images, out)
+    (images / "5.png").write_bytes(b"")
+    (images / "6.png").write_bytes(b"")
+    caplog.clear()
+    predict(estimator, images, out, resume=True, draw=True)
+    assert caplog.messages[0] == (
+        "images with earlier results that cannot be shown: 2, such as: "
+        f"image {images / '5.png'} is empty (0 bytes): fetch it again"
+    )
+    drawn = [path.name for path in (out / "drawn").iterdir()]
+    assert sorted(drawn) == [f"{i}.png" for i in (0, 1, 2, 4, 7)]
+
+
 def test_results_are_not_overwritten_or_mixed(estimator, images, out):
     predict(estimator, images, out)
     with pytest.raises(UserError, match="has results already: continue with --resume"):
@@ -128,6 +145,27 @@ def test_results_are_not_overwritten_or_mixed(estimator, images, out):
     (out / "settings.json").write_text("[")
     with pytest.raises(UserError, match=r"settings\.json cannot be read"):
         predict(estimator, images, out, resume=True)
+
+
+def test_a_second_run_is_refused_and_the_first_goes_on(estimator, images, out, capsys, monkeypatch):
+    monkeypatch.setattr("rmpe_jax.entry.use_compilation_cache", lambda: None)
+    arguments = ["predict", "--out", str(out), "--resume", str(images / "1.png")]
+    settings = []
+
+    def load(*_, **options):
+        monkeypatch.setattr(PoseEstimator, "from_checkpoint", lambda *_, **__: estimator)
+        settings.append((out / "settings.json").read_text())
+        assert cli.main([*arguments, "--flip-test"]) == 1
+        settings.append((out / "settings.json").read_text())
+        return estimator
+
+    monkeypatch.setattr(PoseEstimator, "from_checkpoint", load)
+    assert cli.main(arguments) == 0
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "in use" in line]
+    assert line.startswith(f"rmpe: {out} is in use by process {os.getpid()} on host ")
+    assert settings[0] == settings[1]
+    assert list(journal(out)) == ["1.png"]
+    assert not (out / ".lock").exists()
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("disk full")])
@@ -161,6 +199,139 @@ def test_an_error_of_the_detector_stops_all_stages(estimator, images, out):
             predict(estimator, images, out)
     assert threading.active_count() == threads
     assert list(journal(out)) == ["0.png", "1.png"]  # the batch before it
+
+
+def failing(names, function):
+    """`function`, of an image and its name or of images, which fails for some of them."""
+
+    def call(image, name):
+        if name in names:
+            raise ValueError(f"broken\nby {name}")
+        return function(image)
+
+    return call
+
+
+def test_an_error_of_the_detector_loses_one_image(estimator, images, out, caplog):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimator, "_detector", failing(["2.png"], bright.find_spots))
+        summary = predict(estimator, images, out, formats=("coco",))
+    assert summary == Summary(images=6, people=5, unreadable=1, failed=1)
+    assert sorted(journal(out)) == [f"{i}.png" for i in (0, 1, 4, 5, 6, 7)]
+    assert caplog.messages[0] == "skipped: 2.png: the detector failed (ValueError: broken)"
+    assert run.closing_line(summary) == (
+        "6 images, 5 people, 1 unreadable, 1 on which the detector or the network failed"
+    )
+    again = predict(estimator, images, out, resume=True)  # it is not done
+    assert (again.images, again.already_done, again.failed) == (1, 6, 0)
+
+
+def test_an_error_of_the_network_loses_one_image(estimator, images, out, caplog):
+    """The other image of the batch is estimated alone."""
+    cv2.imwrite(str(images / "4.png"), bright.spots((104, 150), spots_of(4)))
+    estimate, batches = estimator.estimate_batch, []
+
+    def estimate_batch(images, boxes):
+        batches.append([image.shape[0] for image in images])
+        if 104 in batches[-1]:
+            raise RuntimeError("out of memory")
+        return estimate(images, boxes)
+
+    def estimate_alone(image, bboxes, scores):
+        return estimate_batch([image], [Boxes(bboxes, scores)])[0]
+
+    predict(estimator, images, out.with_name("complete"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimator, "estimate_batch", estimate_batch)
+        patch.setattr(estimator, "estimate", estimate_alone)
+        summary = predict(estimator, images, out)
+    assert summary == Summary(images=6, people=6, unreadable=1, failed=1)
+    assert batches == [[100, 100], [100], [104, 100], [104], [100], [100, 100]]
+    assert "skipped: 4.png: the network failed (RuntimeError: out of memory)" in caplog.messages
+    complete = journal(out.with_name("complete"))
+    for name, result in journal(out).items():
+        np.testing.assert_allclose(
+            result.poses.keypoints, complete[name].poses.keypoints, atol=1e-3
+        )
+
+
+def test_a_detector_that_always_fails_is_an_error(estimator, images, out):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimator, "_detector", failing([f"{i}.png" for i in range(8)], None))
+        with pytest.raises(UserError, match=r"none of the 8 images has a result: .* failed on 7"):
+            predict(estimator, images, out)
+    assert list(journal(out)) == []
+
+
+def test_boxes_of_one_image_for_two(estimator, images, out, tmp_path):
+    """An error before anything is computed or written."""
+    (images / "more").mkdir()
+    os.link(images / "5.png", images / "more" / "000005.png")
+    boxes = [{"image_id": 5, "bbox": [1, 2, 30, 40], "score": 1}]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimator, "_detector", from_file(tmp_path / "boxes.json"))
+        with pytest.raises(UserError, match=r"an image 5, which may be 5\.png or more/000005\.png"):
+            predict(estimator, images, out)
+    assert not (out / run.JOURNAL).exists()
+
+
+def test_images_without_boxes_are_counted_in_one_line(estimator, images, out, tmp_path, caplog):
+    boxes = [{"image_id": 5.0, "category_id": 0, "bbox": [30, 20, 50, 50], "score": 1}]
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimator, "_detector", from_file(tmp_path / "boxes.json"))
+        assert predict(estimator, images, out).people == 1
+    about_boxes = [line for line in caplog.messages if "boxes.json" in line]
+    assert about_boxes == [
+        f"detections file {tmp_path}/boxes.json: category 0 is taken as person, because no box has "
+        "category 1",
+        f"detections file {tmp_path}/boxes.json has no boxes of 7 of 8 images, such as 0.png",
+    ]
+    assert [name for name, result in journal(out).items() if len(result.poses.scores)] == ["5.png"]
+
+
+def test_the_closing_line_says_what_was_not_read(estimator, images, out, capsys, monkeypatch):
+    monkeypatch.setattr("rmpe_jax.entry.use_compilation_cache", lambda: None)
+    monkeypatch.setattr(PoseEstimator, "from_checkpoint", lambda *_, **__: estimator)
+    (images / "bad.mp4").write_bytes(b"junk")
+    for name in ("notes.txt", "list.json"):
+        (images / name).write_text("no image")
+    assert cli.main(["predict", str(images), "--out", str(out)]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith(
+        "7 images, 7 people, 2 unreadable, passed over 2 files that are neither image nor video "
+        f"(list.json, notes.txt); wrote {out} in "
+    )
+    (images / "3.png").unlink()
+    assert cli.main(["predict", str(images), "--out", str(out), "--resume"]) == 0
+    line = capsys.readouterr().out
+    assert line.startswith("0 images, 0 people, 1 unreadable, 7 images already done, passed over 2")
+
+
+@pytest.mark.parametrize(("queue_bytes", "most_ahead"), [(10**9, 20), (1, 11)])
+def test_images_in_memory_are_limited_in_bytes(estimator, queue_bytes, most_ahead, monkeypatch):
+    """A batch of four, an image in each queue, and an image in the hands of each stage."""
+    monkeypatch.setattr(run, "_QUEUE_BYTES", queue_bytes)
+    monkeypatch.setattr(estimator, "batch_size", 4)
+    monkeypatch.setattr(estimator, "_detector", lambda image, name: NO_BOXES)
+    made = 0
+
+    def frames():
+        nonlocal made
+        for i in range(60):
+            made += 1
+            yield inputs.Frame(str(i), np.zeros((9, 9, 3), np.uint8))
+
+    ahead = []
+    with contextlib.closing(run._run_stages(frames(), estimator)) as results:
+        for taken, (frame, poses) in enumerate(results, 1):
+            assert (frame.name, len(poses.scores)) == (str(taken - 1), 0)
+            time.sleep(0.01)
+            ahead.append(made - taken)
+    assert len(ahead) == 60
+    assert max(ahead) <= most_ahead
+    assert max(ahead) > 11 or queue_bytes == 1
 
 
 def test_no_image_can_be_read(estimator, tmp_path, out):
@@ -229,7 +400,7 @@ def test_a_video_is_read_drawn_and_resumed(estimator, tmp_path, out):
     ("arguments", "expected"),
     [
         (["nothing.jpg"], "rmpe: nothing.jpg: no such file or folder; check the path"),
-        (["EMPTY"], "no images there"),
+        (["EMPTY"], "no images or videos there"),
         (["VIDEO"], "cannot be read: check that it is there"),
         (["IMAGE", "--detector", "whole", "--model", "none"], "none: no model there; name"),
     ],

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from standing_person import GRAY, color_at, middle, standing
 
-from rmpe_jax.skeletons import COCO, Skeleton
+from rmpe_jax.errors import UserError
+from rmpe_jax.skeletons import COCO, HALPE26, MPII, Skeleton
 from rmpe_jax.visualize import draw_poses
 from rmpe_jax.visualize import poses as drawing
 
@@ -135,3 +136,12 @@ def test_sides(joints, side):
 def test_invalid_boxes_are_tolerated(bbox):
     drawn = draw_poses(GRAY, standing()[None], np.ones((1, 17)), COCO, np.array([bbox], float))
     assert drawn.shape == GRAY.shape
+
+
+@pytest.mark.parametrize("skeleton", [MPII, HALPE26], ids=["fewer joints", "more joints"])
+def test_poses_of_another_skeleton_are_refused(skeleton):
+    pose, scores = standing()[None], np.ones((1, 17))
+    with pytest.raises(UserError, match="poses to draw have 17 joints"):
+        draw_poses(GRAY, pose, scores, skeleton)
+    with pytest.raises(UserError, match="poses to draw have 17 joints"):
+        drawing.draw_pose(GRAY.copy(), pose[0], scores[0] > 0, skeleton, 1.0)

@@ -103,6 +103,18 @@ def test_people_sheet_with_people_not_found_and_few_people(dataset, monkeypatch)
     assert captions.count("OKS 1.00  0") == 3
 
 
+def test_people_in_unreadable_images_are_on_gray(dataset, monkeypatch):
+    tiles = []
+    monkeypatch.setattr(sheets, "contact_sheet", lambda drawn, *_: tiles.append(drawn) or drawn[0])
+    dataset.images[0].path.write_bytes(b"no image")
+    poses = np.repeat(standing()[None], 9, 0)
+    poses[0] = np.nan
+    sheet_of(dataset, load_boxes(dataset, "gt"), poses, np.ones((9, 17)), COCO, columns=1)
+    worst = tiles[2][0].reshape(-1, 3)
+    assert np.mean((worst == sheets._OUTSIDE_COLOR).all(-1)) > 0.9
+    assert (worst == sheets.ANNOTATION_COLOR).all(-1).any()
+
+
 def test_people_sheet_of_nobody(dataset):
     nobody = PoseDataset("test/empty", COCO, (), dataset.annotations)
     with pytest.raises(UserError, match="nobody is annotated"):
