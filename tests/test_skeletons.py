@@ -158,6 +158,14 @@ def test_get_skeleton():
         get_skeleton("cocoo")
 
 
+def test_joints_and_poses_of_another_skeleton():
+    with pytest.raises(UserError, match="'coco' has no joint 'head_top': use a skeleton that has"):
+        COCO.index("head_top")
+    COCO.check_num_keypoints(17, "poses")
+    with pytest.raises(UserError, match="poses have 16 joints, skeleton 'coco' has 17: give"):
+        COCO.check_num_keypoints(16, "poses")
+
+
 def test_nameless_joints():
     skeleton = get_skeleton("unnamed_21")
     assert skeleton.num_keypoints == 21

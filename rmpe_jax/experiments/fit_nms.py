@@ -43,7 +43,8 @@ def fit_nms(
 
     Args:
       results_path: results in COCO's format before NMS, with `bbox` and `bbox_score`.
-      annotations: COCO keypoint ground truth of the same images, a file or its content.
+      annotations: COCO keypoint ground truth of the same images, a file or its content, or a
+        dataset.
       out: folder to write; made if needed.
       start: start of the search. The variant of the rule stays that of `start`.
       skeleton: joint set of both files.
@@ -59,11 +60,11 @@ def fit_nms(
     """
     k = skeleton.num_keypoints
     results = _load_proposals(results_path, k)
-    content = load_ground_truth(annotations, k)
-    image_ids = sorted(image["id"] for image in content["images"])
-    metrics = {"no NMS": coco_ap(content, results, skeleton.oks_sigmas)}
+    dataset = load_ground_truth(annotations, skeleton)
+    image_ids = dataset.image_ids
+    metrics = {"no NMS": coco_ap(dataset, results, skeleton.oks_sigmas)}
     groups, names = candidate_groups(results, k, image_ids)
-    ground_truth = ground_truth_arrays(content, k, [name for group in names for name in group])
+    ground_truth = ground_truth_arrays(dataset, k, [name for group in names for name in group])
     ground_truth = jax.tree.map(jax.numpy.asarray, ground_truth)
     objective = oks_ap(skeleton.sigmas)
     fit = fit_pose_nms(
@@ -72,7 +73,7 @@ def fit_nms(
     for title, params in (("before", start), ("learned", fit.params)):
         nms = functools.partial(pose_nms_batch, params=params, skeleton=skeleton)
         left = apply_nms(results, k, image_ids, nms)
-        metrics[title] = coco_ap(content, left, skeleton.oks_sigmas)
+        metrics[title] = coco_ap(dataset, left, skeleton.oks_sigmas)
     out = pathlib.Path(out)
     write_json(out / "params.json", params_to_dict(fit.params))
     write_json(out / "searches.json", [_search_to_dict(search) for search in fit.searches])
@@ -82,6 +83,10 @@ def fit_nms(
 
 def _load_proposals(path: str | os.PathLike, num_keypoints: int) -> list[dict]:
     records = person_records(path)
+    if not records:
+        raise UserError(
+            f"results {path} has no poses to learn from: give those of a detector's boxes"
+        )
     for number, record in enumerate(records):
         missing = [key for key in ("keypoints", "bbox_score") if key not in record]
         if missing:

@@ -19,9 +19,13 @@ import ml_dtypes
 import numpy as np
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import failed_download
 from rmpe_jax.interop.unpickle import set_item, unpickle
 
 _LEGACY_MAGIC = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
+_ZIP_ENTRY, _ZIP_END = b"PK\x03\x04", b"PK\x05\x06"  # signatures
+_MAX_ZIP_END = 22 + 2**16  # bytes: the end of an archive, with the longest comment
+_MAX_SAFETENSORS_HEADER = 100_000_000  # bytes, the limit of the format
 _STORAGES = {
     "HalfStorage": "float16",
     "BFloat16Storage": "bfloat16",
@@ -89,13 +93,16 @@ def read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
       `ml_dtypes.bfloat16`). They are read-only; tied weights share memory.
 
     Raises:
-      UserError: the file is missing, damaged, not a PyTorch file, or holds other objects.
+      UserError: the file is missing, damaged, not a PyTorch file, or holds other objects. Files
+        of similar kinds, such as safetensors and TorchScript, are named.
     """
     path = pathlib.Path(path)
     try:
         data = path.read_bytes()
     except OSError as error:
         raise UserError(f"{path}: {error.strerror}; give the path of a .pth file") from error
+    if what := failed_download(data) or _other_format(data):
+        raise UserError(f"{path} is {what}")
     try:
         content, read_storage = _open_zip(data) if data[:2] == b"PK" else _open_legacy(data)
         return _state_dict(content, read_storage)
@@ -106,6 +113,17 @@ def read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise UserError(
             f"{path}: damaged or not a PyTorch file ({reason}); download it or save it again"
         ) from error
+
+
+def _other_format(data: bytes) -> str:
+    """What a file is that is easily taken for a weight file of PyTorch, and what to do."""
+    if data[8:9] == b"{" and 0 < int.from_bytes(data[:8], "little") < _MAX_SAFETENSORS_HEADER:
+        if b'"rmpe_jax":' in data[: 8 + int.from_bytes(data[:8], "little")]:
+            return "a model file of rmpe_jax: use it as it is"
+        return "a safetensors file, not a .pth file: save its tensors with torch.save"
+    if data[:4] == _ZIP_ENTRY and _ZIP_END not in data[-_MAX_ZIP_END:]:
+        return f"cut off after {len(data):,} bytes: download it again"
+    return ""
 
 
 def _state_dict(content: Any, read_storage: Callable[[str], bytes]) -> dict[str, np.ndarray]:
@@ -146,6 +164,11 @@ def _open_zip(data: bytes) -> tuple[Any, Callable[[str], bytes]]:
     """Returns the object in an archive of torch >= 1.6, and a function that reads its storages."""
     archive = zipfile.ZipFile(io.BytesIO(data))
     entries = archive.infolist()
+    if any(entry.filename.endswith("/constants.pkl") for entry in entries):
+        raise UserError(
+            "a TorchScript program, which is code with its weights; save only the weights with "
+            "torch.save(module.state_dict(), path)"
+        )
     # torch does not compress. Compressed or overlapping entries could fill the memory.
     if any(entry.compress_type != zipfile.ZIP_STORED for entry in entries):
         raise ValueError("compressed entries")

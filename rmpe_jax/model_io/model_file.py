@@ -17,7 +17,7 @@ import safetensors.numpy
 from flax import traverse_util
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.files import atomic_write
+from rmpe_jax.files import atomic_write, failed_download
 
 _KEY = "rmpe_jax"  # of the JSON in the header
 _SEPARATOR = "/"  # of the path of an array; flax's names have none
@@ -67,6 +67,10 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
         why = "not there" if isinstance(error, FileNotFoundError) else error
         raise UserError(f"{path} cannot be read ({why}): name a model file") from None
     except (safetensors.SafetensorError, LookupError, TypeError, ValueError):
+        with open(path, "rb") as file:
+            what = failed_download(file.read(200))
+        if what:
+            raise UserError(f"{path} is {what}") from None
         raise UserError(
             f"{path} is not a model file of rmpe_jax, or is damaged: fetch it again, or name a "
             "training run's workdir"

@@ -37,7 +37,12 @@ def mask_with_nan(
 def to_atom_joints(
     keypoints: Float[np.ndarray, "n k 2"], skeleton: Skeleton
 ) -> Float[np.ndarray, "n 14 2"]:
-    """Keypoints of any skeleton in the order of `ATOMS`, NaN for joints that it lacks."""
+    """Keypoints of any skeleton in the order of `ATOMS`, NaN for joints that it lacks.
+
+    Raises:
+      UserError: the keypoints have another number of joints than the skeleton.
+    """
+    skeleton.check_num_keypoints(keypoints.shape[1], "PGPG: poses")
     indices = ATOMS.indices_in(skeleton)
     return np.where(indices[:, None] >= 0, keypoints[:, indices], np.nan)
 

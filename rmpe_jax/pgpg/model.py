@@ -107,9 +107,18 @@ def mixture_rows(
     keypoints: Float[np.ndarray, "n k 2"],
     visibility: Num[np.ndarray, "n k"] | None = None,
 ) -> Int[np.ndarray, " n"]:
-    """The model's row for each pose: its nearest atom, or the last row if the torso is unknown."""
+    """The model's row for each pose: its nearest atom, or the last row if the torso is unknown.
+
+    Raises:
+      UserError: the poses have another number of joints than the model.
+    """
     if not len(model.atoms):
         return np.zeros(len(keypoints), int)
+    if keypoints.shape[1] != len(model.joints):
+        raise UserError(
+            f"PGPG: poses have {keypoints.shape[1]} joints, the model has {len(model.joints)}: "
+            "call for_skeleton with the skeleton of the poses"
+        )
     return nearest_atoms(align(mask_with_nan(keypoints, visibility), model.joints), model.atoms)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import scipy.ndimage
 from jaxtyping import Array, Float
 
+from rmpe_jax.errors import UserError
 from rmpe_jax.ops.average_precision import ALL_SIZES, GroundTruth, ScoredPoses, average_precision
 from rmpe_jax.pose_nms.params import NmsVariant, PoseNmsParams
 from rmpe_jax.pose_nms.similarity import joint_weights
@@ -118,9 +119,16 @@ def fit_pose_nms(
       report: called after every search.
 
     Raises:
-      UserError: the variant needs a skeleton, or another one.
+      UserError: the variant needs a skeleton, or another one, or poses and ground truth have
+        different numbers of joints.
     """
     num_keypoints = candidates[0].keypoints.shape[-2]
+    num_annotated = ground_truth.keypoints.shape[-2]
+    if num_annotated != num_keypoints:
+        raise UserError(
+            f"pose NMS: poses have {num_keypoints} joints, the ground truth has {num_annotated}: "
+            "give both in one joint set"
+        )
     identical = functools.partial(
         _identical_similarity, variant=start.variant, num_keypoints=num_keypoints, skeleton=skeleton
     )

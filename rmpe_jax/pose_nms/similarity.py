@@ -52,11 +52,8 @@ def joint_weights(
     Raises:
       UserError: the skeleton is missing, has another number of joints, or lacks the parts.
     """
-    if skeleton is not None and skeleton.num_keypoints != num_keypoints:
-        raise UserError(
-            f"pose NMS: poses have {num_keypoints} joints, skeleton {skeleton.name!r} has "
-            f"{skeleton.num_keypoints}: give the skeleton of the poses"
-        )
+    if skeleton is not None:
+        skeleton.check_num_keypoints(num_keypoints, "pose NMS: poses")
     if variant.joints == "all":
         weights = np.ones(num_keypoints)
         return JointWeights(weights, weights, weights)

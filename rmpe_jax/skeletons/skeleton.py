@@ -78,8 +78,32 @@ class Skeleton:
         return {name: slice(end - size, end) for (name, size), end in zip(sizes, ends, strict=True)}
 
     def index(self, joint: str) -> int:
-        """The index of a joint."""
+        """The index of a joint.
+
+        Raises:
+          UserError: the skeleton does not have the joint.
+        """
+        if joint not in self.joints:
+            raise UserError(
+                f"skeleton {self.name!r} has no joint {joint!r}: use a skeleton that has it"
+            )
         return self.joints.index(joint)
+
+    def check_num_keypoints(self, num_keypoints: int, what: str) -> None:
+        """Checks that keypoints can be those of this skeleton.
+
+        Args:
+          num_keypoints: of each pose.
+          what: the poses, for the message.
+
+        Raises:
+          UserError: the skeleton has another number of joints.
+        """
+        if num_keypoints != self.num_keypoints:
+            raise UserError(
+                f"{what} have {num_keypoints} joints, skeleton {self.name!r} has "
+                f"{self.num_keypoints}: give the skeleton of the poses"
+            )
 
     def indices_in(self, other: "Skeleton") -> Int[np.ndarray, " k"]:
         """The index of each of our joints in `other`, or -1 if `other` lacks it."""

@@ -97,6 +97,13 @@ def test_invalid_results(files, tmp_path, change, message, capsys):
     assert not (tmp_path / "nms").exists()
 
 
+def test_no_poses_to_learn_from(files, tmp_path, capsys):
+    files[0].write_text("[]")
+    assert cli.main(["fit-nms", *map(str, files), "--out", str(tmp_path / "nms")]) == 1
+    assert "has no poses to learn from" in capsys.readouterr().err
+    assert not (tmp_path / "nms").exists()
+
+
 def test_an_invalid_start(files, tmp_path, capsys):
     arguments = ["fit-nms", *map(str, files), "--out", str(tmp_path), "--start", "mmpose"]
     assert cli.main(arguments) == 1

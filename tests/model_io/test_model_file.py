@@ -120,6 +120,19 @@ def test_other_files_are_refused_in_one_line(tmp_path, kind):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "line"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0f\nsize 9\n", "Git LFS pointer"),
+        (b"<!doctype html><html>", "web page"),
+    ],
+)
+def test_failed_downloads_are_named(tmp_path, content, line):
+    (tmp_path / "other").write_bytes(content)
+    with pytest.raises(UserError, match=f"other is a {line}, not the file itself: "):
+        load_model(tmp_path / "other")
+
+
 def test_a_file_that_is_not_there_or_cannot_be_written(tmp_path):
     with pytest.raises(UserError, match="none cannot be read"):
         load_model(tmp_path / "none")

@@ -154,3 +154,9 @@ def test_too_few_boxes_and_no_scikit_learn(monkeypatch):
     monkeypatch.setitem(sys.modules, "sklearn.cluster", None)
     with pytest.raises(UserError, match=r"rmpe_jax\[fit\]"):
         fit_pgpg(poses, gt, det, skeleton=LSP, num_atoms=(2,))
+
+
+def test_poses_of_another_skeleton():
+    poses, gt, det, _ = people(np.random.default_rng(0), 30)
+    with pytest.raises(UserError, match="PGPG: poses have 14 joints, skeleton 'coco' has 17: give"):
+        fit_pgpg(poses, gt, det)

@@ -150,3 +150,8 @@ def test_models_that_do_not_hold_together(model, change, tmp_path):
     np.savez(tmp_path / "model.npz", **(dataclasses.asdict(model) | change))
     with pytest.raises(UserError, match="write it again"):
         load_pgpg(tmp_path / "model.npz")
+
+
+def test_poses_of_another_skeleton(model):
+    with pytest.raises(UserError, match="poses have 17 joints, the model has 14: call for_"):
+        mixture_rows(model, np.zeros((1, 17, 2)))

@@ -6,6 +6,7 @@ import nms_reference
 import numpy as np
 import pytest
 
+from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap
 from rmpe_jax.evaluation.arrays import ground_truth_arrays
 from rmpe_jax.evaluation.nms import candidate_groups
@@ -185,3 +186,12 @@ def test_best_people():
     np.testing.assert_array_equal(two.keypoints[0, :, 0], [[2, 3], [0, 1]])
     assert six.keep.tolist() == [[True, True, True, False, False, False]]
     assert six.keypoints.shape == (1, 6, 1, 2)
+
+
+def test_ground_truth_of_another_joint_set(data):
+    candidates, ground_truth = arrays(*data)
+    fewer = ground_truth._replace(
+        keypoints=ground_truth.keypoints[:, :, 1:], visibility=ground_truth.visibility[:, :, 1:]
+    )
+    with pytest.raises(UserError, match=f"{K} joints, the ground truth has {K - 1}: give both in"):
+        fit_pose_nms(candidates, fewer, OBJECTIVE, PoseNmsParams.preset("rmpe"))
