@@ -164,6 +164,7 @@ def test_pupils_are_painted_at_the_eyes():
     assert np.median(differences) > 60
 
 
+@pytest.mark.slow
 def test_the_mean_pose_of_the_box_scores_nearly_nothing():
     places, labeled = _normalized(synthetic.coco_annotations(range(1000, 1120)))
     mean = (places * labeled[..., None]).sum(0) / labeled.sum(0)[:, None]

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from rmpe_jax.models.fastpose import Duc, FastPose
 
@@ -12,6 +13,7 @@ def test_duc(assert_twins):
     assert_twins(Duc(12), (5, 4), 6, duc)
 
 
+@pytest.mark.slow
 def test_fastpose(assert_twins):
     def fastpose(twin, x):
         x = twin.ops.pixel_shuffle(twin.resnet18(x))

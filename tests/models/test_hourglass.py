@@ -41,6 +41,7 @@ def test_residual(assert_twins, channels):
     assert_twins(Residual(8), (5, 4), channels, residual)
 
 
+@pytest.mark.slow
 def test_hourglass(assert_twins):
     assert_twins(Hourglass(depth=2), (8, 4), 8, lambda twin, x: hourglass(twin, x, depth=2))
 

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from rmpe_jax.models.hrnet import HRNet
 
@@ -45,5 +46,6 @@ def hrnet(twin, x):
     return twin.conv(y[0], "final_layer")
 
 
+@pytest.mark.slow
 def test_hrnet(assert_twins):
     assert_twins(HRNet(5, width=2), (64, 32), 3, hrnet)

@@ -91,6 +91,7 @@ def test_the_first_gradient_reaches_only_the_last_layer():
     assert all((g == 0).all() for g in jax.tree.leaves(rest))
 
 
+@pytest.mark.slow
 def test_small_network_can_tell_where_something_is():
     """Shifting a spot changes a weighted sum of the features, unlike after average pooling."""
     net = SmallLocalization(widths=(4, 8, 8))

@@ -60,7 +60,7 @@ def test_the_network_is_composed(config):
     assert not isinstance(run_parts.network(config)[0], RMPE)
 
 
-@pytest.mark.parametrize("loss", ["mse", "cross_entropy"])
+@pytest.mark.parametrize("loss", [pytest.param("mse", marks=pytest.mark.slow), "cross_entropy"])
 def test_the_loss_is_the_sum_of_both(config, batch, loss):
     """Main: the pose in the crop. Parallel: the pose in the well-placed crop's frame."""
     config.codec.loss, config.sstn.parallel_weight = loss, 0.5
@@ -181,6 +181,7 @@ def test_the_stn_can_be_told_where_to_look(config, batch):
 # ---- stages --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_stages(config, demo, tmp_path):
     """An SPPE alone; then within the transformer, from its weights; then on from there."""
     first, second = tmp_path / "one", tmp_path / "two"
