@@ -4,6 +4,7 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
 from rmpe_jax import arguments, cli
@@ -45,6 +46,7 @@ def test_invalid_input_is_one_line_on_stderr(tmp_path, capsys):
         (["prepare", "lsp:x", "--max-corrupt", "2"], "'2' is not a fraction from 0 to 1"),
         (["prepare", "lsp:x", "--max-corrupt", "nan"], "'nan' is not a fraction from 0 to 1"),
         (["prepare", "lsp:x", "--max-corrupt", "all"], "'all' is not a fraction from 0 to 1"),
+        (["prepare", "lsp:x", "--max-suspicious", "-1"], "'-1' is not a fraction from 0 to 1"),
         (["convert", "alphapose", "f"], "the following arguments are required: --out"),
         (["convert", "openpose", "f", "--out", "o"], "invalid choice: 'openpose'"),
         (
@@ -136,10 +138,11 @@ def test_old_names_of_options(tmp_path, capsys):
 
 def test_the_old_form_of_prepare(monkeypatch, capsys):
     calls = []
-    monkeypatch.setattr(prepare, "prepare", lambda *args: calls.append(args) or [])
+    counts = prepare.Counts("lsp/x", np.arange(14))
+    monkeypatch.setattr(prepare, "prepare", lambda *args: calls.append(args) or [counts])
     assert cli.main(["prepare", "out", "lsp:x", "lsp:y"]) == 0
     assert cli.main(["prepare", "lsp:x", "lsp:y", "--out", "out"]) == 0
-    assert calls == [("out", ["lsp:x", "lsp:y"], None, 0.01)] * 2
+    assert calls == [("out", ["lsp:x", "lsp:y"], None, 0.01, 0.2)] * 2
     assert capsys.readouterr().err == (
         "rmpe prepare OUT SPEC ... is now called rmpe prepare SPEC ... --out OUT; "
         "the old name still works\n"

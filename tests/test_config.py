@@ -68,6 +68,8 @@ def test_every_file_of_configs_is_valid(path):
         ("data.train", (1, 2), "coco:FOLDER:SPLIT"),
         ("data.repeats", (2,), "for each of data.train"),
         ("data.padding", 0.0, "more than 0"),
+        ("data.max_suspicious", 1.5, "from 0 to 1"),
+        ("data.max_suspicious", np.nan, "from 0 to 1"),
         ("data.num_threads", 0, "at least 1"),
         ("data.num_workers", -1, "at least 0"),
         ("data.prefetch", 0, "at least 1"),

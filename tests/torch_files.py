@@ -100,7 +100,9 @@ def torch_state(variables) -> dict[str, np.ndarray]:
         if leaf.ndim == 4 and "deconv" in key:
             state[key] = leaf[::-1, ::-1].transpose(2, 3, 0, 1)
         else:
-            state[key] = leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf.T
+            state[key] = (
+                leaf.transpose(3, 2, 0, 1) if leaf.ndim == 4 else leaf.T if leaf.ndim == 2 else leaf
+            )
         if path[-1] == "mean":
             state[key.replace("running_mean", "num_batches_tracked")] = np.array(7)
     return state
@@ -116,7 +118,7 @@ def zeros(module):
     return jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes_of(module))
 
 
-def random_variables(module, seed=0):
+def random_variables(module, seed=0, size=(64, 64)):
     """Returns random variables, including batch norm statistics, for outputs of moderate size."""
     rng = np.random.default_rng(seed)
 
@@ -126,4 +128,4 @@ def random_variables(module, seed=0):
         inputs = np.prod(leaf.shape[:-1]) if leaf.ndim > 1 else 25
         return (inputs**-0.5 * rng.standard_normal(leaf.shape)).astype(np.float32)
 
-    return jax.tree_util.tree_map_with_path(draw, shapes_of(module))
+    return jax.tree_util.tree_map_with_path(draw, shapes_of(module, size))

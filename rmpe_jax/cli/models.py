@@ -6,12 +6,16 @@ import time
 from rmpe_jax import arguments
 
 _CONVERT_HELP = """\
-Convert a checkpoint of AlphaPose (FastPose, FastPose-DUC, SimplePose, HRNet-W32; not DCN) to a
-model file for rmpe predict, rmpe eval and PoseEstimator, with AlphaPose's crops, decoding and NMS.
+Convert a checkpoint of another project to a model file for rmpe predict, rmpe eval and
+PoseEstimator, with the crops and the decoding of that project.
 
-The network is identified by the names of its tensors. The file is read without torch, and nothing
-in it is executed. The options give what the file does not contain: the joints, if their number is
-ambiguous; the size of the crops; and the loss, which determines how heatmaps are decoded. See
+  alphapose  a .pth file of FastPose, FastPose-DUC, SimplePose or HRNet-W32 (not DCN); with its NMS
+  vitpose    ViTPose or ViTPose+: a folder of Hugging Face, or a .pth file of the paper's code or of
+             mmpose 1.x
+
+The network is identified by the names of its tensors. Files are read without torch, and nothing in
+them is executed. The options give what the checkpoint does not contain: the joints, if their number
+is ambiguous; the size of the crops; and the loss, which determines how heatmaps are decoded. See
 docs/interop.md.
 """
 _CONVERT_EXAMPLES = """\
@@ -19,6 +23,7 @@ examples:
   rmpe convert alphapose fast_res50_256x192.pth --out fastpose.safetensors
   rmpe convert alphapose duc_se.pth --out fastpose.safetensors --input-size 320x256
   rmpe convert alphapose halpe136_mse.pth --out halpe.safetensors --loss mse
+  rmpe convert vitpose vitpose-base-simple/ --out vitpose.safetensors
 """
 _EXPORT_HELP = """\
 Write a trained pose network as a file that other software runs: StableHLO for JAX on CPU, CUDA and
@@ -43,8 +48,8 @@ def add_convert(commands: argparse._SubParsersAction) -> None:
         _CONVERT_HELP,
         _CONVERT_EXAMPLES,
     )
-    parser.add_argument("project", choices=["alphapose"], help="the project")
-    parser.add_argument("file", metavar="FILE", help="the .pth file")
+    parser.add_argument("project", choices=["alphapose", "vitpose"], help="the project")
+    parser.add_argument("file", metavar="FILE", help="the .pth file, or the folder")
     parser.add_argument("--out", required=True, metavar="OUT", help="file to write, .safetensors")
     parser.add_argument(
         "--skeleton", default="", help="joint set (default: by the number of joints)"
@@ -52,29 +57,50 @@ def add_convert(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--input-size",
         type=arguments.image_size,
-        default=(256, 192),
         metavar="HEIGHTxWIDTH",
-        help="size of the crops (default: 256x192)",
+        help="size of the crops (default: 256x192; of a ViTPose, that of the checkpoint)",
     )
     parser.add_argument(
         "--loss",
         default="",
         choices=["mse", "symmetric_integral"],
-        help="loss of the training (default: symmetric_integral for 133 and 136 joints, else mse)",
+        help="alphapose only: loss of the training (default: symmetric_integral for 133 and 136 "
+        "joints, else mse)",
+    )
+    parser.add_argument(
+        "--expert",
+        type=int,
+        default=0,
+        metavar="INDEX",
+        help="ViTPose+ only: 0 COCO (default), 1 AI Challenger, 2 MPII, 3 AP-10K, 4 APT-36K, "
+        "5 COCO-WholeBody",
     )
     parser.set_defaults(run=_convert)
 
 
 def _convert(args: argparse.Namespace) -> None:
-    from rmpe_jax.experiments.convert import convert_alphapose, summary
+    from rmpe_jax.errors import UserError
+    from rmpe_jax.experiments.convert import convert_alphapose, convert_vitpose, summary
 
-    model = convert_alphapose(
-        args.file,
-        args.out,
-        skeleton=args.skeleton,
-        input_size=args.input_size,
-        loss=args.loss,
-    )
+    unused = ("loss", args.loss) if args.project == "vitpose" else ("expert", args.expert)
+    if unused[1]:
+        raise UserError(f"--{unused[0]} is not for {args.project}: leave it out")
+    if args.project == "vitpose":
+        model = convert_vitpose(
+            args.file,
+            args.out,
+            skeleton=args.skeleton,
+            input_size=args.input_size,
+            expert=args.expert,
+        )
+    else:
+        model = convert_alphapose(
+            args.file,
+            args.out,
+            skeleton=args.skeleton,
+            input_size=args.input_size or (256, 192),
+            loss=args.loss,
+        )
     print(f"{summary(model)}\nwrote {args.out}")
 
 

@@ -16,8 +16,8 @@ from jaxtyping import Array, Float, UInt8
 from rmpe_jax.ops import geometry, heatmaps, losses
 
 LOSSES = ("mse", "cross_entropy", "symmetric_integral")
-DECODERS = ("argmax", "quarter", "dark", "integral")
-ALIGNMENTS = ("center", "first_pixel")
+DECODERS = ("argmax", "quarter", "dark", "dark_udp", "integral")
+ALIGNMENTS = ("center", "first_pixel", "udp")
 
 # RGB values from 0 to 255: bytes, or floats where images were resampled on the device.
 RgbImages = UInt8[Array, "b h w 3"] | Float[Array, "b h w 3"]
@@ -38,7 +38,10 @@ class HeatmapCodec:
       std: of the network's inputs, RGB in 0..1.
       alignment: one of `ALIGNMENTS`. "center": heatmap and crop cover the same area. "first_pixel":
         the centers of their first pixels coincide, so heatmap x is crop x / stride, as in
-        AlphaPose's networks.
+        AlphaPose's networks. "udp": the centers of their first and of their last pixels coincide,
+        as in networks trained with unbiased data processing (Huang et al., CVPR 2020), such as
+        ViTPose.
+      blur_sigma: of the smoothing in "dark" and "dark_udp", heatmap pixels; 0: `sigma`.
     """
 
     loss: str
@@ -50,15 +53,20 @@ class HeatmapCodec:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     alignment: str = "center"
+    blur_sigma: float = 0.0
 
     @property
-    def flip_shift(self) -> bool:
-        """Whether mirrored heatmaps must move by a pixel, see `heatmaps.flip_and_merge`."""
-        return self.alignment == "first_pixel"
+    def flip_shift(self) -> float:
+        """Heatmap pixels that mirrored maps must move by, see `heatmaps.flip_and_merge`."""
+        is_even = self.alignment != "first_pixel"
+        return 0.0 if is_even else 1 - self.heatmap_size[1] / self.input_size[1]
 
     @property
     def heatmap_from_crop(self) -> Float[Array, "2 3"]:
         """Affine from crop pixels to heatmap pixels."""
+        if self.alignment == "udp":
+            (h, w), (height, width) = self.heatmap_size, self.input_size
+            return jnp.array([[(w - 1) / (width - 1), 0, 0], [0, (h - 1) / (height - 1), 0]])
         affine = jnp.asarray(geometry.heatmap_from_crop(self.input_size, self.heatmap_size))
         return affine.at[:, 2].set(0) if self.alignment == "first_pixel" else affine
 
@@ -116,7 +124,7 @@ class HeatmapCodec:
         sums to 1 depends on its spread, so the score of the cross-entropy's maps is the probability
         within two pixels of the keypoint.
         """
-        points, scores = heatmaps.decode(maps, self.decode, self.sigma)
+        points, scores = heatmaps.decode(maps, self.decode, self.blur_sigma or self.sigma)
         if self.loss == "cross_entropy":
             scores = heatmaps.local_mass(maps, points, radius=2)
         crop_from_heatmap = geometry.invert(self.heatmap_from_crop)

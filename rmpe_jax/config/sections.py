@@ -7,6 +7,7 @@ Files in `configs/` and the command line change these values on a `ConfigDict` o
 import dataclasses
 
 from rmpe_jax.data.augment import Augmentation
+from rmpe_jax.models.vitpose import TransformerOptions
 from rmpe_jax.pgpg.sample import Mode
 
 
@@ -47,7 +48,8 @@ class CodecConfig:
     sigma: float = 2.0  # heatmap pixels
     integer_center: bool = False
     decode: str = "dark"
-    alignment: str = "center"  # of heatmaps with the crop, or AlphaPose's "first_pixel"
+    alignment: str = "center"  # of heatmaps with the crop; AlphaPose's "first_pixel"; "udp"
+    blur_sigma: float = 0.0  # of the smoothing in "dark" and "dark_udp", heatmap pixels; 0: sigma
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +65,7 @@ class DataConfig:
     pgpg_model: str = ""  # of rmpe fit-pgpg, for "atomic", see docs/pgpg.md
     patch_prob: float = 0.0  # chance of a part of the person's box instead
     strict: bool = False  # fail on the first unreadable image
+    max_suspicious: float = 0.2  # fraction of labels that may not fit their image, see docs/data.md
     num_threads: int = 2
     num_workers: int = 0  # processes beside the threads
     prefetch: int = 8
@@ -110,6 +113,7 @@ class RunConfig:
     evaluate_every: int = 500  # and at the end; 0: only at the end
     profile_steps: tuple[int, ...] = ()  # (first, last) step to profile; empty: none
     model: ModelConfig = ModelConfig()
+    transformer: TransformerOptions = dataclasses.field(default_factory=TransformerOptions)
     sstn: SstnConfig = SstnConfig()
     codec: CodecConfig = CodecConfig()
     data: DataConfig = DataConfig()

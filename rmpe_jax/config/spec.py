@@ -11,6 +11,7 @@ from rmpe_jax.config.renamed import renamed
 from rmpe_jax.config.sections import RunConfig
 from rmpe_jax.errors import UserError
 from rmpe_jax.models.spec import DetectorSpec, ModelSpec
+from rmpe_jax.models.vitpose import TransformerOptions
 from rmpe_jax.skeletons import Skeleton, get_skeleton
 
 Spec = ModelSpec | DetectorSpec
@@ -32,9 +33,13 @@ _ATTRIBUTES = {
     "codec.integer_center": "integer_center",
     "codec.decode": "decode",
     "codec.alignment": "alignment",
+    "codec.blur_sigma": "blur_sigma",
     "data.padding": "padding",
     "detection.test_size": "test_size",
 }
+_TRANSFORMER_KEYS = tuple(
+    f"transformer.{field.name}" for field in dataclasses.fields(TransformerOptions)
+)
 # Those that weights depend on: with another value they are another network's.
 _IDENTITY = (
     "model.task",
@@ -55,8 +60,12 @@ def model_spec(run: RunConfig) -> Spec:
         for key, name in _ATTRIBUTES.items()
         if name in names
     }
-    if "skeleton" in names:
-        values |= {"skeleton": get_skeleton(run.model.skeleton), "parallel": run.sstn.parallel}
+    if kind is ModelSpec:
+        values |= {
+            "skeleton": get_skeleton(run.model.skeleton),
+            "parallel": run.sstn.parallel,
+            "transformer": run.transformer,
+        }
     return kind(**values)
 
 
@@ -70,6 +79,8 @@ def spec_to_dict(spec: Spec) -> dict[str, dict[str, Any]]:
             value = getattr(spec, name)
             value = value.name if isinstance(value, Skeleton) else value
             content.setdefault(section, {})[short] = value
+    if isinstance(spec, ModelSpec) and spec.transformer != TransformerOptions():
+        content["transformer"] = dataclasses.asdict(spec.transformer)
     return content
 
 
@@ -84,7 +95,7 @@ def spec_from_dict(content: Mapping[str, Any]) -> Spec:
     """
     content = renamed(dict(content))
     config = default_config()
-    for key in ("model.task", *_ATTRIBUTES):
+    for key in ("model.task", *_ATTRIBUTES, *_TRANSFORMER_KEYS):
         section, _, short = key.partition(".")
         value = content.get(section, {}).get(short, config[section][short])
         config[section][short] = tuple(value) if isinstance(value, list) else value

@@ -10,6 +10,7 @@ from rmpe_jax.codecs.heatmap import ALIGNMENTS, DECODERS, LOSSES
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import SPPE_NAMES
 from rmpe_jax.models.localization import LOCALIZATION_NAMES
+from rmpe_jax.models.vitpose import EXPERTS
 from rmpe_jax.pgpg.sample import MODES
 from rmpe_jax.skeletons import SKELETONS
 
@@ -35,6 +36,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         f"a divisor of batch_size, {config.batch_size}",
     )
     _validate_model(config.model, config.codec)
+    _validate_transformer(config.transformer)
     _validate_sstn(config.sstn, config.model)
     aligned = config.codec.alignment == "center" or not config.sstn.enabled
     wanted = "'center' with sstn.enabled, whose theta is one for crops and heatmaps"
@@ -61,6 +63,16 @@ def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.Conf
     std = model.std
     _require(_numbers(std, 3) and min(std) > 0, "model.std", std, f"{wanted}, more than 0")
     _require(codec.sigma > 0, "codec.sigma", codec.sigma, "more than 0")
+    _require(codec.blur_sigma >= 0, "codec.blur_sigma", codec.blur_sigma, "0 or more")
+
+
+def _validate_transformer(transformer: ml_collections.ConfigDict) -> None:
+    epsilon, expert = transformer.norm_epsilon, transformer.expert
+    _require(epsilon > 0, "transformer.norm_epsilon", epsilon, "more than 0")
+    valid = 0 <= expert < len(EXPERTS)
+    _require(valid, "transformer.expert", expert, f"0 to {len(EXPERTS) - 1}: {', '.join(EXPERTS)}")
+    drop = transformer.drop_path
+    _require(0 <= drop < 1, "transformer.drop_path", drop, "at least 0 and less than 1")
 
 
 def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.ConfigDict) -> None:
@@ -95,7 +107,8 @@ def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.Conf
     wanted = "the pgpg.npz that rmpe fit-pgpg writes, for atomic proposals"
     has_model = data.proposals != "atomic" or bool(data.pgpg_model)
     _require(has_model, "data.pgpg_model", data.pgpg_model, wanted)
-    _require(0 <= data.patch_prob <= 1, "data.patch_prob", data.patch_prob, "from 0 to 1")
+    for key in ("patch_prob", "max_suspicious"):
+        _require(0 <= data[key] <= 1, f"data.{key}", data[key], "from 0 to 1")
     for key, least in (("num_threads", 1), ("prefetch", 1), ("num_workers", 0)):
         _require(data[key] >= least, f"data.{key}", data[key], f"at least {least}")
     for key in ("flip_prob", "rotation_prob", "half_body_prob"):

@@ -5,7 +5,8 @@ import os
 import jax
 
 from rmpe_jax.config import spec_from_dict, spec_to_dict
-from rmpe_jax.interop.alphapose import load_alphapose
+from rmpe_jax.interop.alphapose import Checkpoint, load_alphapose
+from rmpe_jax.interop.vitpose import load_vitpose
 from rmpe_jax.model_io.pose_model import PoseModel, save_pose_model
 from rmpe_jax.models.spec import require_pose
 from rmpe_jax.pose_nms import PoseNmsParams
@@ -38,15 +39,52 @@ def convert_alphapose(
     checkpoint = load_alphapose(path, skeleton=skeleton, input_size=input_size, loss=loss)
     whole_body = checkpoint.spec.skeleton.num_keypoints > 110  # the threshold of AlphaPose
     nms = PoseNmsParams.preset("alphapose_whole_body" if whole_body else "alphapose")
+    about = {
+        "converted_from": f"AlphaPose, {os.path.basename(path)}",
+        "terms": "weights of AlphaPose: for non-commercial use, see its license",
+    }
+    return _save(checkpoint, out, nms, about)
+
+
+def convert_vitpose(
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    skeleton: str = "",
+    input_size: tuple[int, int] | None = None,
+    expert: int = 0,
+) -> PoseModel:
+    """Converts a checkpoint of ViTPose or ViTPose+ to a model file; see `load_vitpose`.
+
+    Args:
+      path: a folder of Hugging Face, or a `.pth` file.
+      out: the file to write, usually `NAME.safetensors`.
+      skeleton: joint set; by default by the number of joints.
+      input_size: (height, width) of the crops; by default that of the checkpoint.
+      expert: of ViTPose+, an index into `models.vitpose.EXPERTS`.
+
+    Returns:
+      The model that was written.
+
+    Raises:
+      UserError: as `convert_alphapose`.
+    """
+    checkpoint = load_vitpose(path, skeleton=skeleton, input_size=input_size, expert=expert)
+    about = {
+        "converted_from": f"ViTPose, {os.path.basename(os.path.abspath(path))}",
+        "terms": "those of the weights that it was converted from",
+    }
+    return _save(checkpoint, out, None, about)
+
+
+def _save(
+    checkpoint: Checkpoint, out: str | os.PathLike, nms: PoseNmsParams | None, about: dict[str, str]
+) -> PoseModel:
     spec = require_pose(spec_from_dict(spec_to_dict(checkpoint.spec)))  # validates
     model = PoseModel(spec, checkpoint.variables, nms)
     model.build()  # raises now, not at the first use, if network and input size do not fit
-    about = {"converted_from": f"AlphaPose, {os.path.basename(path)}", "terms": _TERMS}
     save_pose_model(out, model, about=about)
     return model
-
-
-_TERMS = "weights of AlphaPose: for non-commercial use, see its license"
 
 
 def summary(model: PoseModel) -> str:

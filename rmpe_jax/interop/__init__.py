@@ -1,5 +1,6 @@
 """Import of other projects' checkpoints, and export to portable formats."""
 
 from rmpe_jax.interop.alphapose import load_alphapose
+from rmpe_jax.interop.vitpose import load_vitpose
 
-__all__ = ["load_alphapose"]
+__all__ = ["load_alphapose", "load_vitpose"]

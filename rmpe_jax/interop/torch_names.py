@@ -70,7 +70,7 @@ def torch_key(path: Iterable[str]) -> str:
     """Converts the path of a variable, `("layer2_0", "bn1", "scale")`, to `layer2.0.bn1.weight`."""
     *modules, leaf = path
     name = re.sub(r"_(\d+)", r".\1", ".".join(modules))
-    return f"{name}.{_LEAF_NAMES.get(leaf, leaf)}"
+    return f"{name}.{_LEAF_NAMES.get(leaf, leaf)}".removeprefix(".")
 
 
 def _in_flax_layout(key: str, tensor: np.ndarray) -> np.ndarray:
@@ -82,7 +82,9 @@ def _in_flax_layout(key: str, tensor: np.ndarray) -> np.ndarray:
     """
     if tensor.ndim == 4 and "deconv" in key:
         return tensor.transpose(2, 3, 0, 1)[::-1, ::-1]
-    return tensor.transpose(2, 3, 1, 0) if tensor.ndim == 4 else tensor.T
+    if tensor.ndim == 4:
+        return tensor.transpose(2, 3, 1, 0)
+    return tensor.T if tensor.ndim == 2 else tensor
 
 
 def _matches(pattern: str, key: str) -> bool:

@@ -13,6 +13,7 @@ from rmpe_jax.models.hourglass import StackedHourglass
 from rmpe_jax.models.hrnet import HRNet
 from rmpe_jax.models.simplepose import SimplePose
 from rmpe_jax.models.small import SMALL_MODELS
+from rmpe_jax.models.vitpose import VITPOSE_MODELS, TransformerOptions, ViTPose
 
 _MODELS = {
     "fastpose_res18": partial(FastPose, depth=18, duc_features=(512, 512)),
@@ -43,11 +44,17 @@ _MODELS = {
     "hourglass_4": partial(StackedHourglass, num_stacks=4),
     "hourglass_8": partial(StackedHourglass, num_stacks=8),
     **SMALL_MODELS,
+    **VITPOSE_MODELS,
 }
 SPPE_NAMES = tuple(_MODELS)
 
 
-def build_sppe(name: str, num_keypoints: int, dtype: DTypeLike = jnp.float32) -> nn.Module:
+def build_sppe(
+    name: str,
+    num_keypoints: int,
+    dtype: DTypeLike = jnp.float32,
+    transformer: TransformerOptions | None = None,
+) -> nn.Module:
     """Builds a single-person pose estimator.
 
     Call it as `module.apply(variables, x, train=False)` with images x (b, H, W, 3).
@@ -56,6 +63,7 @@ def build_sppe(name: str, num_keypoints: int, dtype: DTypeLike = jnp.float32) ->
       name: one of `SPPE_NAMES`.
       num_keypoints: k, the number of heatmaps.
       dtype: precision of the arithmetic; parameters stay float32.
+      transformer: options of a ViTPose; by default its defaults. Other networks have none.
 
     Returns:
       A module that maps images to float32 heatmaps (b, h, w, k). Hourglasses return a list of them,
@@ -67,4 +75,6 @@ def build_sppe(name: str, num_keypoints: int, dtype: DTypeLike = jnp.float32) ->
     if name not in _MODELS:
         choices = difflib.get_close_matches(name, SPPE_NAMES, n=len(SPPE_NAMES), cutoff=0)
         raise UserError(f"model: there is no {name!r}; choose one of {', '.join(choices)}")
-    return _MODELS[name](num_keypoints=num_keypoints, dtype=dtype)
+    module = _MODELS[name](num_keypoints=num_keypoints, dtype=dtype)
+    has_options = transformer is not None and isinstance(module, ViTPose)
+    return module.clone(options=transformer) if has_options else module

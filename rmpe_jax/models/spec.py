@@ -5,6 +5,7 @@ the Flax module together with the codec that fits its output.
 """
 
 import dataclasses
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -17,6 +18,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
 from rmpe_jax.models.localization import build_localization
 from rmpe_jax.models.rmpe import RMPE
+from rmpe_jax.models.vitpose import TransformerOptions
 from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.skeletons import Skeleton
 
@@ -41,6 +43,8 @@ class ModelSpec:
       localization: name of the localization network, used with `sstn`.
       parallel: name of the parallel SPPE's network, used with `sstn` in training; empty: none.
       dtype: of the arithmetic; parameters are float32.
+      blur_sigma: of the smoothing before decoding; see `HeatmapCodec`.
+      transformer: options of a ViTPose.
     """
 
     network: str
@@ -58,11 +62,13 @@ class ModelSpec:
     localization: str
     parallel: str = ""
     dtype: str = "float32"
+    blur_sigma: float = 0.0
+    transformer: TransformerOptions = dataclasses.field(default_factory=TransformerOptions)
 
     @property
     def crop(self) -> CropSpec:
         """How people are cropped for it."""
-        return CropSpec(self.input_size, self.padding)
+        return CropSpec(self.input_size, self.padding, udp=self.alignment == "udp")
 
     def build(self) -> tuple[nn.Module, HeatmapCodec]:
         """The network and the codec that fits its output.
@@ -71,9 +77,12 @@ class ModelSpec:
           UserError: the network does not work at this input size.
         """
         num_keypoints, dtype = self.skeleton.num_keypoints, jnp.dtype(self.dtype)
-        module = build_sppe(self.network, num_keypoints, dtype)
+        build = functools.partial(
+            build_sppe, num_keypoints=num_keypoints, dtype=dtype, transformer=self.transformer
+        )
+        module = build(self.network)
         if self.sstn:
-            parallel = build_sppe(self.parallel, num_keypoints, dtype) if self.parallel else None
+            parallel = build(self.parallel) if self.parallel else None
             module = RMPE(
                 sppe=module,
                 localization=build_localization(self.localization, dtype),
@@ -90,6 +99,7 @@ class ModelSpec:
             mean=self.mean,
             std=self.std,
             alignment=self.alignment,
+            blur_sigma=self.blur_sigma,
         )
         return module, codec
 

@@ -73,32 +73,41 @@ def image_from_crop(
     input_size: tuple[int, int],
     padding: float = 1.25,
     rotation: float = 0.0,
+    udp: bool = False,
 ) -> Float[AnyArray, "*n 2 3"]:
     """Affine from crop pixels to image pixels for the crop of each person's box.
 
     The box's short side grows to the aspect ratio of `input_size`, then both sides grow by
     `padding` (1.25 in AlphaPose and in the COCO literature). The result fills the crop exactly: its
-    outer edges are the outer edges of the border pixels.
+    outer edges are the outer edges of the border pixels. With `udp`, they are the centers of the
+    border pixels.
 
     Args:
       bbox: (x1, y1, x2, y2) image pixels.
       input_size: (height, width) of the crop.
       padding: factor on both sides of the box.
       rotation: angle in radians of the crop's x axis in the image, clockwise on the screen.
+      udp: the convention of unbiased data processing (Huang et al., CVPR 2020) and of the networks
+        trained with it: the box spans size - 1 pixels of the crop, and its coordinates are taken as
+        those of pixel centers.
     """
     xp = bbox.__array_namespace__()
     height, width = input_size
     sides = xp.maximum(bbox[..., 2:] - bbox[..., :2], 1)
     # Image pixels per crop pixel.
     scale = padding * xp.maximum(sides[..., 0] / width, sides[..., 1] / height)
-    a, b = scale * math.cos(rotation), scale * math.sin(rotation)
+    scale_x = scale * (width / (width - 1)) if udp else scale
+    scale_y = scale * (height / (height - 1)) if udp else scale
+    cos, sin = math.cos(rotation), math.sin(rotation)
     # Box edges are pixel edges, so in pixel-center coordinates the center is half a pixel less.
+    edge = 0 if udp else 1
     center_x, center_y = (
-        (bbox[..., 0] + bbox[..., 2] - 1) / 2,
-        (bbox[..., 1] + bbox[..., 3] - 1) / 2,
+        (bbox[..., 0] + bbox[..., 2] - edge) / 2,
+        (bbox[..., 1] + bbox[..., 3] - edge) / 2,
     )
+    (a, b), (c, d) = (scale_x * cos, -scale_y * sin), (scale_x * sin, scale_y * cos)
     u, v = (width - 1) / 2, (height - 1) / 2
-    rows = (a, -b, center_x - a * u + b * v), (b, a, center_y - b * u - a * v)
+    rows = (a, b, center_x - a * u - b * v), (c, d, center_y - c * u - d * v)
     return xp.stack([xp.stack(row, -1) for row in rows], -2).astype(xp.float32)
 
 
@@ -109,14 +118,16 @@ class CropSpec:
     Attributes:
       input_size: (height, width) of the crop.
       padding: factor on both sides of the box.
+      udp: whether the box ends at the centers of the border pixels, see `image_from_crop`.
     """
 
     input_size: tuple[int, int]
     padding: float = 1.25
+    udp: bool = False
 
     def image_from_crop(self, bboxes: Float[AnyArray, "*n 4"]) -> Float[AnyArray, "*n 2 3"]:
         """Affines from crop pixels to image pixels for boxes (xyxy image pixels)."""
-        return image_from_crop(bboxes, self.input_size, self.padding)
+        return image_from_crop(bboxes, self.input_size, self.padding, udp=self.udp)
 
 
 def heatmap_from_crop(

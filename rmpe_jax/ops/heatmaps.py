@@ -80,13 +80,17 @@ def decode(
       dark: argmax plus one Newton step on the logarithm of the map smoothed by a Gaussian, at most
         one pixel in x and in y, if 1 < x < w - 2, 1 < y < h - 2 and the Hessian is that of a peak
         (Zhang et al., Distribution-Aware Coordinate Representation, CVPR 2020).
+      dark_udp: the variant of "dark" that came with unbiased data processing (Huang et al., The
+        Devil is in the Details, CVPR 2020): derivatives by neighbors one pixel away, maps clipped
+        to 0.001..50 after smoothing, also at the border. At most one pixel in x and in y.
       integral: the mean position under the map, scaled to sum 1; negative values count as 0
         (Sun et al., ECCV 2018). On `sigmoid(logits)` this is AlphaPose's two-step normalization.
 
     Args:
       heatmaps: see above.
-      method: one of the four names.
-      sigma: of the Gaussians that the network was trained on; only "dark" uses it.
+      method: one of the five names.
+      sigma: of the Gaussian that "dark" and "dark_udp" smooth maps with: usually that of the
+        Gaussians that the network was trained on.
 
     Returns:
       Keypoints in heatmap pixels, and scores, the highest value of each map. In a map that sums to
@@ -104,12 +108,14 @@ def decode(
             keypoints = peaks + _quarter_step(heatmaps, peaks)
         case "dark":
             keypoints = peaks + _newton_step(_log_blur(heatmaps, sigma), peaks)
+        case "dark_udp":
+            keypoints = peaks + _udp_newton_step(_udp_log_blur(heatmaps, sigma), peaks)
         case "integral":
             keypoints = _mean_position(heatmaps)
         case _:
             raise UserError(
                 f"no way to decode heatmaps is called {method!r}: "
-                "use one of argmax, quarter, dark, integral"
+                "use one of argmax, quarter, dark, dark_udp, integral"
             )
     return keypoints, scores
 
@@ -182,6 +188,43 @@ def _newton_step(
     return jnp.where(usable[..., None], step, 0)
 
 
+def _udp_log_blur(heatmaps: Float[Array, "*b h w k"], sigma: float) -> Float[Array, "*b h w k"]:
+    """Logarithm of the maps smoothed by a Gaussian of 11 taps, mirrored at the border."""
+
+    def kernel(length: int) -> Float[Array, "n n"]:
+        offsets = jnp.arange(-5, 6)
+        bell = jnp.exp(-(offsets**2) / (2 * sigma**2))
+        source = jnp.arange(length)[:, None] + offsets
+        source = jnp.where(source < 0, -source - 1, source)
+        source = jnp.where(source >= length, 2 * length - 1 - source, source)
+        taps = jax.nn.one_hot(source, length)  # (to, tap, from)
+        return jnp.einsum("tof,o->tf", taps, bell / bell.sum(), precision="highest")
+
+    height, width = heatmaps.shape[-3:-1]
+    blurred = _einsum("yh,...hwk,xw->...yxk", kernel(height), heatmaps, kernel(width))
+    return jnp.log(jnp.clip(blurred, 0.001, 50))
+
+
+def _udp_newton_step(
+    surface: Float[Array, "*b h w k"], peaks: Int[Array, "*b k 2"]
+) -> Float[Array, "*b k 2"]:
+    """-H⁻¹ g by differences of neighbors, clipped to ±1; 0 where the surface has no maximum."""
+    margin = [(0, 0)] * (surface.ndim - 3) + [(1, 1), (1, 1), (0, 0)]
+    at = functools.partial(_value_at, jnp.pad(surface, margin, mode="edge"))
+    x, y = peaks[..., 0] + 1, peaks[..., 1] + 1
+    here, right, left = at(x, y), at(x + 1, y), at(x - 1, y)
+    below, above = at(x, y + 1), at(x, y - 1)
+    dx, dy = (right - left) / 2, (below - above) / 2
+    dxx, dyy = right - 2 * here + left, below - 2 * here + above
+    corners = at(x + 1, y + 1) + at(x - 1, y - 1)
+    dxy = (corners + 2 * here - right - left - below - above) / 2
+    det = dxx * dyy - dxy**2
+    usable = (dxx < 0) & (det > 1e-12)
+    step = jnp.stack([dxy * dy - dyy * dx, dxy * dx - dxx * dy], -1)
+    step = jnp.clip(step / jnp.where(usable, det, 1)[..., None], -1, 1)
+    return jnp.where(usable[..., None], step, 0)
+
+
 def _mean_position(heatmaps: Float[Array, "*b h w k"]) -> Float[Array, "*b k 2"]:
     height, width = heatmaps.shape[-3:-1]
     mass = jnp.maximum(heatmaps, 0)
@@ -217,7 +260,7 @@ def flip_and_merge(
     heatmaps: Float[Array, "*b h w k"],
     flipped_heatmaps: Float[Array, "*b h w k"],
     flip_indices: ArrayLike,
-    shift: bool = False,
+    shift: float = 0.0,
 ) -> Float[Array, "*b h w k"]:
     """The mean of an image's heatmaps and of its mirror image's heatmaps, mirrored back.
 
@@ -225,11 +268,13 @@ def flip_and_merge(
       heatmaps: of the image.
       flipped_heatmaps: the network's output for the image mirrored left to right.
       flip_indices: (k,), as in `Skeleton.flip_indices`.
-      shift: first move the mirrored maps one pixel to the right and leave column 0 as it is. This
-        is AlphaPose's correction for an alignment that is not symmetric.
-        `geometry.heatmap_from_crop` is symmetric and needs none.
+      shift: heatmap pixels, 0 to 1, by which the mirrored maps are first moved to the right, with
+        linear interpolation; column 0 stays. It is 0 where heatmap and crop have the same center
+        (`geometry.heatmap_from_crop`, unbiased data processing). Where their first pixels coincide,
+        it is 1 - 1 / stride; AlphaPose moves them by a whole pixel.
     """
     mirrored = flipped_heatmaps[..., ::-1, :][..., jnp.asarray(flip_indices)]
     if shift:
-        mirrored = jnp.concatenate([mirrored[..., :1, :], mirrored[..., :-1, :]], -2)
+        moved = jnp.concatenate([mirrored[..., :1, :], mirrored[..., :-1, :]], -2)
+        mirrored = (1 - shift) * mirrored + shift * moved
     return (heatmaps + mirrored) / 2

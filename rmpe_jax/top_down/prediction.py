@@ -59,8 +59,8 @@ def make_predict(
       codec: of the network.
       skeleton: of the network.
       flip_test: average the heatmaps with those of the mirrored crop.
-      flip_shift: also move the mirrored heatmaps by a pixel, as AlphaPose does. AlphaPose's
-        heatmaps are aligned at the first pixels, ours at the centers, so ours need no shift.
+      flip_shift: move the mirrored heatmaps by a whole pixel, as AlphaPose does, instead of what
+        the alignment of the heatmaps asks for (`HeatmapCodec.flip_shift`).
     """
 
     def predict_heatmaps(
@@ -76,7 +76,7 @@ def make_predict(
         maps = predict_heatmaps(variables, crops)
         if flip_test:
             mirrored = predict_heatmaps(variables, crops[:, :, ::-1])
-            shift = flip_shift or codec.flip_shift
+            shift = 1.0 if flip_shift else codec.flip_shift
             maps = heatmaps.flip_and_merge(maps, mirrored, skeleton.flip_indices, shift)
         keypoints, scores = codec.keypoints(maps)
         return geometry.transform_points(image_from_crop, keypoints), scores

@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Key
 
 from rmpe_jax.training.objectives import Batch, Metrics, Objective
 from rmpe_jax.training.optimizers import join_frozen, split_frozen
@@ -23,6 +24,7 @@ def make_train_step(
     frozen: str = "",
     ema_decay: float = 0.0,
     grad_accumulation: int = 1,
+    seed: int = 0,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """(state, batch) -> (state, metrics); to be compiled with the state donated.
 
@@ -37,30 +39,38 @@ def make_train_step(
       ema_decay: of the averaged parameters, if the state has them.
       grad_accumulation: number of parts that the batch is processed in, one after the other, with
         averaged gradients; batch norms see one part at a time.
+      seed: of the random numbers that networks draw in training, which also depend on the step.
     """
 
-    def loss_fn(trainable, frozen_params, batch_stats, batch):
+    def loss_fn(trainable, frozen_params, batch_stats, batch, key):
         variables = {"params": join_frozen(trainable, frozen_params), "batch_stats": batch_stats}
         inputs = objective.inputs(batch)
-        outputs, moved = model.apply(variables, inputs, train=True, mutable=["batch_stats"])
+        outputs, moved = model.apply(
+            variables, inputs, train=True, mutable=["batch_stats"], rngs={"drop_path": key}
+        )
         loss, metrics = objective.loss(outputs, batch)
         return loss, (moved.get("batch_stats", {}), metrics | {"loss": loss})
 
-    def part(trainable, frozen_params, batch_stats, batch):
+    def part(trainable, frozen_params, batch_stats, batch, key):
         grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
-        (_, (batch_stats, metrics)), grads = grad_fn(trainable, frozen_params, batch_stats, batch)
+        (_, (batch_stats, metrics)), grads = grad_fn(
+            trainable, frozen_params, batch_stats, batch, key
+        )
         return grads, batch_stats, metrics
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         trainable, frozen_params = split_frozen(state.params, frozen)
+        key = jax.random.fold_in(jax.random.key(seed), state.step)
         if grad_accumulation == 1:
-            grads, batch_stats, metrics = part(trainable, frozen_params, state.batch_stats, batch)
+            grads, batch_stats, metrics = part(
+                trainable, frozen_params, state.batch_stats, batch, key
+            )
         else:
             grads, batch_stats, metrics = _accumulate(
-                lambda stats, piece: part(trainable, frozen_params, stats, piece),
+                lambda stats, piece, key: part(trainable, frozen_params, stats, piece, key),
                 state.batch_stats,
                 batch,
-                grad_accumulation,
+                jax.random.split(key, grad_accumulation),
             )
         updates, opt_state = optimizer.update(grads, state.opt_state, trainable)
         moved: Any = optax.apply_updates(trainable, updates)
@@ -77,16 +87,17 @@ def make_train_step(
     return train_step
 
 
-def _accumulate(part: Callable, batch_stats: Any, batch: Batch, parts: int):
-    """Mean gradient and loss over `parts` pieces of the batch, in sequence."""
+def _accumulate(part: Callable, batch_stats: Any, batch: Batch, keys: Key[Array, " parts"]):
+    """Mean gradient and loss over as many pieces of the batch as there are keys, in sequence."""
+    parts = len(keys)
     # Piece j takes rows j, j + parts, ...: each device's part of the batch stays on the device.
     pieces = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
 
-    def body(batch_stats, piece):
-        grads, batch_stats, metrics = part(batch_stats, piece)
+    def body(batch_stats, piece_and_key):
+        grads, batch_stats, metrics = part(batch_stats, *piece_and_key)
         return batch_stats, (grads, metrics)
 
-    batch_stats, (grads, metrics) = jax.lax.scan(body, batch_stats, pieces)
+    batch_stats, (grads, metrics) = jax.lax.scan(body, batch_stats, (pieces, keys))
     grads = jax.tree.map(lambda g: g.mean(0), grads)
     metrics = {name: v.sum(0) if name in COUNTS else v.mean(0) for name, v in metrics.items()}
     return grads, batch_stats, metrics

@@ -11,10 +11,11 @@ import pytest
 
 from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
+from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import DatasetBoxes
-from rmpe_jax.evaluation.predictions import predict_dataset
+from rmpe_jax.evaluation.predictions import PosePredictions, predict_dataset
 from rmpe_jax.ops.geometry import CropSpec
-from rmpe_jax.skeletons import COCO
+from rmpe_jax.skeletons import COCO, MPII
 from rmpe_jax.top_down.prediction import make_predict
 
 SIZE = (64, 48)
@@ -104,7 +105,10 @@ def test_the_flip_test_by_its_formula():
 
 
 def test_networks_aligned_at_the_first_pixel_are_mirrored_with_a_shift():
-    """Heatmap x of a spot at crop x is x / 4; the mean of both passes is half a crop pixel off."""
+    """Heatmap x of a spot at crop x is x / 4; mirrored maps lie 3/4 of a heatmap pixel aside.
+
+    AlphaPose moves them by a whole pixel, so the mean of both passes is half a crop pixel off.
+    """
     codec = dataclasses.replace(CODEC, alignment="first_pixel", decode="integral")
 
     class Spot(nn.Module):
@@ -116,12 +120,15 @@ def test_networks_aligned_at_the_first_pixel_are_mirrored_with_a_shift():
             return jnp.tile(bell, (1, x.shape[1] // 4, 1, 17))
 
     crop = spot(SIZE, 20.0, 30.0, sigma=3.0)[None]
-    alone, twice = (
-        make_predict(Spot(), codec, COCO, flip_test=flip)({}, crop, affines(1))[0][0, 0, 0]
-        for flip in (False, True)
+    alone, twice, by_a_pixel = (
+        make_predict(Spot(), codec, COCO, flip_test=flip, flip_shift=shift)({}, crop, affines(1))[
+            0
+        ][0, 0, 0]
+        for flip, shift in ((False, False), (True, False), (True, True))
     )
     assert abs(alone - 20) < 0.1
-    assert abs(twice - 20.5) < 0.1
+    assert abs(twice - 20) < 0.1
+    assert abs(by_a_pixel - 20.5) < 0.1
 
 
 SPOTS = [(60.0, 40.0), (110.0, 70.0), (45.0, 90.0), (90.0, 50.0)]
@@ -193,3 +200,12 @@ def test_no_boxes_no_poses(dataset):
     found = predict_dataset(predict, {}, dataset, boxes([]), COCO, CropSpec(SIZE))
     assert found.keypoints.shape == (0, 17, 2)
     assert found.keypoint_scores.shape == (0, 17)
+
+
+def test_a_network_with_other_joints_than_the_skeleton(dataset):
+    with pytest.raises(UserError, match=r"predictions have 17 joints, skeleton 'mpii' has 16"):
+        predict_dataset(
+            make_predict(Pool(), CODEC, MPII), {}, dataset, boxes([0]), MPII, CropSpec(SIZE)
+        )
+    with pytest.raises(UserError, match=r"predictions have 17 joints, skeleton 'mpii' has 16"):
+        PosePredictions(dataset, boxes([]), np.zeros((0, 17, 2)), np.zeros((0, 17)), MPII)

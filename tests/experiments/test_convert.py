@@ -1,14 +1,18 @@
 """A checkpoint of another project becomes a model file that works like one of this project."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from torch_files import random_variables, save_state, torch_state
 
-from rmpe_jax import cli
+from rmpe_jax import cli, models
+from rmpe_jax.interop import vitpose
 from rmpe_jax.model_io.pose_model import load_pose_model
 from rmpe_jax.models import build_sppe, resnet
+from rmpe_jax.models.vitpose import ViTPose
 from rmpe_jax.pose_nms import PoseNmsParams
 
 
@@ -108,4 +112,34 @@ def test_a_file_that_is_not_a_checkpoint(tmp_path, capsys):
     path = tmp_path / "net.pth"
     path.write_bytes(b"<!DOCTYPE html>")
     assert cli.main(["convert", "alphapose", str(path), "--out", str(tmp_path / "out")]) == 1
-    assert "damaged or not a PyTorch file" in capsys.readouterr().err
+    assert "is a web page, not the file itself" in capsys.readouterr().err
+
+
+def test_a_vitpose_becomes_a_model_file(tmp_path, monkeypatch, capsys):
+    tiny = functools.partial(
+        ViTPose, width=24, depth=2, num_heads=3, expert_width=6, simple_head=False
+    )
+    monkeypatch.setitem(models._MODELS, "vitpose_plus_s", tiny)
+    monkeypatch.setattr(vitpose, "VITPOSE_MODELS", {"vitpose_plus_s": tiny})
+    network = tiny(num_keypoints=17)
+    variables = random_variables(network, size=(64, 48))
+    save_state(tmp_path / "net.pth", torch_state(variables))
+    out = tmp_path / "net.safetensors"
+    command = ["convert", "vitpose", str(tmp_path / "net.pth"), "--out", str(out)]
+    cli.main([*command, "--expert", "3"])
+    assert "vitpose_plus_s" in capsys.readouterr().out
+    model = load_pose_model(out)
+    module, codec = model.build()
+    assert model.spec.transformer.expert == 3
+    assert (codec.alignment, codec.decode, codec.heatmap_size) == ("udp", "dark_udp", (16, 12))
+    x = np.random.default_rng(0).standard_normal((2, 64, 48, 3)).astype(np.float32)
+    expected = network.apply(variables, jnp.asarray(x), expert=jnp.array([3, 3]))
+    np.testing.assert_allclose(module.apply(model.variables, jnp.asarray(x)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("project", "option"), [("vitpose", ("--loss", "mse")), ("alphapose", ("--expert", "2"))]
+)
+def test_an_option_of_the_other_project(tmp_path, capsys, project, option):
+    assert cli.main(["convert", project, "x.pth", "--out", str(tmp_path / "x"), *option]) == 1
+    assert f"{option[0]} is not for {project}" in capsys.readouterr().err

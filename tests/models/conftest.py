@@ -19,7 +19,9 @@ def checkpoint_state(variables) -> dict[str, jax.Array]:
     """Converts our variables to the names and layouts of published torch checkpoints."""
     leaves = {"kernel": "weight", "scale": "weight", "mean": "running_mean", "var": "running_var"}
     state = {}
-    for path, value in jax.tree.leaves_with_path((variables["params"], variables["batch_stats"])):
+    for path, value in jax.tree.leaves_with_path(
+        (variables["params"], variables.get("batch_stats", {}))
+    ):
         *modules, leaf = (entry.key for entry in path[1:])
         name = re.sub(r"_(\d+)", r".\1", ".".join(modules))
         if value.ndim == 4 and "deconv" in name:

@@ -227,3 +227,19 @@ def test_crops_of_many_boxes_are_those_of_each():
     for at in np.ndindex(2, 3):
         one = geometry.image_from_crop(bboxes[at], (256, 192), 1.25, 0.3)
         np.testing.assert_array_equal(many[at], one)
+
+
+@pytest.mark.parametrize("rotation", [0.0, 0.5])
+def test_crops_of_unbiased_data_processing(rotation):
+    """The grown box ends at the centers of the border pixels, whose coordinates are the edges'."""
+    bbox, size = np.array([10, 20, 40, 60.0]), (64, 48)
+    affine = geometry.image_from_crop(bbox, size, padding=1.5, rotation=rotation, udp=True)
+    corners = np.array([[0, 0], [47, 63], [47, 0], [23.5, 31.5]])
+    turn = np.array([[np.cos(rotation), -np.sin(rotation)], [np.sin(rotation), np.cos(rotation)]])
+    half = 1.5 * np.array([30, 40]) / 2
+    offsets = np.array([[-1, -1], [1, 1], [1, -1], [0, 0]]) * half
+    expected = np.array([25, 40]) + offsets @ turn.T
+    close(geometry.transform_points(affine, corners.astype(np.float32)), expected, atol=1e-4)
+    spec = geometry.CropSpec(size, 1.5, udp=True)
+    if not rotation:
+        np.testing.assert_array_equal(spec.image_from_crop(bbox), affine)
