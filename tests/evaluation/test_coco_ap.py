@@ -268,7 +268,6 @@ def nest_joints(document):
         reverse_joints,
         nest_joints,
     ],
-    ids=str,
 )
 def test_odd_files_score_as_they_are_read(write, change):
     document = people_of_all_sizes()
