@@ -8,19 +8,22 @@ import jax.numpy as jnp
 import pytest
 import run_parts
 
+from rmpe_jax.errors import UserError
 from rmpe_jax.skeletons import get_skeleton
+from rmpe_jax.training.pretrained import load_backbone
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
 PUBLISHED = ("coco_fastpose_res50_256x192", "mpii_hourglass")
 
 
-def load(name: str):
-    return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"]()
+def load(name: str, *arguments: str):
+    return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*arguments)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_step_keeps_the_state_as_it_is_shaped(name):
     config = load(name)
+    config.model.backbone_weights = ""
     if name == "mpii_hourglass":
         config.model.name = "hourglass_2"  # traced in a quarter of the time
     built = run_parts.parts(config)
@@ -50,8 +53,64 @@ def test_fastpose_is_trained_for_210_epochs_and_slows_down_after_170_and_200():
         assert float(rate(int(number * epoch))) == pytest.approx(expected)
 
 
+def test_fastpose_does_not_start_from_random_weights_unless_asked_to():
+    config = load("coco_fastpose_res50_256x192", "here")
+    assert config.data.train == ("coco:here/coco:train2017",)
+    empty = {"preact": {}}
+    with pytest.raises(UserError) as info:
+        load_backbone(config.model.backbone_weights, config.model.name, (256, 192), empty, empty)
+    assert str(info.value) == (
+        "config.model.backbone_weights=resnet50.pth: no such file; docs/interop.md says where to "
+        "get weights to start from, an empty value starts from random ones"
+    )
+    config = load("coco_fastpose_res50_256x192", "here,models/r50.pth")
+    assert config.model.backbone_weights == "models/r50.pth"
+    assert load("coco_fastpose_res50_256x192", "here,random").model.backbone_weights == ""
+
+
+def test_fastpose_ends_with_proposals():
+    first = load("coco_fastpose_res50_256x192", "here,random")
+    config = load("coco_fastpose_res50_proposals", "here,my/run,my/pgpg.npz")
+    epoch = 149_813 / 128
+    rate = run_parts.rate(config)
+    assert config.total_steps == pytest.approx(60 * epoch, abs=1)
+    for number, expected in ((1, 1e-3), (19, 1e-3), (21, 1e-4), (39, 1e-4), (41, 1e-5)):
+        assert float(rate(int(number * epoch))) == pytest.approx(expected)
+    assert float(rate(250)) == pytest.approx(5e-4)
+    assert (config.model.init_from, config.model.backbone_weights) == ("my/run", "")
+    assert (config.data.proposals, config.data.pgpg_model) == ("atomic", "my/pgpg.npz")
+    # Anything else is as in the first phase.
+    for section in ("codec", "augmentation", "transformer", "sstn"):
+        assert config[section] == first[section]
+    assert config.data.train == first.data.train
+    assert load("coco_fastpose_res50_proposals").model.init_from == "runs/fastpose"
+
+
 def test_hourglass_slows_down_once():
     config = load("mpii_hourglass")
     rate = run_parts.rate(config)
     assert float(rate(599_999)) == pytest.approx(2.5e-4)
     assert float(rate(config.total_steps - 1)) == pytest.approx(2.5e-5)
+
+
+@pytest.mark.parametrize(
+    ("size", "name", "decay", "drop"),
+    [
+        ("small", "vitpose_s", 0.8, 0.1),
+        ("base", "vitpose_b", 0.75, 0.3),
+        ("large", "vitpose_l", 0.8, 0.5),
+        ("huge", "vitpose_h", 0.85, 0.55),
+    ],
+)
+def test_sizes_of_vitpose(size, name, decay, drop):
+    config = load("coco_vitpose_256x192", f"{size},here")
+    assert config.model.name == name
+    assert (config.optim.layer_decay, config.transformer.drop_path) == (decay, drop)
+    assert config.data.train == ("coco:here/coco:train2017",)
+    rate = run_parts.rate(config)
+    epoch = 149_813 / 512
+    for number, expected in ((2, 5e-4), (169, 5e-4), (171, 5e-5), (201, 5e-6)):
+        assert float(rate(int(number * epoch))) == pytest.approx(expected)
+    assert float(rate(250)) == pytest.approx(2.5e-4)
+    with pytest.raises(UserError, match="there is no size 'tiny'; use small, base, large, huge"):
+        load("coco_vitpose_256x192", "tiny")

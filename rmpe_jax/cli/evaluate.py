@@ -29,7 +29,9 @@ if TYPE_CHECKING:
 
     _Trained = PoseModel | DetectorModel
 
-_MODEL = flags.DEFINE_string("model", None, "A training workdir, or a model file.")
+_MODEL = flags.DEFINE_string(
+    "model", None, "A training workdir, a model file, hf:USER/REPOSITORY, or builtin."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "A training workdir, with --config.")
 _DATA = flags.DEFINE_string(
     "data", None, "Dataset, such as coco:FOLDER:val2017; default: those of config.data.evaluate."
@@ -127,11 +129,13 @@ def evaluate_by_flags() -> None:
 def _load_by_model() -> "tuple[_Trained, pathlib.Path, DataConfig]":
     """The model of --model, the folder to write, and the defaults of `config.data`."""
     from rmpe_jax.config import DataConfig
+    from rmpe_jax.interop.hub import is_hub_name
     from rmpe_jax.model_io.load import load_trained
 
     name = _MODEL.value or ""
     model = load_trained(name, cast(Any, _CHECKPOINT.value))
-    path = pathlib.Path(name)
+    # Of `hf:USER/REPOSITORY`, the last part.
+    path = pathlib.Path(name.rpartition("/")[2] if is_hub_name(name) else name)
     return model, path.with_name(f"{path.stem}-eval"), DataConfig()
 
 

@@ -22,8 +22,8 @@ class ModelConfig:
     dtype: str = "float32"  # of the arithmetic; parameters are float32
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)  # of RGB in 0..1, ImageNet's
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
-    backbone_weights: str = ""  # a .pth file to start from, see docs/interop.md
-    init_from: str = ""  # workdir of an earlier stage, whose weights to start from
+    backbone_weights: str = ""  # a backbone to start from, see docs/interop.md
+    init_from: str = ""  # trained network to start from: a workdir, a file, "builtin", "hf:…"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class SstnConfig:
     localization_weights: str = ""  # torchvision's ResNet-18 to start "resnet18" from
     localization_factor: float = 1.0  # on the learning rate of the localization network
     parallel: str = ""  # name of the parallel SPPE's network; empty: none
-    parallel_from: str = ""  # workdir of its run; empty: model.init_from
+    parallel_from: str = ""  # its weights, named as in model.init_from; empty: model.init_from
     parallel_weight: float = 1.0  # of its loss
     placement_weight: float = 0.0  # of views' distance from well-placed crops; 0 in the paper
 
@@ -96,6 +96,7 @@ class OptimConfig:
     weight_decay: float = 0.0  # adamw
     clip_norm: float = 0.0  # of the gradient; 0: none
     backbone_factor: float = 1.0  # on the learning rate of the submodule "backbone"
+    layer_decay: float = 1.0  # ViTPose: factor on the learning rate, per layer before the head
     frozen: str = ""  # parameters whose path matches this regular expression are not trained
     ema_decay: float = 0.0  # of the averaged parameters that are evaluated; 0: none
 

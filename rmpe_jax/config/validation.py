@@ -160,6 +160,8 @@ def _validate_optim(optim: ml_collections.ConfigDict) -> None:
         optim.weight_decay,
         f"0 with {optim.name}: only adamw uses it",
     )
+    layer_decay = optim.layer_decay
+    _require(0 < layer_decay <= 1, "optim.layer_decay", layer_decay, "more than 0 and at most 1")
     steps = optim.milestones
     valid = _positive_ints(steps) and tuple(sorted(steps)) == steps
     _require(valid, "optim.milestones", steps, "steps in ascending order")

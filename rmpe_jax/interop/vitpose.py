@@ -5,6 +5,7 @@ A folder of Hugging Face says what its network is (`config.json`, `preprocessor_
 input size from the number of position embeddings. Nothing in either is executed.
 """
 
+import json
 import math
 import os
 import pathlib
@@ -133,6 +134,15 @@ def load_vitpose(
         line = str(error)
         raise UserError(line if line.startswith(str(path)) else f"{path}: {line}") from None
     return Checkpoint(spec, variables)
+
+
+def is_vitpose_folder(path: pathlib.Path) -> bool:
+    """Whether a path is a folder of Hugging Face with a ViTPose."""
+    try:
+        config = json.loads((path / "config.json").read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(config, dict) and config.get("model_type") == "vitpose"
 
 
 def backbone_state(

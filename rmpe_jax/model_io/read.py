@@ -8,6 +8,8 @@ from typing import Any, Literal
 from rmpe_jax.config import spec_from_dict
 from rmpe_jax.config.spec import Spec
 from rmpe_jax.errors import UserError
+from rmpe_jax.interop.hub import fetch_model, is_hub_name
+from rmpe_jax.interop.vitpose import is_vitpose_folder, load_vitpose
 from rmpe_jax.model_io.model_file import load_model
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"  # of the networks that ship
@@ -16,26 +18,38 @@ Which = Literal["best", "last"]
 
 
 def read_network(
-    path: str | os.PathLike, what: str, checkpoint: Which | None = None
+    path: str | os.PathLike,
+    what: str,
+    checkpoint: Which | None = None,
+    *,
+    keep_parallel: bool = False,
 ) -> tuple[Spec, dict[str, Any], dict[str, Any]]:
-    """Spec, variables without those of a parallel SPPE, and all meta data, with a "version".
+    """Spec, variables, and all meta data, with a "version".
 
     Args:
-      path: of a model file; or of a run's workdir, or a folder of checkpoints in it; or "builtin",
-        the network that ships with the package.
+      path: of a model file; of a run's workdir, or a folder of checkpoints in it; of a folder of
+        Hugging Face with a ViTPose; or "builtin", the network that ships with the package; or the
+        name of a repository, "hf:USER/REPOSITORY", see `interop.hub`.
       what: the kind of network that is wanted, for messages, such as "pose network".
       checkpoint: of a workdir; by default the best if there is one, else the last.
+      keep_parallel: keep the variables of a parallel SPPE, which only training uses.
 
     Raises:
       UserError: there is no network that can be read.
     """
-    if path == "builtin":
+    name = os.fspath(path)
+    if name == "builtin":
         path = WEIGHTS / ("detector.safetensors" if what == "detector" else "pose.safetensors")
         if not path.is_file():
             raise UserError(f"no {what} comes with this package: give the path of one")
+    if is_hub_name(name):
+        path = fetch_model(name)
     folder = pathlib.Path(path)
     if not folder.exists():
         raise UserError(f"{path}: no model there; name a model file or a training run's workdir")
+    if is_vitpose_folder(folder):
+        spec, variables = load_vitpose(folder)
+        return spec, variables, {"version": name if is_hub_name(name) else folder.name}
     if folder.is_file():
         variables, meta = load_model(path)
         meta["version"] = folder.name
@@ -45,7 +59,8 @@ def read_network(
 
         variables, meta = load_variables(_checkpoints(folder, checkpoint))
         meta["version"] = f"step {meta['step']}"
-    variables = {kind: _without_parallel(tree) for kind, tree in variables.items()}
+    if not keep_parallel:
+        variables = {kind: _without_parallel(tree) for kind, tree in variables.items()}
     try:
         return spec_from_dict(meta["config"]), variables, meta
     except UserError as error:

@@ -43,7 +43,7 @@ def build_optimizer(
         case "adam":
             update = optax.scale_by_adam()
         case "adamw":
-            decay = optax.add_decayed_weights(optim.weight_decay, mask=_is_matrix)
+            decay = optax.add_decayed_weights(optim.weight_decay, mask=_decays)
             update = optax.chain(optax.scale_by_adam(), decay)
         case _:
             # Torch7's RMSprop, as in the RMPE code: alpha 0.99, epsilon 1e-8, no momentum.
@@ -55,12 +55,44 @@ def build_optimizer(
     for name, factor in factors.items():
         if factor != 1:
             parts.append(optax.masked(optax.scale(factor), functools.partial(_is_in, name)))
+    if optim.layer_decay != 1:
+        parts.append(optax.stateless(functools.partial(_decay_by_layer, optim.layer_decay)))
     return optax.chain(*parts)
 
 
-def _is_matrix(params: Params) -> dict[str, bool]:
-    """Biases and the scales of batch norms do not decay."""
-    return {path: value.ndim > 1 for path, value in params.items()}
+def _decays(params: Params) -> dict[str, bool]:
+    """Biases, the scales of norms and position embeddings have no weight decay."""
+    return {
+        path: value.ndim > 1 and not path.endswith("pos_embed") for path, value in params.items()
+    }
+
+
+def _decay_by_layer(rate: float, updates: Params, params: Params) -> Params:
+    """Updates times `rate` to the power of the layers between a parameter and the end.
+
+    Layer 0 of a vision transformer is the embedding, layers 1 to n are its blocks, and layer n + 1,
+    whose updates stay as they are, is the rest: the last norm and the head (BEiT, ICLR 2022).
+    """
+    layers = {path: layer_of(path) for path in updates}
+    last = max((layer for layer in layers.values() if layer is not None), default=0) + 1
+    return {
+        path: update if layers[path] is None else update * rate ** (last - layers[path])
+        for path, update in updates.items()
+    }
+
+
+def layer_of(path: str) -> int | None:
+    """The layer of a vision transformer's parameter: 0 for embeddings, i + 1 for block i.
+
+    Args:
+      path: such as `backbone/blocks_3/attn/qkv/kernel`.
+
+    Returns:
+      None if it is in neither.
+    """
+    if block := re.search(r"(?:^|/)backbone/blocks_(\d+)/", path):
+        return int(block[1]) + 1
+    return 0 if re.search(r"(?:^|/)backbone/(pos_embed$|patch_embed/)", path) else None
 
 
 def _is_in(name: str, params: Params) -> dict[str, bool]:

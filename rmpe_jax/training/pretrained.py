@@ -1,5 +1,6 @@
-"""ImageNet weights of other projects, for backbones and for localization networks."""
+"""Weights of other projects' backbones, of ImageNet or MAE, and for localization networks."""
 
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,29 +9,46 @@ from flax import traverse_util
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.efficientnet import efficientnet_variables
+from rmpe_jax.interop.hub import fetch_model, is_hub_name
+from rmpe_jax.interop.huggingface import read_safetensors
 from rmpe_jax.interop.pth import read_pth
 from rmpe_jax.interop.resnet import localization_variables, resnet_variables
+from rmpe_jax.interop.torch_names import from_torch
+from rmpe_jax.interop.vitpose import backbone_state
 
 
 def load_backbone(
-    path: str, name: str, params: dict[str, Any], batch_stats: dict[str, Any]
+    path: str,
+    name: str,
+    input_size: tuple[int, int],
+    params: dict[str, Any],
+    batch_stats: dict[str, Any],
 ) -> None:
     """Replaces an SPPE's backbone by that of a file, in place.
 
     Args:
       path: `config.model.backbone_weights`.
       name: of the SPPE.
+      input_size: (height, width), for which position embeddings are interpolated.
       params: of the SPPE alone.
       batch_stats: likewise.
 
     Raises:
       UserError: there is no reader for this network's backbone, or the file is of another network.
     """
+    if name.startswith("vitpose"):
+        params["backbone"] = _transformer(path, name, input_size, params["backbone"])
+        return
     part = "backbone" if name.startswith("litepose_effnet0") else "preact"
     if part not in params:
         raise UserError(
             f"config.model.backbone_weights: there is no reader for the backbone of {name}; use "
-            "litepose_effnet0 or a network on a ResNet, or leave it empty"
+            "litepose_effnet0, a ViTPose or a network on a ResNet, or leave it empty"
+        )
+    if not pathlib.Path(path).exists():
+        raise UserError(
+            f"config.model.backbone_weights={path}: no such file; docs/interop.md says where to "
+            "get weights to start from, an empty value starts from random ones"
         )
     state = read_pth(path)
     expected = {"params": params[part], "batch_stats": batch_stats[part]}
@@ -41,6 +59,21 @@ def load_backbone(
             loaded = resnet_variables(expected, state)
         for collection, ours in (("params", params), ("batch_stats", batch_stats)):
             ours[part] = _merged(ours[part], loaded[collection], partly=part == "preact")
+    except UserError as error:
+        raise UserError(f"config.model.backbone_weights={path}, for {name}: {error}") from None
+
+
+def _transformer(
+    path: str, name: str, input_size: tuple[int, int], ours: Mapping[str, Any]
+) -> dict[str, Any]:
+    """The parameters of a vision transformer: of MAE, of ViTPose, or of another ViT."""
+    try:
+        folder = fetch_model(path) if is_hub_name(path) else pathlib.Path(path)
+        state = read_safetensors(folder) if folder.is_dir() else read_pth(folder)
+        tensors = backbone_state(state, input_size)
+        # Experts of ViTPose+ are of pose estimation, and not every ViT has a last norm.
+        loaded = from_torch({"params": ours}, tensors, optional=r"\.experts\.|^last_norm\.")
+        return _merged(ours, loaded["params"], partly=True)
     except UserError as error:
         raise UserError(f"config.model.backbone_weights={path}, for {name}: {error}") from None
 

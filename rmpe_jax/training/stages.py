@@ -1,58 +1,61 @@
-"""Starting from the weights of an earlier run: the stages of RMPE's training.
+"""Starting from the weights of a trained network: the stages of RMPE's training, and fine-tuning.
 
 The first stage trains an SPPE alone. The second trains it inside the spatial transformer, guided by
 a frozen copy of itself or by another trained SPPE. Each stage is a run of its own.
 """
 
 import dataclasses
-import pathlib
+import logging
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from rmpe_jax.config import spec_from_dict
 from rmpe_jax.config.spec import Spec
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_io.checkpoints import Variables, load_variables
-from rmpe_jax.models import build_sppe
+from rmpe_jax.model_io.checkpoints import Variables
+from rmpe_jax.model_io.read import read_network
 from rmpe_jax.models.spec import DetectorSpec, ModelSpec
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.training.state import TrainState
 
 _OTHER_SHAPES = (
     "the weights there have other shapes than this network's; make config.model and config.sstn "
-    "those of that run, or name another workdir"
+    "those of that network, or name another"
 )
 
 
-def start_from(state: TrainState, spec: Spec, workdir: str, parallel_from: str = "") -> TrainState:
-    """`state` with the weights of an earlier run.
+def start_from(state: TrainState, spec: Spec, source: str, parallel_from: str = "") -> TrainState:
+    """`state` with the weights of a trained network.
 
-    Averaged parameters are taken where the earlier run has them. An SPPE fills the SPPE of `RMPE`
-    and the parallel one, unless `parallel_from` names a run for that; the localization network then
-    stays as it is. Of an earlier `RMPE`, each part goes to the part of that name. A run whose
-    skeleton has more joints gives the outputs for ours, by their names.
+    Of a run, the last checkpoint is taken, with averaged parameters where it has them. An SPPE
+    fills the SPPE of `RMPE` and the parallel one, unless `parallel_from` names a network for that;
+    the localization network then stays as it is. Of an earlier `RMPE`, each part goes to the part
+    of that name. Outputs of joints are matched by the joints' names. Joints that the trained
+    network lacks keep their initial outputs, and the log names them.
 
     Args:
       state: of the new run.
       spec: of its network.
-      workdir: of the earlier run.
-      parallel_from: workdir of a run of the parallel SPPE.
+      source: what `model_io.read.read_network` reads: a workdir, a model file, "builtin", a folder
+        of Hugging Face or an "hf:" name.
+      parallel_from: likewise, of the parallel SPPE.
 
     Raises:
-      UserError: a run cannot be read, or its network does not fit.
+      UserError: a network cannot be read, or does not fit.
     """
-    earlier = _load(workdir, spec)
+    ours = {"params": state.params, "batch_stats": state.batch_stats}
+    earlier = _load(source, spec, _sppe(ours))
     sppe = _sppe(earlier)
     if isinstance(spec, DetectorSpec) or not spec.sstn:
-        return _replaced(state, sppe, workdir)
+        return _replaced(state, sppe, source)
     parts = {"sppe": sppe}
     if "localization" in earlier["params"]:
         parts["localization"] = _part(earlier, "localization")
     if parallel_from:
-        parallel = _load(parallel_from, dataclasses.replace(spec, network=spec.parallel))
+        parallel_spec = dataclasses.replace(spec, network=spec.parallel)
+        parallel = _load(parallel_from, parallel_spec, _part(ours, "parallel_sppe"))
         parts["parallel_sppe"] = _sppe(parallel)
     elif spec.parallel:
         # A branch that was frozen before stays as it was.
@@ -63,55 +66,73 @@ def start_from(state: TrainState, spec: Spec, workdir: str, parallel_from: str =
         | {name: part[kind] for name, part in parts.items() if part[kind]}
         for kind in ("params", "batch_stats")
     }
-    return _replaced(state, filled, workdir)
+    return _replaced(state, filled, source)
 
 
-def _load(workdir: str, spec: Spec) -> Variables:
-    """The weights of a run of the network of `spec`, for its joints."""
-    variables, meta = load_variables(pathlib.Path(workdir) / "checkpoints")
-    try:
-        found = spec_from_dict(meta["config"])
-    except UserError as error:
-        raise UserError(f"{workdir}: {error}") from None
-    except (AttributeError, KeyError, TypeError, ValueError):
-        raise UserError(f"{workdir}: it has no config of a network; name another") from None
+def _load(source: str, spec: Spec, ours: Variables) -> Variables:
+    """The weights of a network like that of `spec`, for its joints.
+
+    `ours` are the initial variables of the SPPE, which joints that `source` lacks keep.
+    """
+    found, variables, _ = read_network(source, "network", "last", keep_parallel=True)
     for key, attribute in (("model.name", "network"), ("codec.loss", "loss")):
-        theirs, ours = getattr(found, attribute, None), getattr(spec, attribute, None)
-        if theirs != ours:
+        theirs, wanted = getattr(found, attribute, None), getattr(spec, attribute, None)
+        if theirs != wanted:
             raise UserError(
-                f"{workdir}: a run of config.{key}={theirs!r} cannot start one of {ours!r}; "
-                "name another workdir, or change the config"
+                f"{source}: a network of config.{key}={theirs!r} cannot start one of {wanted!r}; "
+                "name another, or change the config"
             )
+    variables = jax.tree.map(jnp.asarray, variables)  # those of files are NumPy arrays
     if isinstance(found, ModelSpec) and isinstance(spec, ModelSpec):
-        return _with_joints_of(spec, variables, found.skeleton, workdir)
+        _warn_of_other_inputs(source, found, spec)
+        return _with_joints_of(spec, ours, variables, found.skeleton, source)
     return variables
 
 
+def _warn_of_other_inputs(source: str, found: ModelSpec, spec: ModelSpec) -> None:
+    """Weights go on working with other inputs, but not as well."""
+    differing = [
+        f"{key} {getattr(found, name)} there, {getattr(spec, name)} here"
+        for key, name in (
+            ("model.mean", "mean"),
+            ("model.std", "std"),
+            ("codec.alignment", "alignment"),
+        )
+        if getattr(found, name) != getattr(spec, name)
+    ]
+    if differing:
+        line = "%s was trained with other settings: %s; training has to make up for that"
+        logging.getLogger(__name__).warning(line, source, "; ".join(differing))
+
+
 def _with_joints_of(
-    spec: ModelSpec, variables: Variables, theirs: Skeleton, workdir: str
+    spec: ModelSpec, ours: Variables, variables: Variables, theirs: Skeleton, source: str
 ) -> Variables:
     """Weights of a network for the joints `theirs` as those of one for the joints of `spec`."""
-    ours = spec.skeleton
-    if ours == theirs:
+    if spec.skeleton == theirs:
         return variables
-    indices = ours.indices_in(theirs)
-    if (indices < 0).any():
-        missing = ", ".join(j for j, i in zip(ours.joints, indices, strict=True) if i < 0)
-        raise UserError(
-            f"{workdir}: a run for {theirs.name} joints lacks {missing}; "
-            "name another workdir, or train without model.init_from"
-        )
+    indices = spec.skeleton.indices_in(theirs)
+    known = indices >= 0
+    if not known.all():
+        missing = [
+            j for j, is_known in zip(spec.skeleton.joints, known, strict=True) if not is_known
+        ]
+        line = "%s, for %s joints, lacks %d of %d joints, which start anew: %s"
+        names = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
+        log = logging.getLogger(__name__)
+        log.warning(line, source, theirs.name, len(missing), len(known), names)
 
-    def pick(theirs: Array, ours: jax.ShapeDtypeStruct) -> Array:
-        return theirs if theirs.shape == ours.shape else theirs[..., indices]
+    def pick(theirs: Array, ours: Array) -> Array:
+        if theirs.shape == ours.shape:
+            return theirs
+        if theirs.shape[:-1] != ours.shape[:-1]:
+            raise UserError(f"{source}: {_OTHER_SHAPES}")
+        return jnp.asarray(ours).at[..., known].set(theirs[..., indices[known]])
 
-    model = build_sppe(spec.network, ours.num_keypoints)
-    crops = jnp.zeros((1, *spec.input_size, 3))
-    expected = jax.eval_shape(model.init, jax.random.key(0), crops)
     sppe = _sppe(variables)
-    if jax.tree.structure(sppe) != jax.tree.structure(dict(expected)):
-        raise UserError(f"{workdir}: {_OTHER_SHAPES}")
-    return jax.tree.map(pick, sppe, dict(expected))
+    if jax.tree.structure(sppe) != jax.tree.structure(ours):
+        raise UserError(f"{source}: {_OTHER_SHAPES}")
+    return jax.tree.map(pick, sppe, ours)
 
 
 def _part(variables: Variables, name: str) -> Variables:
@@ -123,11 +144,11 @@ def _sppe(variables: Variables) -> Variables:
     return _part(variables, "sppe") if "sppe" in variables["params"] else variables
 
 
-def _replaced(state: TrainState, variables: Variables, workdir: str) -> TrainState:
+def _replaced(state: TrainState, variables: Variables, source: str) -> TrainState:
     """`state` with copies of `variables`, which must have the same shapes."""
     ours = {"params": state.params, "batch_stats": state.batch_stats}
     if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, ours):
-        raise UserError(f"{workdir}: {_OTHER_SHAPES}")
+        raise UserError(f"{source}: {_OTHER_SHAPES}")
     average = None if state.ema_params is None else _copy(variables["params"])
     return state.replace(**_copy(variables), ema_params=average)
 

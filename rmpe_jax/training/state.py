@@ -53,7 +53,7 @@ def init_variables(
       spec: of the network.
       model: built from it.
       seed: of the random values.
-      backbone_weights: file of an ImageNet backbone for the SPPE; empty: random values.
+      backbone_weights: of a backbone for the SPPE, of ImageNet or MAE; empty: random values.
       localization_weights: file of torchvision's ResNet-18 for the localization network, likewise.
 
     Raises:
@@ -64,7 +64,7 @@ def init_variables(
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if backbone_weights:
         sppe = params.get("sppe", params), batch_stats.get("sppe", batch_stats)
-        load_backbone(backbone_weights, spec.network, *sppe)
+        load_backbone(backbone_weights, spec.network, spec.input_size, *sppe)
     if localization_weights:
         load_localization(localization_weights, params, batch_stats)
     return {"params": params, "batch_stats": batch_stats}

@@ -8,6 +8,7 @@ from run_parts import parts, rate
 from rmpe_jax.config import default_config
 from rmpe_jax.training.optimizers import (
     join_frozen,
+    layer_of,
     split_frozen,
 )
 
@@ -165,3 +166,41 @@ def test_split_frozen_and_join_frozen(frozen, paths):
     assert set(kept) == paths
     assert not trainable.keys() & kept.keys()
     assert join_frozen(trainable, kept) == TREE
+
+
+TRANSFORMER = {
+    "backbone/pos_embed": 0,
+    "backbone/patch_embed/kernel": 0,
+    "backbone/blocks_0/attn/qkv/kernel": 1,
+    "backbone/blocks_11/norm1/scale": 12,
+    "backbone/last_norm/scale": None,
+    "keypoint_head/final_layer/kernel": None,
+}
+
+
+def test_layers_of_a_transformer():
+    assert {path: layer_of(path) for path in TRANSFORMER} == TRANSFORMER
+    assert layer_of("sppe/backbone/blocks_3/mlp/fc1/kernel") == 4
+    assert layer_of("preact/layer1_0/conv1/kernel") is None
+
+
+def test_earlier_layers_learn_more_slowly(config):
+    """The last of 12 blocks learns at 0.5 of the head's rate, the embedding at 0.5 ** 13."""
+    config.optim.layer_decay, config.optim.schedule = 0.5, "constant"
+    params = {path: np.ones(3, np.float32) for path in TRANSFORMER}
+    optimizer = parts(config).optimizer
+    updates, _ = optimizer.update(params, optimizer.init(params), params)
+    head = np.asarray(updates["keypoint_head/final_layer/kernel"])
+    for path, layer in TRANSFORMER.items():
+        factor = 1 if layer is None else 0.5 ** (13 - layer)
+        np.testing.assert_allclose(updates[path], factor * head, rtol=1e-6)
+
+
+def test_position_embeddings_do_not_decay(config):
+    config.optim.name, config.optim.weight_decay = "adamw", 0.3
+    params = {path: np.ones((1, 3, 2), np.float32) for path in ("backbone/pos_embed", "fc1/kernel")}
+    optimizer = parts(config).optimizer
+    zeros = jax.tree.map(np.zeros_like, params)
+    updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+    assert not np.any(updates["backbone/pos_embed"])
+    assert np.all(np.asarray(updates["fc1/kernel"]) < 0)

@@ -15,7 +15,7 @@ from rmpe_jax.config import parse_config
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.checkpoints import load_variables
 from rmpe_jax.models.rmpe import RMPE
-from rmpe_jax.skeletons import COCO, UNION
+from rmpe_jax.skeletons import COCO, MPII, UNION
 from rmpe_jax.training.loop import train
 
 SIZE = (32, 32)
@@ -242,7 +242,7 @@ def test_each_branch_from_its_own_run(config, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_run_with_more_joints_gives_those_of_ours(config, tmp_path):
+def test_a_run_with_more_joints_gives_those_of_ours(config, tmp_path, caplog):
     stage = config.copy_and_resolve_references()
     stage.sstn.enabled, stage.sstn.parallel, stage.model.init_from = False, "", ""
     stage.model.skeleton, stage.total_steps = "union", 1
@@ -259,13 +259,22 @@ def test_a_run_with_more_joints_gives_those_of_ours(config, tmp_path):
     expected = jax.tree.map(lambda leaf: leaf[..., ours], union["params"]["conv_out"])
     assert same(state.params["conv_out"], expected)
 
-    # The other way there are joints that it never learnt.
+    # The other way there are joints that it never learned: they start anew.
     stage.model.skeleton, stage.model.init_from = "mpii", str(tmp_path)
     config.model.skeleton, config.model.init_from = "union", str(tmp_path / "mpii")
     train(stage, tmp_path / "mpii")
     fresh = run_parts.start(config)
-    with pytest.raises(UserError, match="a run for mpii joints lacks nose, left_eye"):
-        run_parts.resumed(config, fresh)
+    state = run_parts.resumed(config, fresh)
+    assert "for mpii joints, lacks 5 of 21 joints, which start anew: nose, left_eye" in caplog.text
+    mpii, _ = load_variables(tmp_path / "mpii" / "checkpoints")
+    places = UNION.indices_in(MPII)
+    for leaf in ("kernel", "bias"):
+        ours, theirs, initial = (
+            np.asarray(tree["conv_out"][leaf])
+            for tree in (state.params, mpii["params"], fresh.params)
+        )
+        np.testing.assert_array_equal(ours[..., places >= 0], theirs[..., places[places >= 0]])
+        np.testing.assert_array_equal(ours[..., places < 0], initial[..., places < 0])
 
 
 def test_a_run_goes_on_only_as_what_it_was(config, tmp_path):
@@ -294,6 +303,9 @@ def test_the_papers_stages(stage):
     before = {"1a": "hourglass", "1b": "rmpe_1a", "2a": "rmpe_1b", "2b": "rmpe_2a"}[stage]
     assert config.model.init_from == f"here/{before}"
     assert config.sstn.enabled == stage.startswith("2")
+    # The first steps of RMSprop are ten times as long as the rate says.
+    assert config.sstn.localization_factor == (0.05 if config.sstn.enabled else 1.0)
+    assert (float(run_parts.rate(config)(0)) == 0) == config.sstn.enabled
     with pytest.raises(UserError, match="no stage '3'; use 1a"):
         get_config("3")
 

@@ -1,0 +1,84 @@
+"""Starting a run from any trained network that prediction can load."""
+
+import jax
+import numpy as np
+import pytest
+import run_parts
+from toy import same
+
+from rmpe_jax.config import model_spec, parse_config
+from rmpe_jax.errors import UserError
+from rmpe_jax.model_io.pose_model import PoseModel, save_pose_model
+from rmpe_jax.skeletons import COCO, UNION
+
+
+@pytest.fixture
+def trained(config, tmp_path):
+    """trained(skeleton): a model file of a network with other random weights, and its variables."""
+
+    def make(skeleton="coco", **codec):
+        other = config.copy_and_resolve_references()
+        other.seed, other.model.skeleton = 7, skeleton
+        other.codec.update(codec)
+        variables = run_parts.start(other).variables
+        spec = model_spec(parse_config(other))
+        save_pose_model(tmp_path / "pose.safetensors", PoseModel(spec, variables))
+        return str(tmp_path / "pose.safetensors"), variables
+
+    return make
+
+
+def test_a_model_file(config, trained):
+    config.model.init_from, variables = trained()
+    fresh = run_parts.start(config)
+    assert not same(fresh.variables, variables)
+    state = run_parts.resumed(config, fresh)
+    assert same(state.variables, variables)
+    assert int(state.step) == 0
+
+
+def test_joints_that_the_network_lacks_start_anew(config, trained, caplog):
+    config.model.init_from, variables = trained("coco")
+    config.model.skeleton = "union"
+    fresh = run_parts.start(config)
+    state = run_parts.resumed(config, fresh)
+    places = UNION.indices_in(COCO)
+    known = places >= 0
+    for leaf in ("kernel", "bias"):
+        ours, theirs, initial = (
+            np.asarray(tree["conv_out"][leaf])
+            for tree in (state.params, variables["params"], fresh.params)
+        )
+        np.testing.assert_array_equal(ours[..., known], theirs[..., places[known]])
+        np.testing.assert_array_equal(ours[..., ~known], initial[..., ~known])
+    (line,) = caplog.messages
+    assert "for coco joints, lacks 4 of 21 joints, which start anew: " in line
+
+
+def test_other_inputs_are_warned_of(config, trained, caplog):
+    config.model.init_from, _ = trained(alignment="first_pixel")
+    run_parts.resumed(config, run_parts.start(config))
+    (line,) = caplog.messages
+    assert "codec.alignment first_pixel there, center here" in line
+
+
+def test_networks_that_do_not_fit(config, trained, tmp_path):
+    config.model.init_from, _ = trained(loss="cross_entropy")
+    with pytest.raises(UserError, match=r"config\.codec\.loss='cross_entropy' cannot start one of"):
+        run_parts.resumed(config, run_parts.start(config))
+    config.model.init_from = str(tmp_path / "gone.safetensors")
+    with pytest.raises(UserError, match="no model there"):
+        run_parts.resumed(config, run_parts.start(config))
+    config.model.init_from = "builtin"
+    with pytest.raises(UserError, match=r"builtin: a network of config\.model\.name="):
+        run_parts.resumed(config, run_parts.start(config))
+
+
+def test_both_branches_of_the_transformer_from_files(config, trained):
+    config.model.init_from, variables = trained()
+    config.sstn.enabled, config.sstn.parallel = True, config.model.name
+    state = run_parts.resumed(config, run_parts.start(config))
+    for branch in ("sppe", "parallel_sppe"):
+        assert same(state.params[branch], variables["params"])
+    leaves = jax.tree.leaves(state.params)
+    assert len({id(leaf) for leaf in leaves}) == len(leaves)
