@@ -2,6 +2,7 @@
 
 import math
 import pathlib
+from typing import Any
 
 import cv2
 
@@ -18,6 +19,7 @@ from rmpe_jax.detectors.points import EVALUATION_THRESHOLD, PointDetector
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.nms import open_nms
+from rmpe_jax.evaluation.offsets import joint_offsets, warn_of_offset
 from rmpe_jax.evaluation.predictions import predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
 from rmpe_jax.files import write_json
@@ -58,7 +60,8 @@ def evaluate_pose_model(
       max_suspicious: maximum fraction of people, boxes or images whose labels do not fit.
 
     Returns:
-      The metrics: COCO's as fractions, MPII's and LSP's in percent.
+      The metrics: COCO's as fractions, MPII's and LSP's in percent. With `gt` also `offset_x` and
+      `offset_y`, crop pixels; see `evaluation.offsets`.
 
     Raises:
       UserError: data, boxes or folder cannot be used, or too many labels or boxes are suspicious.
@@ -84,12 +87,21 @@ def evaluate_pose_model(
         num_threads=num_threads,
     )
     metrics, results = evaluate(predictions, open_nms(nms, dataset.skeleton))
-    # A joint that nobody has gives NaN, which JSON does not have.
-    finite = {name: v if math.isfinite(v) else None for name, v in metrics.items()}
-    write_json(
-        out / "metrics.json",
-        {"data": data, "boxes": boxes, "nms": nms, "flip_test": flip_test} | finite,
-    )
+    by_joint: dict[str, Any] = {}
+    if boxes == "gt":
+        offsets = joint_offsets(predictions, model.spec.crop)
+        warn_of_offset(dataset.name, offsets)
+        metrics |= dict(zip(("offset_x", "offset_y"), offsets.mean.tolist(), strict=True))
+        joints = dataset.skeleton.joints
+        by_joint = {
+            "offsets": {
+                joint: [_finite(v) for v in pair]
+                for joint, pair in zip(joints, offsets.by_joint.tolist(), strict=True)
+            }
+        }
+    finite = {name: _finite(value) for name, value in metrics.items()}
+    settings = {"data": data, "boxes": boxes, "nms": nms, "flip_test": flip_test}
+    write_json(out / "metrics.json", settings | finite | by_joint)
     write_json(out / "results.json", results)
     if not cv2.imwrite(str(out / "people.png"), people_sheet(predictions)[..., ::-1]):
         raise UserError(f"{out / 'people.png'} cannot be written: check free space and permissions")
@@ -122,6 +134,11 @@ def evaluate_detector_model(
     return metrics
 
 
+def _finite(value: float) -> float | None:
+    """None instead of NaN, of which JSON has none; NaN is the metric of a joint that nobody has."""
+    return value if math.isfinite(value) else None
+
+
 def _inspect_labels(
     dataset: PoseDataset,
     skeleton: Skeleton | None,
@@ -134,7 +151,7 @@ def _inspect_labels(
 
 
 def metrics_table(rows: dict[str, dict[str, float]]) -> str:
-    """A Markdown table of metrics. A line below explains -1, if there is one.
+    """A Markdown table of metrics. Lines below explain -1, if there is one.
 
     Args:
       rows: for each row of the table its title and its metrics; all have the same metrics.
@@ -144,14 +161,20 @@ def metrics_table(rows: dict[str, dict[str, float]]) -> str:
     for title, metrics in rows.items():
         cells = [_cell(name, metrics[name]) for name in names]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    absent = [name for name in names if any(row[name] == -1 for row in rows.values())]
-    if "AP" in absent:
-        lines += ["", "-1: nobody is evaluated: all people are crowds or have no labeled joint"]
-    elif absent:
+    nobody = [title for title, row in rows.items() if row.get("AP") == -1]
+    others = [row for title, row in rows.items() if title not in nobody]
+    if nobody:
+        where = f" in {', '.join(nobody)}" if others else ""
+        reason = "all people are crowds or have no labeled joint"
+        lines += ["", f"-1: nobody is evaluated{where}: {reason}"]
+    absent = [name for name in names if any(row[name] == -1 for row in others)]
+    if absent:
         lines += ["", f"-1: nobody in the data counts for {', '.join(absent)}"]
     return "\n".join(lines)
 
 
 def _cell(name: str, value: float) -> str:
+    if name.startswith("offset"):
+        return f"{value:+.2f}"
     is_fraction = name.split("/")[-1].startswith(("AP", "AR"))
     return f"{value:.3f}" if is_fraction else f"{value:.1f}"
