@@ -76,8 +76,11 @@ def zip_file(content, blobs, extra=(), compression=zipfile.ZIP_STORED) -> bytes:
 _KINDS = {"float32": "FloatStorage", "float16": "HalfStorage", "int64": "LongStorage"}
 
 
-def save_state(path, state) -> None:
-    """Writes arrays like torch.save writes a state dict; broadcast axes store one element."""
+def save_state(path, state, **beside) -> None:
+    """Writes arrays like torch.save writes a state dict; broadcast axes store one element.
+
+    With other entries `beside`, a training checkpoint that holds the arrays as `state_dict`.
+    """
     content, blobs = {}, {}
     for key, array in state.items():
         without_repeats = tuple(slice(None) if step else slice(1) for step in array.strides)
@@ -89,7 +92,7 @@ def save_state(path, state) -> None:
         blobs[str(len(blobs))] = stored
         source = storage(str(len(content)), stored.size, f"torch.{_KINDS[array.dtype.name]}")
         content[key] = tensor(source, array.shape, tuple(strides))
-    path.write_bytes(zip_file(content, blobs))
+    path.write_bytes(zip_file({**beside, "state_dict": content} if beside else content, blobs))
 
 
 def torch_state(variables) -> dict[str, np.ndarray]:

@@ -6,6 +6,7 @@ import jax
 
 from rmpe_jax.config import spec_from_dict, spec_to_dict
 from rmpe_jax.interop.alphapose import Checkpoint, load_alphapose
+from rmpe_jax.interop.mmpose import load_mmpose
 from rmpe_jax.interop.vitpose import load_vitpose
 from rmpe_jax.model_io.pose_model import PoseModel, save_pose_model
 from rmpe_jax.models.spec import require_pose
@@ -44,6 +45,37 @@ def convert_alphapose(
         "terms": "weights of AlphaPose: for non-commercial use, see its license",
     }
     return _save(checkpoint, out, nms, about)
+
+
+def convert_mmpose(
+    path: str | os.PathLike,
+    out: str | os.PathLike,
+    *,
+    skeleton: str = "",
+    input_size: tuple[int, int] | None = None,
+    codec: str = "",
+) -> PoseModel:
+    """Converts a checkpoint of MMPose to a model file; see `load_mmpose`.
+
+    Args:
+      path: a `.pth` file.
+      out: the file to write, usually `NAME.safetensors`.
+      skeleton: joint set; by default by the number of joints.
+      input_size: (height, width) of the crops; not stored in the checkpoint, except for a ViTPose.
+      codec: of the training, one of `interop.mmpose.CODECS`; not stored in the checkpoint.
+
+    Returns:
+      The model that was written.
+
+    Raises:
+      UserError: as `convert_alphapose`.
+    """
+    checkpoint = load_mmpose(path, skeleton=skeleton, input_size=input_size, codec=codec)
+    about = {
+        "converted_from": f"MMPose, {os.path.basename(path)}",
+        "terms": "those of the weights that it was converted from",
+    }
+    return _save(checkpoint, out, None, about)
 
 
 def convert_vitpose(

@@ -24,8 +24,9 @@ from rmpe_jax.skeletons.skeleton import UNNAMED_PREFIX, Skeleton
 
 # ImageNet's mean in the order blue, green, red. AlphaPose subtracts it from red, green, blue.
 _MEAN = (0.406, 0.457, 0.480)
-_SKELETONS = {17: "coco", 16: "mpii", 26: "halpe26", 133: "coco_wholebody", 136: "halpe136"}
-_COCO_AND_MPII = 33  # channels of early networks: COCO's joints, then MPII's
+# Skeletons by the number of joints, where it names one.
+COMMON_SKELETONS = {17: "coco", 16: "mpii", 26: "halpe26", 133: "coco_wholebody", 136: "halpe136"}
+_SKELETONS = {**COMMON_SKELETONS, 33: "coco"}  # early networks: COCO's joints, then MPII's
 _MAX_JOINTS = 1000
 LOSSES = ("mse", "symmetric_integral")
 
@@ -42,6 +43,22 @@ class Checkpoint(NamedTuple):
     variables: dict[str, Any]
 
 
+class Network(NamedTuple):
+    """A network whose weights are converted.
+
+    Attributes:
+      name: its name for `build_sppe`.
+      skeleton: the joints that it finds.
+      num_channels: heatmaps in the checkpoint; the skeleton may have only the first of them.
+      variables: `{"params": …, "batch_stats": …}`, NumPy float32 arrays.
+    """
+
+    name: str
+    skeleton: Skeleton
+    num_channels: int
+    variables: dict[str, Any]
+
+
 def load_alphapose(
     path: str | os.PathLike,
     *,
@@ -49,7 +66,7 @@ def load_alphapose(
     input_size: tuple[int, int] = (256, 192),
     loss: str = "",
 ) -> Checkpoint:
-    """Reads FastPose, FastPose-DUC, SimplePose or HRNet-W32 from a `.pth` file of AlphaPose.
+    """Reads FastPose, FastPose-DUC, SimplePose or HRNet from a `.pth` file of AlphaPose.
 
     Args:
       path: the file. It is read without torch and without pickle, see `pth.read_pth`.
@@ -66,18 +83,34 @@ def load_alphapose(
     """
     state = read_pth(path)
     try:
-        name, last_layer = _detect_network(state)
-        num_channels = state[f"{last_layer}.bias"].size
-        target = _find_skeleton(num_channels, skeleton)
-        state = _keep_first_channels(state, last_layer, target.num_keypoints)
-        module = build_sppe(name, target.num_keypoints)
-        crops = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
-        expected = jax.eval_shape(module.init, jax.random.key(0), crops)
-        variables = from_torch(expected, state)
+        network = convert_network(state, skeleton, _SKELETONS)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    spec = _make_spec(name, target, input_size, loss or _default_loss(num_channels))
-    return Checkpoint(spec, variables)
+    loss = loss or _default_loss(network.num_channels)
+    return Checkpoint(_make_spec(network, input_size, loss), network.variables)
+
+
+def convert_network(
+    state: Mapping[str, np.ndarray], skeleton: str, skeletons: Mapping[int, str]
+) -> Network:
+    """Detects a network and converts its weights.
+
+    Args:
+      state: tensors by their names in AlphaPose's checkpoints.
+      skeleton: name of the skeleton, see `load_alphapose`; empty: the default.
+      skeletons: default skeletons by the number of joints; others are unnamed.
+
+    Raises:
+      UserError: it is another network, or it does not fit the skeleton.
+    """
+    name, last_layer = _detect_network(state)
+    num_channels = state[f"{last_layer}.bias"].size
+    target = _find_skeleton(num_channels, skeleton, skeletons)
+    state = _keep_first_channels(state, last_layer, target.num_keypoints)
+    module = build_sppe(name, target.num_keypoints)
+    crops = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
+    expected = jax.eval_shape(module.init, jax.random.key(0), crops)
+    return Network(name, target, num_channels, from_torch(expected, state))
 
 
 def _detect_network(state: Mapping[str, np.ndarray]) -> tuple[str, str]:
@@ -98,8 +131,9 @@ def _detect_network(state: Mapping[str, np.ndarray]) -> tuple[str, str]:
         name, last_layer = f"fastpose_duc_res{_depth(state)}_{kind}", "conv_out"
     elif "deconv_layers.0.weight" in state:
         name, last_layer = f"simplepose_res{_depth(state)}", "final_layer"
-    elif "stage4.0.branches.0.0.conv1.weight" in state:
-        name, last_layer = "hrnet_w32", "final_layer"
+    elif (first := "stage4.0.branches.0.0.conv1.weight") in state:
+        width = next(iter(state[first].shape), 0)
+        name, last_layer = f"hrnet_w{width}", "final_layer"
     else:
         first = ", ".join(list(state)[:3])
         raise UserError(
@@ -131,14 +165,11 @@ def _depth(state: Mapping[str, np.ndarray]) -> int:
     )
 
 
-def _find_skeleton(num_channels: int, name: str) -> Skeleton:
+def _find_skeleton(num_channels: int, name: str, skeletons: Mapping[int, str]) -> Skeleton:
     """Returns the requested skeleton if it fits the channels; without a name, the default one."""
     if num_channels > _MAX_JOINTS:
         raise UserError(f"has {num_channels} channels, too many for joints; use a pose network")
-    if num_channels == _COCO_AND_MPII:
-        default = get_skeleton("coco")
-    else:
-        default = get_skeleton(_SKELETONS.get(num_channels, f"{UNNAMED_PREFIX}{num_channels}"))
+    default = get_skeleton(skeletons.get(num_channels, f"{UNNAMED_PREFIX}{num_channels}"))
     if not name:
         return default
     requested = get_skeleton(name)
@@ -163,13 +194,11 @@ def _default_loss(num_channels: int) -> str:
     return "symmetric_integral" if num_channels in (133, 136) else "mse"
 
 
-def _make_spec(
-    network: str, skeleton: Skeleton, input_size: tuple[int, int], loss: str
-) -> ModelSpec:
+def _make_spec(network: Network, input_size: tuple[int, int], loss: str) -> ModelSpec:
     """AlphaPose's inputs, targets and decoding, from its presets, `SimpleTransform`, test code."""
     return ModelSpec(
-        network=network,
-        skeleton=skeleton,
+        network=network.name,
+        skeleton=network.skeleton,
         input_size=input_size,
         padding=1.25,
         mean=_MEAN,

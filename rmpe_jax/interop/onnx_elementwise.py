@@ -106,6 +106,12 @@ def _clip(graph: Graph, op_type: str, x: Value, bound: Shaped[np.ndarray, ""]) -
     return Value(tensor, x.shape, x.axes)
 
 
+def erfc(graph: Graph, eqn: Any, x: Value) -> Value:
+    """1 - erf(x), of which the exact GELU consists."""
+    one = np.ones((), eqn.outvars[0].aval.dtype)
+    return Value(graph.op("Sub", one, graph.op("Erf", x.tensor)), x.shape, x.axes)
+
+
 def not_equal(graph: Graph, eqn: Any, x: Value, y: Value) -> Value:
     """x != y."""
     tensors, make_value = align(graph, x, y)
@@ -155,6 +161,7 @@ def convert(graph: Graph, eqn: Any, x: Value) -> Value:
 
 
 ELEMENTWISE: dict[str, Rule] = {
+    "erfc": erfc,
     **{name: unary(name.capitalize()) for name in ("abs", "ceil", "erf", "exp", "floor", "log")},
     **{name: unary(name.capitalize()) for name in ("neg", "sign", "sqrt", "tanh")},
     **{name: binary(name.capitalize()) for name in ("add", "div", "mul", "pow")},

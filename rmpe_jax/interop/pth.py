@@ -44,6 +44,7 @@ _DTYPES = {
     name: np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name)
     for name in [*_STORAGES.values(), "uint16", "uint32", "uint64"]
 }
+_NUMPY_BUILDERS = ("_reconstruct", "scalar")
 # Errors that damaged bytes cause in zipfile, pickletools and NumPy, or by an empty stack.
 _ERRORS_OF_DAMAGED_FILES = (
     ArithmeticError,
@@ -83,7 +84,8 @@ def read_pth(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
     In a training checkpoint, this is the dict under `state_dict` or `model`. Entries that are not
     tensors are ignored, and the prefix `module.` of `DataParallel` is removed. No code of the file
-    is executed: files with anything but tensors in plain containers are refused.
+    is executed: files with anything but tensors in plain containers are refused, except for NumPy
+    arrays and the logs of mmengine beside the weights, which are left out.
 
     Args:
       path: a `.pth` file, as written by `torch.save(model.state_dict(), path)`.
@@ -272,7 +274,20 @@ def _ordered_dict(*pairs: Any) -> dict:
     return content
 
 
+def _left_out(*_: Any) -> None:
+    """Stands for what training tools store beside the weights: it is not built, nothing runs."""
+
+
+_LEFT_OUT = (
+    # NumPy arrays and numbers, as in the `meta` of mmpose 1.x. Pickles hold bytes as text.
+    *(f"numpy.{core}.multiarray.{name}" for core in ("core", "_core") for name in _NUMPY_BUILDERS),
+    *("numpy.ndarray", "numpy.dtype", "_codecs.encode"),
+    # mmengine's logs, which refer to their methods by `getattr`.
+    "mmengine.logging.history_buffer.HistoryBuffer",
+    *("builtins.getattr", "__builtin__.getattr"),
+)
 _ALLOWED_GLOBALS = {
+    **dict.fromkeys(_LEFT_OUT, _left_out),
     "collections.OrderedDict": _ordered_dict,
     "torch.Size": _checked_sizes,
     "torch._utils._rebuild_tensor": _rebuild_tensor,

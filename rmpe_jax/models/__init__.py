@@ -40,6 +40,7 @@ _MODELS = {
     "simplepose_res101": partial(SimplePose, depth=101),
     "simplepose_res152": partial(SimplePose, depth=152),
     "hrnet_w32": partial(HRNet, width=32),
+    "hrnet_w48": partial(HRNet, width=48),
     "hourglass_2": partial(StackedHourglass, num_stacks=2),
     "hourglass_4": partial(StackedHourglass, num_stacks=4),
     "hourglass_8": partial(StackedHourglass, num_stacks=8),

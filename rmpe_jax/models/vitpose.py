@@ -7,6 +7,7 @@ names of the published checkpoints: `blocks_0/attn/qkv` is their `blocks.0.attn.
 
 import dataclasses
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -262,9 +263,9 @@ class ViTPose(nn.Module):
             `options.expert`.
         """
         batch = x.shape[:-3]
-        x = x.reshape(-1, *x.shape[-3:])
-        if expert is None:
-            expert = jnp.full(len(x), self.options.expert)
+        x = x.reshape(math.prod(batch), *x.shape[-3:])
+        if expert is None:  # x.shape[0] may be symbolic, len(x) may not
+            expert = jnp.full(x.shape[:1], self.options.expert)
         backbone = VisionTransformer(
             self.width,
             self.depth,

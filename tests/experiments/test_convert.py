@@ -115,6 +115,30 @@ def test_a_file_that_is_not_a_checkpoint(tmp_path, capsys):
     assert "is a web page, not the file itself" in capsys.readouterr().err
 
 
+def test_a_network_of_mmpose_becomes_a_model_file(tiny_depth, tmp_path, capsys):
+    network = build_sppe("simplepose_res50", 17)
+    variables = random_variables(network)
+    heads = ("deconv_layers", "final_layer")
+    state = {
+        f"head.{name}" if name.startswith(heads) else name.replace("preact.", "backbone."): tensor
+        for name, tensor in torch_state(variables).items()
+    }
+    save_state(tmp_path / "net.pth", state)
+    out = tmp_path / "net.safetensors"
+    command = ["convert", "mmpose", str(tmp_path / "net.pth"), "--out", str(out)]
+    assert cli.main([*command, "--codec", "udp", "--input-size", "96x64"]) == 0
+    line = capsys.readouterr().out.splitlines()[0]
+    assert line.startswith("simplepose_res50, ")
+    assert line.endswith("96x64 pixels, joints of coco, decoded by 'dark_udp'")
+    model = load_pose_model(out)
+    _, codec = model.build()
+    assert (codec.alignment, codec.decode, codec.heatmap_size) == ("udp", "dark_udp", (24, 16))
+    crop = np.random.default_rng(0).integers(0, 256, (1, 96, 64, 3), np.uint8)
+    pixels = (crop - np.array([123.675, 116.28, 103.53])) / [58.395, 57.12, 57.375]
+    np.testing.assert_allclose(codec.inputs(jnp.asarray(crop)), pixels, atol=1e-5)
+    jax.tree.map(np.testing.assert_array_equal, model.variables, dict(variables))
+
+
 def test_a_vitpose_becomes_a_model_file(tmp_path, monkeypatch, capsys):
     tiny = functools.partial(
         ViTPose, width=24, depth=2, num_heads=3, expert_width=6, simple_head=False
@@ -138,7 +162,13 @@ def test_a_vitpose_becomes_a_model_file(tmp_path, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize(
-    ("project", "option"), [("vitpose", ("--loss", "mse")), ("alphapose", ("--expert", "2"))]
+    ("project", "option"),
+    [
+        ("vitpose", ("--loss", "mse")),
+        ("alphapose", ("--expert", "2")),
+        ("alphapose", ("--codec", "udp")),
+        ("mmpose", ("--loss", "mse")),
+    ],
 )
 def test_an_option_of_the_other_project(tmp_path, capsys, project, option):
     assert cli.main(["convert", project, "x.pth", "--out", str(tmp_path / "x"), *option]) == 1

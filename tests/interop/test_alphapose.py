@@ -55,6 +55,12 @@ def test_architectures_are_detected_by_their_keys(name):
     assert head == ("conv_out" if name.startswith("fastpose") else "final_layer")
 
 
+def test_the_width_of_an_hrnet():
+    branch = {"stage4.0.branches.0.0.conv1.weight": of_shape(48, 48, 3, 3)}
+    head = {"final_layer.weight": of_shape(17, 48, 1, 1), "final_layer.bias": of_shape(17)}
+    assert _detect_network(branch | head) == ("hrnet_w48", "final_layer")
+
+
 @functools.cache
 def zero_state(joints):
     return torch_state(zeros(build_sppe("fastpose_res50", joints)))
@@ -95,6 +101,7 @@ def test_config_is_alphaposes(tiny_depth, tmp_path):
         "integer_center": True,
         "decode": "quarter",
         "alignment": "first_pixel",
+        "blur_sigma": 0.0,
     }
     assert content["data"]["padding"] == 1.25
 
@@ -173,6 +180,8 @@ def test_other_networks_and_skeletons(tiny_depth, tmp_path):
     line = refusal(tmp_path, {"backbone.stem.weight": of_shape(3), "head.bias": of_shape(2)})
     assert "is not a supported network (FastPose, FastPose-DUC, SimplePose or HRNet" in line
     assert "backbone.stem.weight, head.bias" in line
+    stage4 = {"stage4.0.branches.0.0.conv1.weight": of_shape(18, 18, 3, 3)}
+    assert "is hrnet_w18, which is not supported; use one of" in refusal(tmp_path, stage4)
     assert "the joints of mpii are not the first" in refusal(
         tmp_path, small_state(), skeleton="mpii"
     )

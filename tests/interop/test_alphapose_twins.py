@@ -8,6 +8,7 @@ import pytest
 from flax import traverse_util
 
 from rmpe_jax import models
+from rmpe_jax.interop import alphapose
 from rmpe_jax.interop.alphapose import _detect_network, load_alphapose
 from rmpe_jax.interop.torch_names import torch_key
 from rmpe_jax.models import build_sppe, hrnet, resnet
@@ -66,7 +67,8 @@ def test_every_family(tiny_depth, tmp_path, make, name):
 def narrow_hrnet(monkeypatch):
     """One module with one block per stage; the original's 300 convolutions compile slowly."""
     narrow = functools.partial(hrnet.HRNet, width=4)
-    monkeypatch.setitem(models._MODELS, "hrnet_w32", narrow)
+    monkeypatch.setitem(models._MODELS, "hrnet_w4", narrow)
+    monkeypatch.setattr(alphapose, "SPPE_NAMES", (*models.SPPE_NAMES, "hrnet_w4"))
     monkeypatch.setattr(hrnet, "_STAGES", SHORT)
     monkeypatch.setattr(hrnet, "_BLOCKS_PER_BRANCH", 1)
 
@@ -74,7 +76,7 @@ def narrow_hrnet(monkeypatch):
 def test_hrnet(narrow_hrnet, tmp_path):
     network = twins.randomized(twins.HRNet(4, 17, SHORT, blocks=1))
     checkpoint = assert_same_heatmaps(network, save(network, tmp_path / "net.pth"))
-    assert checkpoint.spec.network == "hrnet_w32"
+    assert checkpoint.spec.network == "hrnet_w4"
 
 
 @pytest.mark.slow

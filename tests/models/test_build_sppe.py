@@ -17,7 +17,7 @@ PUBLISHED = (
     *("fastpose_duc_res50", "fastpose_duc_res152", "fastpose_duc_res50_plain"),
     *("fastpose_res50_wide", "fastpose_res101_plain_wide"),
     *(f"simplepose_res{depth}" for depth in (18, 50, 101, 152)),
-    *("hrnet_w32", "hourglass_2", "hourglass_4", "hourglass_8"),
+    *("hrnet_w32", "hrnet_w48", "hourglass_2", "hourglass_4", "hourglass_8"),
 )
 
 
@@ -51,6 +51,7 @@ def test_heatmaps_and_parameters(name):
         ("simplepose_res50", 33_999_697),
         ("fastpose_duc_res50", 57_853_777),
         ("hrnet_w32", 28_536_113),
+        ("hrnet_w48", 63_595_745),
     ],
 )
 def test_parameter_counts(name, count):

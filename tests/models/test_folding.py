@@ -1,6 +1,7 @@
 """Folded networks have the same outputs as the original ones."""
 
 import functools
+import re
 
 import flax.linen as nn
 import jax
@@ -77,7 +78,11 @@ def test_a_folded_network_gives_the_same_outputs():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [name for name in SPPE_NAMES if name != "tinypose_s"])
+@pytest.mark.parametrize(
+    "name",
+    # The larger ViTPoses have the layers of the small ones, and gigabytes of parameters.
+    [n for n in SPPE_NAMES if n != "tinypose_s" and not re.match(r"vitpose_(plus_)?[blh]", n)],
+)
 def test_all_other_folded_networks_give_the_same_outputs(name):
     compare(build_sppe(name, 3))
 
