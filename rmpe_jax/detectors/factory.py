@@ -4,10 +4,11 @@ import pathlib
 
 from rmpe_jax.detectors.protocol import Detector
 from rmpe_jax.errors import UserError
+from rmpe_jax.interop.hub import is_hub_name
 
 _FORMS = (
-    "builtin, whole, gt:DATASET, FILE.json[:ANNOTATIONS.json], MODEL.onnx[:LAYOUT] or "
-    "MODEL.safetensors, or a training run's workdir"
+    "builtin, whole, gt:DATASET, FILE.json[:ANNOTATIONS.json], MODEL.onnx[:LAYOUT], "
+    "hf:USER/REPOSITORY/MODEL.onnx[:LAYOUT] or MODEL.safetensors, or a training run's workdir"
 )
 
 
@@ -30,8 +31,9 @@ def open_detector(text: str, score_threshold: float | None = None) -> Detector:
         `gt:DATASET`: the annotated boxes of a dataset, named as in `open_dataset`;
         `FILE.json` or `FILE.json:ANNOTATIONS.json`: boxes of a detections file in COCO's or
         AlphaPose's format; annotations are needed if only they have the file names of its ids;
-        `MODEL.onnx` or `MODEL.onnx:LAYOUT`: a network; the layout is needed if the shapes of the
-        outputs are ambiguous (see `open_onnx`);
+        `MODEL.onnx` or `MODEL.onnx:LAYOUT`: a network; the layout is needed if the outputs are
+        ambiguous (see `open_onnx`);
+        `hf:USER/REPOSITORY/MODEL.onnx`, also with a layout: a network of the Hugging Face Hub;
         `MODEL.safetensors` or the workdir of a training run: a detector trained by `train.py`.
       score_threshold: boxes with lower scores are left out. By default all boxes of a file are
         taken, and networks have their own thresholds.
@@ -40,6 +42,9 @@ def open_detector(text: str, score_threshold: float | None = None) -> Detector:
       UserError: `text` has none of these forms, or what it names cannot be used.
     """
     kind, _, rest = text.partition(":")
+    if is_hub_name(text):  # its prefix ends with a colon too
+        path, _, rest = rest.partition(":")
+        kind = f"{kind}:{path}"
     suffix = pathlib.Path(kind).suffix.lower()
     # Imported here, because prediction does not need dataset readers and evaluation.
     if text == "whole":

@@ -4,14 +4,15 @@ A decoder takes a network's outputs for one image, the input's size and the inde
 "person". It returns the box of every candidate (n, 4), xyxy in pixels of the network's input, and
 its score as a person (n,), regardless of the scores of other classes. It raises a `LayoutError` if
 the outputs have another layout. "cells" are the cells of grids of strides 8, 16, 32 (or 8 to 64, or
-4 to 32), row by row, one grid after another.
+4 to 32), row by row, one grid after another. Where layouts have the same shapes, the values decide:
+logits are negative for most candidates, and scores never are.
 """
 
 from collections.abc import Callable, Container, Sequence
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import expit
+from scipy.special import expit, softmax
 
 Outputs = Sequence[np.ndarray]
 Candidates = tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, " n"]]
@@ -19,7 +20,11 @@ Decoder = Callable[[Outputs, tuple[int, int], int], Candidates]
 
 _STRIDES = ((8, 16, 32), (8, 16, 32, 64), (4, 8, 16, 32))
 _FASTESTDET_STRIDE = 16
+_PICODET_STRIDES = (8, 16, 32, 64)
+_PICODET_BINS = 8  # of a distance, 0 to 7 strides
 _MAX_SELECTED = 1000
+_COCO_IDS = 91  # classes of a network whose classes are COCO's category ids, 0 to 90
+_COCO_IDS_AND_NOTHING = 92  # with softmax and a class "no object" (DETR, YOLOS), not decoded here
 
 
 class LayoutError(Exception):
@@ -57,6 +62,8 @@ def decode_yolov8(outputs: Outputs, input_size: tuple[int, int], person_class: i
     counts = {len(stride) for _, stride in _grids(input_size)}
     turned = [output.swapaxes(-1, -2) for output in outputs if output.ndim > 1]
     rows = _table(turned, counts, 5 + person_class)
+    if any(_single(output).shape == (len(rows), 4) for output in outputs):
+        raise LayoutError  # the rows are scores, and the boxes are beside them
     return _xyxy(rows[:, :2], rows[:, 2:4]), rows[:, 4 + person_class]
 
 
@@ -67,7 +74,7 @@ def decode_yolov10(outputs: Outputs, input_size: tuple[int, int], person_class: 
     """
     del input_size
     rows = _table(outputs, range(_MAX_SELECTED + 1), 6)
-    if rows.shape[1] != 6:
+    if rows.shape[1] != 6 or any(output.size == 1 for output in outputs):  # PaddleDetection counts
         raise LayoutError
     return rows[:, :4], np.where(rows[:, 5] == person_class, rows[:, 4], 0)
 
@@ -82,10 +89,9 @@ def decode_ssd(outputs: Outputs, input_size: tuple[int, int], person_class: int)
     if len(arrays) != 2 or any(array.ndim != 2 for array in arrays):
         raise LayoutError
     boxes, scores = sorted(arrays, key=lambda array: array.shape[1] != 4)
-    if boxes.shape != (len(scores), 4) or scores.shape[1] <= person_class:
+    if boxes.shape != (len(scores), 4) or scores.shape[1] <= person_class or (scores < 0).any():
         raise LayoutError
-    height, width = input_size
-    return boxes * np.array([width, height] * 2, np.float32), scores[:, person_class]
+    return boxes * _width_height(input_size), scores[:, person_class]
 
 
 def decode_fastestdet(
@@ -110,6 +116,105 @@ def decode_fastestdet(
     return _xyxy(centers, sizes), cells[0] ** 0.6 * cells[5 + person_class] ** 0.4
 
 
+def decode_detr(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
+    """RT-DETR, D-FINE and others of the family: (1, n, classes) logits and (1, n, 4).
+
+    Boxes are center x, y, width, height as fractions of the input. The score is the sigmoid of the
+    logit, as the focal loss trains it.
+    """
+    boxes, logits = _boxes_and_logits(outputs)
+    if logits.shape[1] in (_COCO_IDS, _COCO_IDS_AND_NOTHING):
+        raise LayoutError
+    return _queries(boxes, logits, input_size, person_class)
+
+
+def decode_detr91(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
+    """RF-DETR, Deformable DETR: as `decode_detr`, with 91 classes, COCO's category ids."""
+    boxes, logits = _boxes_and_logits(outputs)
+    if logits.shape[1] != _COCO_IDS:
+        raise LayoutError
+    return _queries(boxes, logits, input_size, person_class)
+
+
+def decode_rtdetr(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
+    """RT-DETR and D-FINE as exported by their authors: (1, n), (1, n, 4) and (1, n).
+
+    These are labels, boxes and scores. Boxes are x1, y1, x2, y2 in input pixels, because
+    `orig_target_sizes` is the size of the input (see `onnx_engines`). Of labels and scores, the
+    labels are the integers.
+    """
+    del input_size
+    bboxes = [output[0] for output in outputs if output.ndim == 3 and len(output) == 1]
+    columns = [output[0] for output in outputs if output.ndim == 2 and len(output) == 1]
+    if len(bboxes) != 1 or len(columns) != 2 or len(outputs) != 3:
+        raise LayoutError
+    if any(bboxes[0].shape != (len(column), 4) for column in columns):
+        raise LayoutError
+    labels, scores = sorted(columns, key=lambda column: bool((column != np.round(column)).any()))
+    return bboxes[0], np.where(labels == person_class, scores, 0)
+
+
+def decode_picodet(outputs: Outputs, input_size: tuple[int, int], person_class: int) -> Candidates:
+    """PicoDet and PP-YOLOE as exported without NMS: (1, n, 4) and (1, classes, n).
+
+    Boxes are x1, y1, x2, y2 in input pixels.
+    """
+    del input_size
+    arrays = [_single(output) for output in outputs]
+    if len(arrays) != 2 or any(array.ndim != 2 for array in arrays):
+        raise LayoutError
+    bboxes, scores = sorted(arrays, key=lambda array: array.shape[1] != 4)
+    if bboxes.shape != (scores.shape[1], 4) or len(scores) <= person_class:
+        raise LayoutError
+    return bboxes, scores[person_class]
+
+
+def decode_picodet_raw(
+    outputs: Outputs, input_size: tuple[int, int], person_class: int
+) -> Candidates:
+    """PicoDet (Yu et al., 2021) as exported without postprocessing: its heads.
+
+    For each of the strides 8, 16, 32, 64: (1, cells, classes) scores, and (1, cells, 32) logits of
+    the distances from the cell's center to left, top, right, bottom, 8 bins each (Li et al., 2020).
+    """
+    arrays = [_single(output) for output in outputs]
+    if len(arrays) != 2 * len(_PICODET_STRIDES) or any(array.ndim != 2 for array in arrays):
+        raise LayoutError
+    bboxes, scores = [], []
+    for stride in _PICODET_STRIDES:
+        height, width = (-(-edge // stride) * stride for edge in input_size)
+        corners, _ = _grid((height, width), (stride,))
+        heads = [array for array in arrays if len(array) == len(corners)]
+        heads.sort(key=lambda head: head.shape[1] == 4 * _PICODET_BINS)
+        if len(heads) != 2 or heads[1].shape[1] != 4 * _PICODET_BINS:
+            raise LayoutError
+        if heads[0].shape[1] <= person_class:
+            raise LayoutError
+        bins = softmax(heads[1].reshape(-1, 4, _PICODET_BINS), -1)
+        distances = bins @ np.arange(_PICODET_BINS, dtype=np.float32)
+        offsets = distances * np.array([-1, -1, 1, 1], np.float32)
+        bboxes.append((np.tile(corners + 0.5, 2) + offsets) * stride)
+        scores.append(heads[0][:, person_class])
+    return np.concatenate(bboxes), np.concatenate(scores)
+
+
+def decode_picodet_nms(
+    outputs: Outputs, input_size: tuple[int, int], person_class: int
+) -> Candidates:
+    """PaddleDetection's exports with NMS inside: (n, 6) and the number of rows.
+
+    A row holds class, score, x1, y1, x2, y2 in input pixels, because `scale_factor` is 1 (see
+    `onnx_engines`).
+    """
+    del input_size
+    rows = [output for output in outputs if output.ndim == 2 and output.shape[1] == 6]
+    counts = [output for output in outputs if output.size == 1]
+    if len(rows) != 1 or len(counts) != 1 or len(outputs) != 2:
+        raise LayoutError
+    (rows,) = rows
+    return rows[:, 2:], np.where(rows[:, 0] == person_class, rows[:, 1], 0)
+
+
 DECODERS: dict[str, Decoder] = {
     "yolox": decode_yolox,
     "yolov5": decode_yolov5,
@@ -117,18 +222,24 @@ DECODERS: dict[str, Decoder] = {
     "yolov10": decode_yolov10,
     "ssd": decode_ssd,
     "fastestdet": decode_fastestdet,
+    "detr": decode_detr,
+    "detr91": decode_detr91,
+    "rtdetr": decode_rtdetr,
+    "picodet": decode_picodet,
+    "picodet_raw": decode_picodet_raw,
+    "picodet_nms": decode_picodet_nms,
 }
 
 
 def fitting_layouts(
     outputs: Outputs, input_size: tuple[int, int], person_class: int = 0
 ) -> list[str]:
-    """The layouts that match the shapes of the outputs."""
+    """The layouts that match the outputs."""
     return [name for name in DECODERS if fits(name, outputs, input_size, person_class)]
 
 
 def fits(layout: str, outputs: Outputs, input_size: tuple[int, int], person_class: int = 0) -> bool:
-    """Whether the shapes of the outputs match this layout."""
+    """Whether the outputs match this layout."""
     try:
         with np.errstate(all="ignore"):
             DECODERS[layout](outputs, input_size, person_class)
@@ -152,6 +263,42 @@ def _table(outputs: Outputs, counts: Container[int], columns: int) -> Float[np.n
         if output.ndim == 2 and len(output) in counts and output.shape[1] >= columns:
             return output
     raise LayoutError
+
+
+def _boxes_and_logits(
+    outputs: Outputs,
+) -> tuple[Float[np.ndarray, "n 4"], Float[np.ndarray, "n classes"]]:
+    """The two outputs of a DETR; others, as masks, have more axes.
+
+    Raises:
+      LayoutError: there are no such outputs.
+    """
+    arrays = [output[0] for output in outputs if output.ndim == 3 and len(output) == 1]
+    if len(arrays) != 2:
+        raise LayoutError
+    # With four classes, the boxes are the ones without negative values.
+    boxes, logits = sorted(arrays, key=lambda a: (a.shape[1] != 4, bool((a < 0).any())))
+    if boxes.shape != (len(logits), 4) or (logits >= 0).all():
+        raise LayoutError
+    return boxes, logits
+
+
+def _queries(
+    boxes: Float[np.ndarray, "n 4"],
+    logits: Float[np.ndarray, "n classes"],
+    input_size: tuple[int, int],
+    person_class: int,
+) -> Candidates:
+    if logits.shape[1] <= person_class:
+        raise LayoutError
+    bboxes = _xyxy(boxes[:, :2], boxes[:, 2:]) * _width_height(input_size)
+    return bboxes, expit(logits[:, person_class])
+
+
+def _width_height(input_size: tuple[int, int]) -> Float[np.ndarray, " 4"]:
+    """The factors that turn fractions of the input, x, y, x, y, into its pixels."""
+    height, width = input_size
+    return np.array([width, height] * 2, np.float32)
 
 
 def _grids(

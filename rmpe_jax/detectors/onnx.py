@@ -10,9 +10,11 @@ from rmpe_jax.detectors.layouts import DECODERS, fits, fitting_layouts
 from rmpe_jax.detectors.letterbox import fit_image, transform_boxes
 from rmpe_jax.detectors.onnx_config import PRESETS, OnnxConfig, make_config, read_options
 from rmpe_jax.detectors.onnx_engines import Engine, first_line, open_engine
+from rmpe_jax.detectors.preprocessor import fetch_network, find_preprocessor, read_preprocessor
 from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.detectors.selection import select_boxes
 from rmpe_jax.errors import UserError
+from rmpe_jax.interop.hub import is_hub_name
 
 
 class OnnxDetector:
@@ -65,19 +67,22 @@ def open_onnx(
     """A detector from an ONNX file; it is run once on a black image as a check.
 
     A JSON file beside it (`MODEL.json` for `MODEL.onnx`) may have fields of `OnnxConfig`. They
-    replace those of the layout's preset; arguments of this function take precedence.
+    replace those of the layout's preset; arguments of this function take precedence. The same
+    holds for a `preprocessor_config.json` of transformers beside it; `MODEL.json` replaces values
+    of this file too, and so does the input size of the network, if the file fixes it.
 
     Args:
-      path: the network.
+      path: the network; or its name on the hub, `hf:USER/REPOSITORY[@REVISION]/FILE.onnx`.
       layout: of the outputs, a key of `layouts.DECODERS`. If it is neither given here nor in the
-        JSON file, it is the one that matches the shapes of the outputs.
+        JSON file, it is the one that matches the outputs.
       score_threshold: boxes with lower scores are left out.
 
     Raises:
       UserError: a file cannot be used, the outputs do not match the layout, or no layout or several
         layouts match them.
     """
-    path = pathlib.Path(path)
+    name = os.fspath(path)
+    path = fetch_network(name) if is_hub_name(name) else pathlib.Path(name)
     options = read_options(path.with_suffix(".json"))
     layout = layout or options.get("layout", "")
     options = {name: value for name, value in options.items() if name != "layout"}
@@ -86,6 +91,8 @@ def open_onnx(
     engine = open_engine(path)
     if engine.input_size:
         options = {"input_size": engine.input_size} | options
+    if preprocessor := find_preprocessor(path):
+        options = read_preprocessor(preprocessor) | options
     # Shapes depend only on the input size, so any preset serves for the trial run.
     trial = make_config(layout or next(iter(PRESETS)), options)
     outputs = _run_on_black(engine, trial, path)

@@ -72,6 +72,12 @@ class OnnxConfig:
     max_boxes: int = 100
 
 
+# ImageNet's mean and standard deviation, of values 0 to 255.
+_IMAGENET: dict[str, Any] = {
+    "mean": (123.675, 116.28, 103.53),
+    "std": (58.395, 57.12, 57.375),
+}
+
 PRESETS = {
     "yolox": OnnxConfig("yolox", channel_order="bgr", std=(1.0, 1.0, 1.0), resize="corner"),
     "yolov5": OnnxConfig("yolov5"),
@@ -92,6 +98,22 @@ PRESETS = {
         channel_order="bgr",
         resize="stretch",
         nms_iou=0.45,
+    ),
+    # Each person has one query, so DETRs need no NMS.
+    "detr": OnnxConfig("detr", resize="stretch", nms_iou=1.0),
+    "detr91": OnnxConfig(
+        "detr91",
+        input_size=(560, 560),
+        resize="stretch",
+        nms_iou=1.0,
+        person_class=1,  # COCO's category id
+        **_IMAGENET,
+    ),
+    "rtdetr": OnnxConfig("rtdetr", resize="stretch", nms_iou=1.0),
+    "picodet": OnnxConfig("picodet", input_size=(416, 416), resize="stretch", **_IMAGENET),
+    "picodet_raw": OnnxConfig("picodet_raw", input_size=(416, 416), resize="stretch", **_IMAGENET),
+    "picodet_nms": OnnxConfig(
+        "picodet_nms", input_size=(416, 416), resize="stretch", nms_iou=1.0, **_IMAGENET
     ),
 }
 

@@ -1,4 +1,9 @@
-"""Engines that run ONNX networks: onnxruntime if it is installed, otherwise OpenCV."""
+"""Engines that run ONNX networks: onnxruntime if it is installed, otherwise OpenCV.
+
+Some networks have inputs beside the image, from which they compute boxes in pixels of the original
+image. They get the values of an image that has the size of the input, so their boxes are in pixels
+of the input, however the image was fitted into it.
+"""
 
 import os
 import pathlib
@@ -13,6 +18,20 @@ from jaxtyping import Float
 from rmpe_jax.errors import UserError
 
 _PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
+_SIDE_INPUTS: dict[str, Callable[[int, int], np.ndarray]] = {
+    "orig_target_sizes": lambda height, width: np.array([[width, height]], np.int64),
+    "im_shape": lambda height, width: np.array([[height, width]], np.float32),
+    "scale_factor": lambda height, width: np.ones((1, 2), np.float32),
+}
+# OpenCV does not tell the names of inputs.
+_IMAGE_NAMES = ("images", "image", "pixel_values", "input")
+_DTYPES = {
+    "tensor(float)": np.float32,
+    "tensor(float16)": np.float16,
+    "tensor(double)": np.float64,
+    "tensor(int32)": np.int32,
+    "tensor(int64)": np.int64,
+}
 
 
 class Engine(NamedTuple):
@@ -60,14 +79,22 @@ def onnxruntime_engine(path: pathlib.Path) -> Engine:
         session = onnxruntime.InferenceSession(os.fspath(path), options, providers=providers)
     except Exception as error:  # its errors have no common base class
         raise _unreadable(path, error) from None
-    (argument, *_) = session.get_inputs()
-    dtype = np.float16 if argument.type == "tensor(float16)" else np.float32
-    size = tuple(argument.shape[2:])
+    arguments = session.get_inputs()
+    images = [argument for argument in arguments if argument.name not in _SIDE_INPUTS]
+    if len(images) != 1:
+        names = ", ".join(argument.name for argument in arguments)
+        raise UserError(
+            f"detector {path} has the inputs {names}: give a network of one image, with no others "
+            f"than {', '.join(_SIDE_INPUTS)}"
+        )
+    size = tuple(images[0].shape[2:])
     is_fixed = len(size) == 2 and all(isinstance(n, int) for n in size)
 
     def run(inputs: Float[np.ndarray, "1 3 h w"]) -> list[np.ndarray]:
-        outputs = session.run(None, {argument.name: inputs.astype(dtype)})
-        return [np.asarray(output, np.float32) for output in outputs]
+        values = {n: value(*inputs.shape[2:]) for n, value in _SIDE_INPUTS.items()}
+        values[images[0].name] = inputs
+        feed = {a.name: values[a.name].astype(_DTYPES.get(a.type, np.float32)) for a in arguments}
+        return [np.asarray(output, np.float32) for output in session.run(None, feed)]
 
     return Engine(run, size if is_fixed else None)
 
@@ -83,14 +110,28 @@ def opencv_engine(path: pathlib.Path) -> Engine:
     except cv2.error as error:
         raise _unreadable(path, error) from None
     names = network.getUnconnectedOutLayersNames()
+    side_inputs = [n for n, value in _SIDE_INPUTS.items() if _has_input(network, n, value(1, 1))]
+    black = np.zeros((1, 3, 1, 1), np.float32)
+    # A network without other inputs needs no name of the image.
+    image = next((n for n in _IMAGE_NAMES if side_inputs and _has_input(network, n, black)), "")
     lock = threading.Lock()
 
     def run(inputs: Float[np.ndarray, "1 3 h w"]) -> list[np.ndarray]:
         with lock:
-            network.setInput(inputs)
+            network.setInput(inputs, image)
+            for name in side_inputs:
+                network.setInput(_SIDE_INPUTS[name](*inputs.shape[2:]), name)
             return [np.array(output, np.float32) for output in network.forward(names)]
 
     return Engine(run, None)
+
+
+def _has_input(network: cv2.dnn.Net, name: str, value: np.ndarray) -> bool:
+    try:
+        network.setInput(value, name)
+    except cv2.error:
+        return False
+    return True
 
 
 def _unreadable(path: pathlib.Path, error: Exception) -> UserError:

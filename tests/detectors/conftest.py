@@ -1,6 +1,7 @@
 """Detection and annotation files."""
 
 import json
+import sys
 
 import pytest
 
@@ -31,3 +32,13 @@ def coco_folder(write):
     images = [{"id": i, "file_name": f"{name}.jpg"} for i, name in ((7, "a"), (8, "b"), (9, "c"))]
     document = {"images": images, "annotations": people}
     return write(document, "annotations/person_keypoints_val.json").parents[1]
+
+
+@pytest.fixture(params=["onnxruntime", "opencv"])
+def either_engine(request, monkeypatch):
+    """With onnxruntime, and as if it were not installed."""
+    if request.param == "opencv":
+        monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    else:
+        pytest.importorskip("onnxruntime")
+    return request.param

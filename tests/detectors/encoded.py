@@ -26,6 +26,17 @@ def encode(layout, bboxes, scores, input_size, person_class=0, strides=(8, 16, 3
         return [_yolov10(bboxes, scores, person_class)]
     if layout == "ssd":
         return _ssd(bboxes, scores, input_size, person_class)
+    if layout in ("detr", "detr91"):
+        classes = 91 if layout == "detr91" else CLASSES
+        return _detr(bboxes, scores, input_size, person_class, classes)
+    if layout == "rtdetr":
+        return _rtdetr(bboxes, scores, person_class)
+    if layout == "picodet":
+        return _picodet(bboxes, scores, cells(input_size, (8, 16, 32, 64)), person_class)
+    if layout == "picodet_raw":
+        return _picodet_raw(bboxes, scores, input_size, person_class)
+    if layout == "picodet_nms":
+        return _picodet_nms(bboxes, scores, person_class)
     return [_fastestdet(bboxes, scores, input_size, person_class)]
 
 
@@ -106,3 +117,68 @@ def _fastestdet(bboxes, scores, input_size, person_class):
         cell[3:5] = [np.log(f / (1 - f)) for f in (w / width, h / height)]
         cell[5 + person_class] = (score / 0.8**0.6) ** (1 / 0.4)
     return out
+
+
+def _detr(bboxes, scores, input_size, person_class, classes):
+    height, width = input_size
+    boxes = np.tile(np.float32([0.5, 0.5, 0.4, 0.4]), (1, 30, 1))
+    logits = np.full((1, 30, classes), 2.2, np.float32)
+    logits[..., person_class] = -200
+    for number, (bbox, score) in enumerate(zip(bboxes, scores, strict=True)):
+        boxes[0, 3 * number] = np.divide(_center(bbox), [width, height, width, height])
+        logits[0, 3 * number, person_class] = np.log(score / (1 - score))
+    return [logits, boxes]
+
+
+def _rtdetr(bboxes, scores, person_class):
+    labels = np.full((1, 30), person_class + 1, np.float32)
+    boxes = np.tile(np.float32([3, 3, 30, 30]), (1, 30, 1))
+    confidences = np.full((1, 30), 0.9, np.float32)
+    for number, (bbox, score) in enumerate(zip(bboxes, scores, strict=True)):
+        labels[0, 2 * number] = person_class
+        boxes[0, 2 * number] = bbox
+        confidences[0, 2 * number] = score
+    return [labels, boxes, confidences]
+
+
+def _picodet(bboxes, scores, all_cells, person_class):
+    boxes = np.tile(np.float32([3, 3, 30, 30]), (1, len(all_cells), 1))
+    classes = np.full((1, CLASSES, len(all_cells)), 0.9, np.float32)
+    classes[0, person_class] = 0
+    for number, (bbox, score) in enumerate(zip(bboxes, scores, strict=True)):
+        boxes[0, 5 + 11 * number] = bbox
+        classes[0, person_class, 5 + 11 * number] = score
+    return [boxes, classes]
+
+
+def _picodet_nms(bboxes, scores, person_class):
+    rows = np.tile(np.float32([person_class + 1, 0.9, 3, 3, 30, 30]), (20, 1))
+    for number, (bbox, score) in enumerate(zip(bboxes, scores, strict=True)):
+        rows[2 * number] = person_class, score, *bbox
+    return [rows, np.float32([len(rows)])]
+
+
+def _picodet_raw(bboxes, scores, input_size, person_class):
+    """Distances of whole strides are one bin each; others are shared by two."""
+    height, width = input_size
+    classes, distances = [], []
+    for stride in (8, 16, 32, 64):
+        rows, columns = int(np.ceil(height / stride)), int(np.ceil(width / stride))
+        classes.append(np.full((1, rows * columns, CLASSES), 0.9, np.float32))
+        classes[-1][..., person_class] = 0
+        distances.append(np.zeros((1, rows * columns, 32), np.float32))
+        for bbox, score in zip(bboxes, scores, strict=True):
+            x, y, w, h = _center(bbox)
+            # The finest grid whose seven bins reach the sides of the box from any of its cells.
+            if next(s for s in (8, 16, 32, 64) if max(w, h) / 2 + s <= 7 * s) != stride:
+                continue
+            cell = int(y // stride) * columns + int(x // stride)
+            center = (np.float32([int(x // stride), int(y // stride)]) + 0.5) * stride
+            sides = np.concatenate([center - bbox[:2], bbox[2:] - center]) / stride
+            low = sides.astype(int)
+            share = np.full((4, 8), 1e-12)
+            share[np.arange(4), low] = 1 - (sides - low)
+            share[np.arange(4), np.minimum(low + 1, 7)] += sides - low
+            distances[-1][0, cell] = np.log(share + 1e-12).ravel()
+            classes[-1][0, cell, person_class] = score
+    return classes + distances

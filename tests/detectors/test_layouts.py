@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from encoded import CLASSES, encode
+from encoded import encode
 
 from rmpe_jax.detectors.layouts import DECODERS, LayoutError, fits, fitting_layouts
 
@@ -36,8 +36,10 @@ def test_shapes_determine_the_layout(layout):
     outputs = encode(layout, BBOXES, SCORES, SIZE)
     assert fitting_layouts(outputs, SIZE) == [layout]
     assert [name for name in DECODERS if fits(name, outputs, SIZE)] == [layout]
+    if layout in ("yolov10", "rtdetr", "picodet_nms"):  # they output labels
+        outputs = []
     with pytest.raises(LayoutError):  # there are fewer classes
-        DECODERS[layout](outputs if layout != "yolov10" else [], SIZE, CLASSES)
+        DECODERS[layout](outputs, SIZE, 91)
 
 
 def test_published_networks():
@@ -53,6 +55,54 @@ def test_published_networks():
     for layout, (size, shapes) in known.items():
         outputs = [np.zeros(shape, np.float32) for shape in shapes]
         assert fitting_layouts(outputs, size) == [layout]
+
+
+@pytest.mark.parametrize(
+    ("layout", "size", "shapes"),
+    [
+        ("detr", 640, [(1, 300, 80), (1, 300, 4)]),  # RT-DETR, D-FINE of transformers
+        ("detr", 640, [(1, 300, 1), (1, 300, 4)]),  # one class
+        ("detr91", 560, [(1, 300, 4), (1, 300, 91)]),  # RF-DETR: dets, labels
+        ("detr91", 432, [(1, 200, 4), (1, 200, 91), (1, 200, 108, 108)]),  # with masks
+        (None, 640, [(1, 100, 92), (1, 100, 4)]),  # DETR: softmax with "no object"
+        ("rtdetr", 640, [(1, 300), (1, 300, 4), (1, 300)]),
+        ("picodet", 416, [(1, 3598, 4), (1, 80, 3598)]),
+        ("picodet", 640, [(1, 8400, 4), (1, 80, 8400)]),  # PP-YOLOE
+        (
+            "picodet_raw",
+            416,
+            [(1, n, c) for c in (80, 32) for n in (2704, 676, 169, 49)],
+        ),
+        ("picodet_nms", 416, [(100, 6), (1,)]),
+        ("picodet_nms", 416, [(0, 6), (1,)]),  # nothing found
+        ("picodet_nms", 640, [(300, 6), (1,)]),  # PaddleDetection's RT-DETR
+    ],
+)
+def test_published_detrs_and_picodets(layout, size, shapes):
+    """Shapes of published networks. Logits are about -4 where nothing is found."""
+    outputs = [np.full(shape, 0.25, np.float32) for shape in shapes]
+    if layout is None or layout.startswith("detr"):
+        (index,) = [i for i, s in enumerate(shapes) if s[-1] not in (4, 108)] or [0]
+        outputs[index][:] = -4
+    assert fitting_layouts(outputs, (size, size)) == ([layout] if layout else [])
+
+
+def test_a_detr_with_four_classes():
+    """Both outputs have four columns; boxes are never negative."""
+    logits, boxes = encode("detr", BBOXES, SCORES, SIZE, 1)
+    for outputs in ([logits[..., :4], boxes], [boxes, logits[..., :4]]):
+        bboxes, scores = DECODERS["detr"](outputs, SIZE, 1)
+        np.testing.assert_allclose(bboxes[[0, 3, 6, 9]], BBOXES, atol=1e-4)
+        np.testing.assert_allclose(scores[[0, 3, 6, 9]], SCORES, rtol=1e-6)
+
+
+def test_labels_are_known_from_scores():
+    labels, boxes, scores = encode("rtdetr", BBOXES, SCORES, SIZE)
+    expected = DECODERS["rtdetr"]([labels, boxes, scores], SIZE, 0)
+    for outputs in ([scores, labels, boxes], [boxes, scores, labels]):
+        found = DECODERS["rtdetr"](outputs, SIZE, 0)
+        np.testing.assert_array_equal(found[0], expected[0])
+        np.testing.assert_array_equal(found[1], expected[1])
 
 
 @pytest.mark.parametrize("shapes", [[(1, 1000)], [(1, 3, 80, 80, 85)], [(5,)], [(1, 84, 8401)]])
