@@ -4,14 +4,17 @@ A lock is a file that names the process that holds it. A process that ended with
 lock is recognized:
 
 * On the same machine at once: its id belongs to no process, or to one that started later.
-* On another machine that shares the file system, by silence: a holder touches its lock every 30
-  seconds. A lock that is not touched for 5 minutes is taken over. Both times are those of the file
-  system, so the machines' clocks may differ.
+* Elsewhere by silence: a holder touches its lock every 30 seconds. A lock that is not touched for 5
+  minutes is taken over. Both times are those of the file system, so the machines' clocks may
+  differ. Elsewhere is another machine that shares the file system, another container, or this
+  machine before it was started anew; and on Windows every process.
+
+A process that finds such a lock waits until it is touched or its time is over. So a command that is
+started again at once after a kill goes on by itself, and a second one is refused.
 """
 
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import os
@@ -29,8 +32,14 @@ from typing import IO
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import not_writable
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 _TOUCH_EVERY = 30.0  # seconds
 _DEAD_AFTER = 300.0  # seconds without a touch
+_LOOK_EVERY = 1.0  # seconds
 
 
 class FolderLock:
@@ -39,15 +48,23 @@ class FolderLock:
     A folder that it made is removed again if nothing was written to it.
     """
 
-    def __init__(self, folder: str | os.PathLike, path: str | os.PathLike | None = None) -> None:
+    def __init__(
+        self,
+        folder: str | os.PathLike,
+        path: str | os.PathLike | None = None,
+        *,
+        wait: bool = False,
+    ) -> None:
         """Nothing is locked before the `with` block.
 
         Args:
           folder: to write to.
           path: of the lock file; None: `.lock` in the folder.
+          wait: wait for a living holder, however long, instead of an error.
         """
         self._folder = pathlib.Path(folder)
         self._path = (self._folder / ".lock" if path is None else pathlib.Path(path)).absolute()
+        self._wait = wait
         self._owner = _Owner.this_process()
         self._released = threading.Event()
         self._thread = threading.Thread(target=self._touch_until_released, daemon=True)
@@ -56,12 +73,12 @@ class FolderLock:
         """Lock the folder.
 
         Raises:
-          UserError: another process holds the lock, or the folder cannot be written to.
+          UserError: a living process holds the lock, or the folder cannot be written to.
         """
         above = (self._path.parent, *self._path.parent.parents)
         self._made = [folder for folder in above if not folder.exists()]
         try:
-            _acquire(self._folder, self._path, self._owner)
+            _acquire(self._folder, self._path, self._owner, self._wait)
         except OSError as error:
             self._remove_made()
             raise not_writable(self._folder, error) from None
@@ -74,9 +91,12 @@ class FolderLock:
         self._released.set()
         self._thread.join()
         # A lock that cannot be removed is that of a dead process when this one has ended.
-        with contextlib.suppress(OSError), _opened_alone(self._path) as file:
-            if file.read() == self._owner.to_json():
-                self._path.unlink()
+        with contextlib.suppress(OSError):
+            if fcntl is None:  # Windows does not remove open files
+                self._remove_mine()
+            else:
+                with _opened_alone(self._path):
+                    self._remove_mine()
         self._remove_made()
 
     def require_held(self) -> None:
@@ -106,6 +126,10 @@ class FolderLock:
                 return
             with contextlib.suppress(OSError):
                 os.utime(self._path)
+
+    def _remove_mine(self) -> None:
+        if self._path.read_text(encoding="utf-8") == self._owner.to_json():
+            self._path.unlink()
 
     def _remove_made(self) -> None:
         with contextlib.suppress(OSError):
@@ -147,7 +171,7 @@ class _Owner:
         return f"process {self.pid} on host {self.host} since {self.since} ({self.command})"
 
 
-def _acquire(folder: pathlib.Path, path: pathlib.Path, owner: _Owner) -> None:
+def _acquire(folder: pathlib.Path, path: pathlib.Path, owner: _Owner, wait: bool) -> None:
     """Makes `owner` the only holder of the lock at `path`, or raises a UserError."""
     for _ in range(100):
         with contextlib.suppress(FileExistsError):
@@ -158,18 +182,62 @@ def _acquire(folder: pathlib.Path, path: pathlib.Path, owner: _Owner) -> None:
         except FileExistsError:
             pass
         # FileNotFoundError: the lock or the folder was removed in between.
-        with contextlib.suppress(FileNotFoundError), open(path, encoding="utf-8") as file:
-            _require_dead(_holder_of(file), file, folder)
-            with _opened_alone(path) as file:
-                # Of several processes that have seen a dead holder, the first one gets here.
-                holder = _holder_of(file)
-                _require_dead(holder, file, folder)
-                _overwrite(file, owner)
-            logging.getLogger(__name__).warning(
-                "%s: taken over from %s, which is dead", folder, holder or "another process"
-            )
-            return
+        with contextlib.suppress(FileNotFoundError):
+            _wait_for_end(folder, path, wait)
+            if _take_over(folder, path, owner):
+                return
     raise FileNotFoundError(2, "its lock appears and disappears", os.fspath(path))
+
+
+def _wait_for_end(folder: pathlib.Path, path: pathlib.Path, wait: bool) -> None:
+    """Returns when the holder of a lock is dead.
+
+    Raises:
+      FileNotFoundError: the lock was released.
+      UserError: the holder is alive, unless `wait`.
+    """
+    first = None
+    while True:
+        with open(path, encoding="utf-8") as file:
+            holder, touched = _holder_of(file), os.fstat(file.fileno()).st_mtime
+            try:
+                alive = _is_alive(holder, file)
+            except PermissionError:  # a folder of somebody else: the error names the holder
+                alive, wait = True, False
+        if alive is False:
+            return
+        changed = first is not None and first != (holder, touched)
+        if not wait and (alive or changed):
+            raise UserError(
+                f"{folder} is in use by {holder or 'another process'}: "
+                "wait for it, stop it, or choose another folder"
+            )
+        if first is None:
+            line = "%s is in use by %s: waiting for its end"
+            if not alive:
+                line += f"; it counts as dead after {_DEAD_AFTER / 60:.0f} minutes of silence"
+            logging.getLogger(__name__).warning(line, folder, holder or "another process")
+            first = holder, touched
+        time.sleep(_LOOK_EVERY)
+
+
+def _take_over(folder: pathlib.Path, path: pathlib.Path, owner: _Owner) -> bool:
+    """Whether `owner` is the one of several who have seen a dead holder that got its lock."""
+    try:
+        with _opened_alone(path) as file:
+            holder = _holder_of(file)
+            if _is_alive(holder, file) is not False:
+                return False
+            _overwrite(file, owner)
+    except PermissionError as error:
+        raise UserError(
+            f"{folder} has the lock {path} of a dead process, which cannot be written "
+            f"({error.strerror}): remove it"
+        ) from None
+    logging.getLogger(__name__).warning(
+        "%s: taken over from %s, which is dead", folder, holder or "another process"
+    )
+    return True
 
 
 def _create(path: pathlib.Path, owner: _Owner) -> None:
@@ -198,8 +266,9 @@ def _opened_alone(path: pathlib.Path) -> Iterator[IO[str]]:
       FileNotFoundError: it was removed, also while this process waited for it.
     """
     with open(path, "r+", encoding="utf-8") as file:
-        with contextlib.suppress(OSError):  # file systems without such locks
-            fcntl.flock(file, fcntl.LOCK_EX)
+        if fcntl is not None:
+            with contextlib.suppress(OSError):  # file systems without such locks
+                fcntl.flock(file, fcntl.LOCK_EX)
         if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
             raise FileNotFoundError
         yield file
@@ -213,24 +282,15 @@ def _holder_of(file: IO[str]) -> _Owner | None:
         return None
 
 
-def _require_dead(holder: _Owner | None, file: IO[str], folder: pathlib.Path) -> None:
-    """Raises a UserError that names the holder of an open lock file, if it is alive."""
-    if _is_dead(holder, file):
-        return
-    advice = "wait for it, stop it, or choose another folder"
-    if holder is None or holder.machine != _machine():
-        advice += f"; if it is dead, try again in {_DEAD_AFTER / 60:.0f} minutes"
-    raise UserError(f"{folder} is in use by {holder or 'another process'}: {advice}")
-
-
-def _is_dead(holder: _Owner | None, file: IO[str]) -> bool:
+def _is_alive(holder: _Owner | None, file: IO[str]) -> bool | None:
+    """Whether the holder of an open lock file is alive; None if only time can tell."""
     if holder and holder.machine == _machine():
         start = _start_of(holder.pid)
         if start is None:
-            return True
+            return False
         if start and holder.start:
-            return start != holder.start
-    return _silence(file) > _DEAD_AFTER
+            return start == holder.start
+    return False if _silence(file) > _DEAD_AFTER else None
 
 
 def _silence(file: IO[str]) -> float:
@@ -256,6 +316,8 @@ def _start_of(pid: int) -> str | None:
 
     It is "" where the system does not tell.
     """
+    if fcntl is None:
+        return ""  # Windows, where os.kill ends the process
     try:
         os.kill(pid, 0)  # sends no signal
     except ProcessLookupError:

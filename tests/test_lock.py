@@ -1,6 +1,7 @@
 """A folder has one owner: who is refused, whose lock is that of a dead process, who wins a race."""
 
 import contextlib
+import importlib.util
 import json
 import os
 import pathlib
@@ -58,6 +59,12 @@ def other_machine(monkeypatch):
             yield
 
     return context
+
+
+@pytest.fixture
+def meanwhile(monkeypatch):
+    """A function: what is done whenever a process waits, instead of waiting."""
+    return lambda act: monkeypatch.setattr(lock_module.time, "sleep", lambda _: act())
 
 
 def left_by(folder: pathlib.Path, **changes) -> pathlib.Path:
@@ -194,17 +201,20 @@ def test_a_process_of_somebody_else_is_alive(tmp_path, monkeypatch):
     assert "in use" in refusal(tmp_path)
 
 
-def test_silence_decides_where_start_times_are_unknown(tmp_path, monkeypatch):
+def test_silence_decides_where_start_times_are_unknown(tmp_path, monkeypatch, meanwhile):
     monkeypatch.setattr(lock_module, "_start_of", lambda pid: "")
     path = left_by(tmp_path)
     silent_for(path, 290)
+    meanwhile(path.touch)
     assert "in use" in refusal(tmp_path)
     silent_for(path, 310)
     taken(tmp_path)
 
 
 @pytest.mark.parametrize("what", ["host", "system"])
-def test_a_lock_of_another_machine_lives_as_long_as_it_is_touched(tmp_path, other_machine, what):
+def test_a_lock_of_another_machine_lives_as_long_as_it_is_touched(
+    tmp_path, other_machine, what, meanwhile
+):
     """The process of the same id here, alive or dead, has nothing to do with it."""
     if what == "host":
         with other_machine():
@@ -214,25 +224,121 @@ def test_a_lock_of_another_machine_lives_as_long_as_it_is_touched(tmp_path, othe
     for pid in (os.getpid(), 2**22 + 1):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"pid": pid}))
         silent_for(path, 290)
-        assert refusal(tmp_path).endswith("folder; if it is dead, try again in 5 minutes")
+        meanwhile(path.touch)
+        assert refusal(tmp_path).endswith("wait for it, stop it, or choose another folder")
     silent_for(path, 310)
     taken(tmp_path)
 
 
+def test_a_killed_command_that_is_started_again_elsewhere_goes_on(
+    tmp_path, other_machine, meanwhile, monkeypatch, caplog
+):
+    """As in a new container, or after the machine was started anew."""
+    with other_machine():
+        left_by(tmp_path)
+    silence, looks = iter((10, 100, 299, 301, 301)), []
+    monkeypatch.setattr(lock_module, "_silence", lambda _: next(silence))
+    meanwhile(lambda: looks.append(None))
+    taken(tmp_path)
+    assert len(looks) == 3
+    waiting, taken_over = caplog.messages
+    assert waiting.endswith(": waiting for its end; it counts as dead after 5 minutes of silence")
+    assert "taken over from process" in taken_over
+
+
+def test_another_process_was_faster(tmp_path, other_machine, meanwhile):
+    with other_machine():
+        path = left_by(tmp_path)
+    time_of_touch = path.stat().st_mtime
+    new = json.dumps(json.loads(path.read_text()) | {"pid": 7, "token": "new"})
+
+    def take_over():
+        path.write_text(new)
+        os.utime(path, (time_of_touch, time_of_touch))
+
+    meanwhile(take_over)
+    with pytest.raises(UserError, match="in use by process 7 on"), FolderLock(tmp_path):
+        pass
+
+
+def test_a_lock_in_a_folder_of_somebody_else(tmp_path, other_machine, monkeypatch):
+    """Its holder is named, though nothing can be written to tell the time."""
+    with other_machine():
+        left_by(tmp_path)
+
+    def not_allowed(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(lock_module.tempfile, "TemporaryFile", not_allowed)
+    assert f"in use by process {os.getpid()} on host elsewhere" in refusal(tmp_path)
+
+
+def test_a_dead_lock_of_somebody_else(tmp_path, monkeypatch):
+    path = left_by(tmp_path, start="1")
+
+    def not_allowed(*_):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(lock_module, "_opened_alone", not_allowed)
+    assert refusal(tmp_path) == (
+        f"{tmp_path} has the lock {path} of a dead process, which cannot be written "
+        "(Permission denied): remove it"
+    )
+
+
 @pytest.mark.parametrize("content", ["", "{", "[1]", '{"pid": 1}'])
-def test_a_lock_that_names_nobody(tmp_path, content):
+def test_a_lock_that_names_nobody(tmp_path, content, meanwhile):
     """Such as one whose process is about to write its name."""
     (tmp_path / ".lock").write_text(content)
+    silent_for(tmp_path / ".lock", 100)
+    meanwhile((tmp_path / ".lock").touch)
     assert f"{tmp_path} is in use by another process: wait for it" in refusal(tmp_path)
     silent_for(tmp_path / ".lock", 310)
     taken(tmp_path)
 
 
-def test_the_clock_of_the_file_system_counts(tmp_path, other_machine, monkeypatch):
+def test_the_clock_of_the_file_system_counts(tmp_path, other_machine, monkeypatch, meanwhile):
     with other_machine():
-        left_by(tmp_path)
+        silent_for(left_by(tmp_path), 100)
+    meanwhile((tmp_path / ".lock").touch)
     monkeypatch.setattr(time, "time", lambda: 1e10)
     assert "in use" in refusal(tmp_path)
+
+
+def test_a_process_that_waits_for_a_living_holder(tmp_path, meanwhile, caplog):
+    first = FolderLock(tmp_path).__enter__()
+    waits = []
+
+    def release_at_the_third():
+        waits.append(None)
+        if len(waits) == 3:
+            first.__exit__()
+
+    meanwhile(release_at_the_third)
+    with FolderLock(tmp_path, wait=True) as lock:
+        lock.require_held()
+    assert len(waits) == 3
+    (line,) = caplog.messages
+    assert line.endswith(": waiting for its end")
+
+
+def test_windows(tmp_path, monkeypatch):
+    """There is no fcntl, and os.kill would end the process that it asks for."""
+    path = left_by(tmp_path)
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.delattr(os, "kill")
+    spec = importlib.util.spec_from_file_location("lock_on_windows", lock_module.__file__)
+    windows = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "lock_on_windows", windows)
+    spec.loader.exec_module(windows)
+    monkeypatch.setattr(windows.time, "sleep", lambda _: path.touch())
+    silent_for(path, 100)
+    with pytest.raises(UserError, match="in use by"), windows.FolderLock(tmp_path):
+        pass
+    silent_for(path, 310)
+    with windows.FolderLock(tmp_path) as lock:
+        lock.require_held()
+    assert not path.exists()
 
 
 # ---- the holder ----------------------------------------------------------------------------------

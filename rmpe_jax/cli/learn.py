@@ -203,14 +203,22 @@ def _ablate(args: argparse.Namespace) -> None:
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.experiments.ablation.config import require_same_settings
     from rmpe_jax.experiments.ablation.report import write_report
-    from rmpe_jax.experiments.ablation.run import load_ablation, run_seed
+    from rmpe_jax.experiments.ablation.run import load_ablation, prepare_data, run_seed
     from rmpe_jax.lock import FolderLock
 
     use_compilation_cache()
     ablation, folder = load_ablation(args.config), pathlib.Path(args.workdir)
-    with FolderLock(folder):
+    seeds = ablation.seeds if args.seeds is None else args.seeds
+
+    # Commands for different seeds may run at once: they wait for each other where they share files.
+    with FolderLock(folder, wait=True):
         require_same_settings(ablation, folder)
-        for seed in ablation.seeds if args.seeds is None else args.seeds:
+        if seeds:
+            prepare_data(ablation, folder)
+    for seed in seeds:
+        with FolderLock(folder / f"seed{seed}"):
             run_seed(ablation, folder, seed)
+        with FolderLock(folder, wait=True):
             write_report(ablation, folder)
+    with FolderLock(folder, wait=True):
         print(write_report(ablation, folder))

@@ -46,7 +46,8 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
         "--model",
         default="builtin",
         metavar="MODEL",
-        help="model file or training workdir (default: the pose network of the package)",
+        help="model file, training workdir, folder of a ViTPose, or hf:USER/REPOSITORY (default: "
+        "the pose network of the package)",
     )
     add(
         "--detector",
@@ -98,15 +99,21 @@ def _predict_files(args: argparse.Namespace) -> str:
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.lock import FolderLock
-    from rmpe_jax.predict.inputs import find_files
-    from rmpe_jax.predict.run import closing_line, predict_files, prepare_output_folder
+    from rmpe_jax.predict.inputs import find_files, frame_names
+    from rmpe_jax.predict.run import (
+        check_output_folder,
+        closing_line,
+        predict_files,
+        prepare_output_folder,
+    )
 
-    # Errors of inputs and folder are reported before the model is loaded.
+    # Errors of inputs and folder are reported before the model is loaded. Nothing is written to
+    # the folder before the model and the detector are accepted.
     found = find_files(args.inputs, output_folder=args.out, upright=not is_lookup(args.detector))
     settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
     settings["inputs"] = [os.path.abspath(text) for text in args.inputs]
-    with FolderLock(args.out):
-        prepare_output_folder(args.out, settings, args.resume)
+    with FolderLock(args.out) as lock:
+        check_output_folder(args.out, settings, args.resume)
         use_compilation_cache()
         estimator = PoseEstimator.from_checkpoint(
             args.model,
@@ -115,6 +122,8 @@ def _predict_files(args: argparse.Namespace) -> str:
             flip_test=args.flip_test,
             batch_size=args.batch_size,
         )
+        estimator.check_names(frame_names(found.inputs))
+        prepare_output_folder(args.out, settings, args.resume)
         start = time.monotonic()
         summary = predict_files(
             found.inputs,
@@ -125,6 +134,7 @@ def _predict_files(args: argparse.Namespace) -> str:
             draw_boxes=args.draw_boxes,
             report=args.report,
             resume=args.resume,
+            lock=lock,
         )
     seconds = time.monotonic() - start
     return f"{closing_line(summary, found.passed_over)}; wrote {args.out} in {seconds:.1f} s"

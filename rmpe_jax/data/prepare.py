@@ -80,12 +80,13 @@ def prepare(
         suspicious.
     """
     folder = pathlib.Path(folder)
-    with FolderLock(folder, f"{folder}.lock"):
-        return _prepare(folder, specs, num_shards, max_corrupt, max_suspicious)
+    with FolderLock(folder, f"{folder}.lock") as lock:
+        return _prepare(folder, lock, specs, num_shards, max_corrupt, max_suspicious)
 
 
 def _prepare(
     folder: pathlib.Path,
+    lock: FolderLock,
     specs: Sequence[str],
     num_shards: int | None,
     max_corrupt: float,
@@ -105,17 +106,27 @@ def _prepare(
         shutil.rmtree(incomplete, ignore_errors=True)
         incomplete.mkdir(parents=True)
         records = _keyed_records(datasets, counts, max_corrupt, max_suspicious)
-        written = _build(incomplete, records, num_shards)
+        written = _build(incomplete, _while_held(records, lock), num_shards)
         prepared.write_people(written)
+        lock.require_held()
         written.rename(folder)
     except (OSError, RuntimeError) as error:
+        lock.require_held()  # another process may have removed the files
         if reason := _write_failure(error):
             line = f"cannot write {folder} ({reason}); partial output was removed"
             raise UserError(line) from error
         raise
     finally:
-        shutil.rmtree(incomplete, ignore_errors=True)
+        with contextlib.suppress(UserError):  # else the files are those of another process
+            lock.require_held()
+            shutil.rmtree(incomplete, ignore_errors=True)
     return counts
+
+
+def _while_held(records: Iterator, lock: FolderLock) -> Iterator:
+    """The records; at their end, when TFDS writes the files, the folder must still be ours."""
+    yield from records
+    lock.require_held()
 
 
 def _build(incomplete: pathlib.Path, records: Iterator, num_shards: int | None) -> pathlib.Path:

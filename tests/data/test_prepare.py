@@ -229,6 +229,36 @@ def test_a_full_disk_is_one_clear_line_and_leaves_nothing(tmp_path, spec, monkey
     assert_only_the_sources_are_left(tmp_path)
 
 
+@pytest.mark.parametrize("error", [None, FileNotFoundError(errno.ENOENT, "No such file")])
+def test_a_folder_that_another_process_took_over_is_left_alone(tmp_path, spec, monkeypatch, error):
+    """The files at the usual places are those of the other process then."""
+
+    def lose(folder):
+        (tmp_path / "out.lock").write_text("of another process")
+        (tmp_path / "out.incomplete" / "theirs").write_text("")
+        if error:
+            raise error
+
+    monkeypatch.setattr(prepared, "write_people", lose)
+    with pytest.raises(UserError, match="out belongs to another process now"):
+        prepare(tmp_path / "out", [spec])
+    assert not (tmp_path / "out").exists()
+    assert (tmp_path / "out.incomplete" / "theirs").exists()
+    assert (tmp_path / "out.lock").read_text() == "of another process"
+
+
+def test_a_folder_that_was_lost_while_images_were_read(tmp_path, spec, monkeypatch):
+    def lose(*arguments):
+        (tmp_path / "out.lock").write_text("of another process")
+        return make_record(*arguments)
+
+    make_record = prepared.make_record
+    monkeypatch.setattr(prepared, "make_record", lose)
+    monkeypatch.setattr(prepared, "write_people", lambda _: pytest.fail("files were written"))
+    with pytest.raises(UserError, match="out belongs to another process now"):
+        prepare(tmp_path / "out", [spec])
+
+
 def test_other_errors_stay_what_they_are(tmp_path, spec, monkeypatch):
     def fail(folder):
         raise RuntimeError("a mistake of ours")

@@ -16,14 +16,16 @@ from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap
 from rmpe_jax.evaluation.coco import coco_content
+from rmpe_jax.experiments.ablation import run
 from rmpe_jax.experiments.ablation.config import (
     AblationConfig,
+    EvaluationSet,
     parse_ablation,
     require_same_settings,
 )
 from rmpe_jax.experiments.ablation.report import markdown, read_scores, write_report
 from rmpe_jax.experiments.ablation.rows import FULL, ROWS, select_rows, unique_trainings
-from rmpe_jax.experiments.ablation.run import load_ablation, row_path, run_seed
+from rmpe_jax.experiments.ablation.run import load_ablation, prepare_data, row_path, run_seed
 from rmpe_jax.experiments.ablation.trainings import Training, stages
 from rmpe_jax.experiments.ablation.views import misplaced_boxes, view_corners, views_sheet
 from rmpe_jax.lock import FolderLock
@@ -159,7 +161,9 @@ def test_an_invalid_config_is_reported_before_training(tmp_path):
 
 def test_an_ablation_is_not_continued_with_other_settings(tmp_path, caplog):
     ablation = tiny("scenes")
-    require_same_settings(ablation, tmp_path)
+    require_same_settings(dataclasses.replace(ablation, nms_steps=9), tmp_path)
+    require_same_settings(ablation, tmp_path)  # there are no results of the other settings
+    (tmp_path / "seed0").mkdir()
     before = (tmp_path / "settings.json").read_bytes()
     require_same_settings(dataclasses.replace(ablation, seeds=(7,), trainings=()), tmp_path)
     assert not caplog.messages
@@ -168,7 +172,10 @@ def test_an_ablation_is_not_continued_with_other_settings(tmp_path, caplog):
     require_same_settings(dataclasses.replace(ablation, first_stage=other), tmp_path)
     assert caplog.messages == ["config changed: log_every: 2 -> 1"]
     other.optim.learning_rate = 0.5
+    decoded = ablation.first_stage.copy_and_resolve_references()
+    decoded.codec.decode = "argmax"  # the same parameters, other scores
     differing = {
+        r"codec.decode: '.*' -> 'argmax'": {"first_stage": decoded},
         r"optim.learning_rate: 0.002 -> 0.5": {"first_stage": other},
         r"ablation.nms_steps: 2 -> 3": {"nms_steps": 3},
         r"ablation.sets: {'scenes': {.*}} -> {}": {"sets": {}},
@@ -184,12 +191,58 @@ def test_an_ablation_is_not_continued_with_other_settings(tmp_path, caplog):
         require_same_settings(ablation, tmp_path)
 
 
-def test_a_second_ablation_in_one_folder(tmp_path, capsys):
+def test_results_without_settings_are_told(tmp_path, caplog):
+    (tmp_path / "seed0").mkdir()
+    require_same_settings(tiny("scenes"), tmp_path)
+    (line,) = caplog.messages
+    assert line.startswith(f"{tmp_path} has results but no settings.json: they are taken for")
+    assert (tmp_path / "settings.json").exists()
+
+
+def test_a_wrong_path_is_found_before_anything_is_fitted(tmp_path, monkeypatch):
+    ablation = dataclasses.replace(tiny(tmp_path), scenes={})
+    nowhere = EvaluationSet("coco:nowhere:val2017", "boxes.json", "coco:nowhere:train2017", "gt")
+    monkeypatch.setattr(run, "fit_from_files", lambda *_: pytest.fail("PGPG is fitted"))
+    with pytest.raises(UserError, match="nowhere"):
+        prepare_data(dataclasses.replace(ablation, sets={"nowhere": nowhere}), tmp_path)
+
+
+def test_seeds_may_run_at_once(tmp_path, capsys, monkeypatch):
+    """Each seed has one process; the table can be written at any time."""
+    config, started = str(REPO / "configs/ablation_synthetic.py"), []
+
+    def ablate(*seeds):
+        arguments = ["ablate", "--config", config, "--workdir", str(tmp_path), "--seeds", *seeds]
+        return cli.main(arguments)
+
+    def run_one(ablation, folder, seed):
+        started.append(seed)
+        if seed == 0:
+            assert ablate("0") == 1
+            assert f"rmpe: {tmp_path / 'seed0'} is in use by proc" in capsys.readouterr().err
+            assert ablate() == ablate("1") == 0
+
+    monkeypatch.setattr("rmpe_jax.entry.use_compilation_cache", lambda: None)
+    monkeypatch.setattr(run, "prepare_data", lambda *_: None)
+    monkeypatch.setattr(run, "run_seed", run_one)
+    assert ablate("0") == 0
+    assert started == [0, 1]
+    assert not list(tmp_path.rglob(".lock"))
+
+
+def test_seeds_wait_for_shared_files(tmp_path, monkeypatch):
     config = str(REPO / "configs/ablation_synthetic.py")
-    with FolderLock(tmp_path):
-        assert cli.main(["ablate", "--config", config, "--workdir", str(tmp_path), "--seeds"]) == 1
-    assert f"rmpe: {tmp_path} is in use by process" in capsys.readouterr().err
-    assert list(tmp_path.iterdir()) == []
+    other = FolderLock(tmp_path).__enter__()
+    waits = []
+
+    def release(seconds):
+        waits.append(seconds)
+        other.__exit__()
+
+    monkeypatch.setattr("rmpe_jax.entry.use_compilation_cache", lambda: None)
+    monkeypatch.setattr("rmpe_jax.lock.time.sleep", release)
+    assert cli.main(["ablate", "--config", config, "--workdir", str(tmp_path), "--seeds"]) == 0
+    assert len(waits) == 1
 
 
 @pytest.mark.slow
@@ -197,6 +250,7 @@ def test_a_complete_run_and_its_repetition(tmp_path, capsys):
     pytest.importorskip("sklearn")
     pytest.importorskip("matplotlib")
     ablation, out = tiny(tmp_path / "scenes"), tmp_path / "out"
+    prepare_data(ablation, out)
     run_seed(ablation, out, 0)
     table = write_report(ablation, out)
     assert table.count("\n| ") == 1 + len(select_rows(ablation.trainings))
@@ -204,6 +258,7 @@ def test_a_complete_run_and_its_repetition(tmp_path, capsys):
         assert min(cv2.imread(str(out / name)).shape[:2]) > 100
     written = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
     capsys.readouterr()
+    prepare_data(ablation, out)
     run_seed(ablation, out, 0)
     assert "step" not in capsys.readouterr().err
     assert written == {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}

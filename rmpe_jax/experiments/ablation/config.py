@@ -12,6 +12,22 @@ from rmpe_jax.config import config_changes, parse_config
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import read_json, to_json, write_json
 
+# Keys of the first stage that no result depends on.
+_WITHOUT_EFFECT = frozenset(
+    {
+        "log_every",
+        "checkpoint_every",
+        "evaluate_every",
+        "profile_steps",
+        "data.evaluate",
+        "data.strict",
+        "data.max_suspicious",
+        "data.num_threads",
+        "data.num_workers",
+        "data.prefetch",
+    }
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class EvaluationSet:
@@ -84,8 +100,8 @@ def parse_ablation(config: ml_collections.ConfigDict) -> AblationConfig:
 def require_same_settings(ablation: AblationConfig, folder: pathlib.Path) -> None:
     """Checks that earlier results in a folder have the same settings; they are not made again.
 
-    The first call writes the settings to `settings.json`. Seeds and trainings may differ later.
-    Changes of the first stage that do not change results, such as `log_every`, are logged.
+    Without results, the settings are written to `settings.json`. Seeds and trainings may differ
+    later. Changes of the first stage that do not change results, such as `log_every`, are logged.
 
     Args:
       ablation: its settings.
@@ -99,7 +115,11 @@ def require_same_settings(ablation: AblationConfig, folder: pathlib.Path) -> Non
     settings = dataclasses.asdict(ablation) | {"first_stage": dataclasses.asdict(run)}
     del settings["seeds"], settings["trainings"]
     settings = json.loads(to_json(settings, path))  # as they are read again
-    if not path.exists():
+    has_results = any(folder.glob("seed*")) or any(folder.glob("pgpg/*"))
+    if has_results and not path.exists():
+        line = "%s has results but no settings.json: they are taken for results of this config"
+        logging.getLogger(__name__).warning(line, folder)
+    if not has_results or not path.exists():
         write_json(path, settings)
         return
     earlier = read_json(path, "settings file")
@@ -107,7 +127,7 @@ def require_same_settings(ablation: AblationConfig, folder: pathlib.Path) -> Non
         changes = config_changes(earlier.pop("first_stage"), run)
     except (AttributeError, KeyError, TypeError):
         raise UserError(f"{path} has no settings of an ablation: use another workdir") from None
-    differing = [str(change) for change in changes if not change.exact] + [
+    differing = [str(change) for change in changes if change.key not in _WITHOUT_EFFECT] + [
         f"ablation.{key}: {earlier[key]!r} -> {settings[key]!r}"
         for key in sorted(earlier.keys() & settings.keys())
         if earlier[key] != settings[key]

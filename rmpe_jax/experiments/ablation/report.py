@@ -10,7 +10,7 @@ from jaxtyping import Float
 from rmpe_jax.experiments.ablation.config import AblationConfig
 from rmpe_jax.experiments.ablation.rows import ROWS, Row, ScoredRow, select_rows
 from rmpe_jax.experiments.ablation.run import row_path
-from rmpe_jax.files import write_json
+from rmpe_jax.files import atomic_write, write_json
 
 
 def read_scores(ablation: AblationConfig, folder: pathlib.Path, name: str) -> list[ScoredRow]:
@@ -44,7 +44,8 @@ def write_report(ablation: AblationConfig, folder: pathlib.Path) -> str:
         if importlib.util.find_spec("matplotlib"):
             _plot(rows, name, folder)
     text = "\n\n".join(tables) + "\n"
-    (folder / "table.md").write_text(text, encoding="utf-8")
+    with atomic_write(folder / "table.md") as file:
+        file.write(text)
     write_json(folder / "table.json", content)
     return text
 

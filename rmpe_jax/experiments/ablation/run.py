@@ -13,6 +13,7 @@ import sys
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.coco import coco_ap
 from rmpe_jax.evaluation.nms import apply_nms, open_nms
 from rmpe_jax.evaluation.protocol import score_results
@@ -51,7 +52,7 @@ def load_ablation(spec: str) -> AblationConfig:
 
 
 def run_seed(ablation: AblationConfig, folder: pathlib.Path, seed: int) -> None:
-    """Trains and scores all rows of a seed.
+    """Trains and scores all rows of a seed, with the data that `prepare_data` has made.
 
     Args:
       ablation: its settings.
@@ -61,7 +62,6 @@ def run_seed(ablation: AblationConfig, folder: pathlib.Path, seed: int) -> None:
     Raises:
       UserError: data, config or folder cannot be used.
     """
-    prepare_data(ablation, folder)
     rows = select_rows(ablation.trainings)
     for training in unique_trainings(rows):
         find_poses(ablation, training, seed, folder)
@@ -71,10 +71,20 @@ def run_seed(ablation: AblationConfig, folder: pathlib.Path, seed: int) -> None:
 
 
 def prepare_data(ablation: AblationConfig, folder: pathlib.Path) -> None:
-    """Draws the synthetic scenes and fits PGPG, unless that is done."""
+    """Draws the synthetic scenes and fits PGPG, unless that is done.
+
+    The datasets of `ablation.sets` are opened before the fit, so that a wrong path is found at
+    once.
+
+    Raises:
+      UserError: data or folder cannot be used.
+    """
     for name, (first, count) in ablation.scenes.items():
         draw_scenes(pathlib.Path(ablation.scenes_folder) / name, range(first, first + count))
     if not (pgpg_folder(folder) / "pgpg.npz").exists():
+        for datasets in ablation.sets.values():
+            load_boxes(open_dataset(datasets.data), datasets.boxes, skip_unknown=True)
+            load_boxes(open_dataset(datasets.fit_data), datasets.fit_boxes, skip_unknown=True)
         _log("fitting PGPG to the detector's boxes")
         options = Options(
             num_atoms=(0, 4, 8, 16),
