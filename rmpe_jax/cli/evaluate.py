@@ -21,6 +21,7 @@ from absl import flags
 from ml_collections import config_flags
 
 from rmpe_jax.entry import run_app, use_compilation_cache
+from rmpe_jax.predict.decoder_messages import without_decoder_messages
 
 if TYPE_CHECKING:
     from rmpe_jax.config import DataConfig
@@ -77,6 +78,7 @@ def main() -> None:
     run_app(evaluate_by_flags, __name__)
 
 
+@without_decoder_messages()
 def evaluate_by_flags() -> None:
     """Evaluates with the parsed flags."""
     from rmpe_jax.errors import UserError

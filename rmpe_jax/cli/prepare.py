@@ -60,10 +60,12 @@ def add_prepare(commands: argparse._SubParsersAction) -> None:
 def _prepare(args: argparse.Namespace) -> None:
     from rmpe_jax.data.inspection import summary_table
     from rmpe_jax.data.prepare import prepare
+    from rmpe_jax.predict.decoder_messages import without_decoder_messages
 
     out, specs = _out_and_specs(args)
     start = time.monotonic()
-    counts = prepare(out, specs, args.shards, args.max_corrupt, args.max_suspicious)
+    with without_decoder_messages():
+        counts = prepare(out, specs, args.shards, args.max_corrupt, args.max_suspicious)
     print(summary_table([(count.name, count.rows()) for count in counts]))
     unreadable = [line for count in counts for line in count.unreadable]
     if unreadable:

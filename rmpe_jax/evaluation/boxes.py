@@ -132,7 +132,7 @@ def _unknown_images_error(
     path: str | os.PathLike, unknown: list[ImageId], dataset: PoseDataset
 ) -> UserError:
     names = list(dict.fromkeys(unknown))
-    first = ", ".join(str(name) for name in names[:3]) + (", ..." if len(names) > 3 else "")
+    first = ", ".join(map(repr, names[:3])) + (", ..." if len(names) > 3 else "")
     return UserError(
         f"detections file {path}: {len(names)} of its images are not in {dataset.name} "
         f"({first}): give the file for these images, or skip the others with --skip-unknown"

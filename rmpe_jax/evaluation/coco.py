@@ -10,7 +10,7 @@ import io
 import logging
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any, Literal, cast
 
 import numpy as np
@@ -171,9 +171,12 @@ def pose_ap(
 
 
 def warn_of_nobody(dataset: PoseDataset, metrics: dict[str, float]) -> None:
-    """Log that AP is -1 because nobody in the dataset is evaluated."""
+    """Log that AP is -1 because nobody in the evaluated images counts."""
     if metrics["AP"] == -1:
-        line = "%s: nobody is evaluated (AP -1): all people are crowds or have no labeled joint"
+        line = (
+            "%s: nobody is evaluated (AP -1): the evaluated images have only crowds and people "
+            "without labeled joints, or nobody"
+        )
         logging.getLogger(__name__).warning(line, dataset.name)
 
 
@@ -237,7 +240,7 @@ def _checked(
     checked = []
     for number, result in people:
         where = f"result {number} (image {result['image_id']})"
-        if missing := sorted({"category_id", key, "score"} - result.keys()):
+        if missing := sorted({key, "score"} - result.keys()):
             raise UserError(f"{where} has no {', '.join(missing)}: give COCO's result format")
         values, score = _floats(result[key]), _floats(result["score"])
         if values.shape != (length,):
@@ -264,10 +267,11 @@ def _checked(
 
 
 def _check_images(results: list[dict], known: set) -> None:
-    unknown = {result.get("image_id"): None for result in results}
-    unknown = [image_id for image_id in unknown if image_id not in known]
+    ids = [result.get("image_id") for result in results]
+    is_known = [isinstance(i, Hashable) and i in known for i in ids]
+    unknown = list(dict.fromkeys(repr(i) for i, ok in zip(ids, is_known, strict=True) if not ok))
     if unknown:
-        first = ", ".join(map(str, unknown[:3])) + (", ..." if len(unknown) > 3 else "")
+        first = ", ".join(unknown[:3]) + (", ..." if len(unknown) > 3 else "")
         raise UserError(
             f"{len(unknown)} images of the results are not in the ground truth ({first}): "
             "give results and ground truth of the same images"

@@ -175,6 +175,6 @@ def metrics_table(rows: dict[str, dict[str, float]]) -> str:
 
 def _cell(name: str, value: float) -> str:
     if name.startswith("offset"):
-        return f"{value:+.2f}"
+        return f"{value:+.2f}" if math.isfinite(value) else "-"
     is_fraction = name.split("/")[-1].startswith(("AP", "AR"))
     return f"{value:.3f}" if is_fraction else f"{value:.1f}"

@@ -23,19 +23,22 @@ _MESSAGE = re.compile(
     rb"|Warning: unknown JFIF revision"
 )
 _SHOWN = 3  # different messages in the count
+_WAIT_SECONDS = 2.0  # for the count
 
 
 @contextlib.contextmanager
 def without_decoder_messages() -> Iterator[None]:
-    """A block without messages of image decoders on stderr; one line at its end counts them."""
+    """A block without messages of image decoders on stderr; one line at its end counts them.
+
+    Messages are shown if the process cannot be started, as in a frozen application.
+    """
+    process = _start_filter()
+    if process is None:
+        yield
+        return
     sys.stderr.flush()
     shown = os.dup(2)
-    command = [sys.executable, "-I", "-S", __file__]
-    with (
-        open(shown, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as terminal,
-        # In a session of its own, because Ctrl-C is not meant for it.
-        subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True) as process,
-    ):
+    with open(shown, "w", encoding="utf-8", errors="backslashreplace", buffering=1) as terminal:
         assert process.stdin is not None
         with process.stdin as pipe:
             os.dup2(pipe.fileno(), 2)
@@ -43,7 +46,23 @@ def without_decoder_messages() -> Iterator[None]:
             with _python_stderr(terminal):
                 yield
         finally:
-            os.dup2(shown, 2)  # the end of the process's input
+            os.dup2(shown, 2)
+            # This is the end of the process's input, unless another process that was started in the
+            # block is still alive: the filter serves it, and ends after it.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_WAIT_SECONDS)
+
+
+def _start_filter() -> subprocess.Popen | None:
+    """This file as a process; None if it cannot be started."""
+    if not sys.executable or getattr(sys, "frozen", False):  # then no Python can be started
+        return None
+    command = [sys.executable, "-I", "-S", __file__]
+    try:
+        # In a session of its own, because Ctrl-C is not meant for it.
+        return subprocess.Popen(command, stdin=subprocess.PIPE, start_new_session=True)
+    except OSError:
+        return None
 
 
 @contextlib.contextmanager

@@ -14,11 +14,12 @@ from jaxtyping import UInt8
 from rmpe_jax.data.eval_pipeline import map_ahead
 from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.errors import UserError
+from rmpe_jax.predict import output_names
 from rmpe_jax.predict.media import Kind, kind_of, silence_opencv
 from rmpe_jax.predict.videos import VideoInput, open_animation, open_video, read_video
 
-DRAWINGS_FOLDER = "drawn"  # inside the output folder: images with poses drawn on them
 _DECODING_THREADS = 2
+_OPENING_THREADS = 16  # they wait for the disk or the network
 
 
 class ImageInput(NamedTuple):
@@ -199,16 +200,19 @@ def _files_of(argument: str, out: pathlib.Path | None) -> FoundFiles:
         return _files_in_folder(path, out)
     if path.suffix.lower() == ".txt":
         return FoundFiles(_inputs_in_list(path), [])
-    return FoundFiles([_named_input(path)], [])
+    return FoundFiles([_named_input(path, kind_of(path))], [])
 
 
-def _named_input(path: pathlib.Path) -> Input:
+def _kinds_of(paths: Sequence[pathlib.Path]) -> Iterator[tuple[pathlib.Path, Kind]]:
+    return zip(paths, map_ahead(kind_of, paths, _OPENING_THREADS), strict=True)
+
+
+def _named_input(path: pathlib.Path, kind: Kind) -> Input:
     """The input of a file that the user names; what is neither image nor video cannot be read."""
-    return _input_of_file(path, path.name) or ImageInput(path.name, path)
+    return _input_of_file(path, path.name, kind) or ImageInput(path.name, path)
 
 
-def _input_of_file(path: pathlib.Path, name: str) -> Input | None:
-    kind = kind_of(path)
+def _input_of_file(path: pathlib.Path, name: str, kind: Kind) -> Input | None:
     if kind in (Kind.IMAGE, Kind.PAGES):
         return ImageInput(name, path, has_pages=kind == Kind.PAGES)
     if kind == Kind.OTHER:
@@ -224,8 +228,8 @@ def _input_of_file(path: pathlib.Path, name: str) -> Input | None:
 
 def _files_in_folder(folder: pathlib.Path, out: pathlib.Path | None) -> FoundFiles:
     inputs, passed_over = [], []
-    for path in _walk(folder, out):
-        item = _input_of_file(path, path.relative_to(folder).as_posix())
+    for path, kind in _kinds_of(_walk(folder, out)):
+        item = _input_of_file(path, path.relative_to(folder).as_posix(), kind)
         if item is not None:
             inputs.append(item)
         elif not _is_result(path, folder, out):
@@ -248,7 +252,7 @@ def _walk(folder: pathlib.Path, out: pathlib.Path | None) -> list[pathlib.Path]:
     files, visited = [], set()
     for parent, subfolders, names in os.walk(folder, onerror=fail, followlinks=True):
         place = pathlib.Path(parent).resolve()
-        if place in visited or (out and place.is_relative_to(out / DRAWINGS_FOLDER)):
+        if place in visited or (out and place.is_relative_to(out / output_names.DRAWINGS)):
             subfolders.clear()
             continue
         visited.add(place)
@@ -258,9 +262,11 @@ def _walk(folder: pathlib.Path, out: pathlib.Path | None) -> list[pathlib.Path]:
 
 
 def _is_result(path: pathlib.Path, folder: pathlib.Path, out: pathlib.Path | None) -> bool:
-    """Whether a file of an input folder is in the output folder, if that is a subfolder."""
-    if out is None or folder.resolve() == out:
+    """Whether a file of an input folder is a result: any file in an output folder of its own."""
+    if out is None:
         return False
+    if folder.resolve() == out:
+        return output_names.is_result(path, out)
     return path.resolve().is_relative_to(out)
 
 
@@ -272,11 +278,13 @@ def _inputs_in_list(path: pathlib.Path) -> list[Input]:
     files = [path.parent / line.strip() for line in lines if line.strip()]
     if not files:
         raise UserError(f"{path}: the list is empty; write one path per line")
-    folders = [file for file in files if file.is_dir()]
-    if folders:
-        raise UserError(f"{path}: {folders[0]} is a folder; give folders as inputs, not in a list")
-    # Missing images are reported when they are read, like damaged ones.
-    return [_named_input(file) for file in files]
+    inputs: list[Input] = []
+    for file, kind in _kinds_of(files):
+        if kind == Kind.OTHER and file.is_dir():
+            raise UserError(f"{path}: {file} is a folder; give folders as inputs, not in a list")
+        # Missing images are reported when they are read, like damaged ones.
+        inputs.append(_named_input(file, kind))
+    return inputs
 
 
 def _video_frames(video: VideoInput, done: Collection[str]) -> Iterator[Frame]:

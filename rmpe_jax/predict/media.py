@@ -19,7 +19,7 @@ _VIDEO_SUFFIXES = {
     *(".mts", ".m2ts", ".ogv"),
 }
 
-_NUM_BYTES = 512  # of a file, which the expressions below look at
+_NUM_BYTES = 4096  # of a file, which the expressions below look at
 _IMAGE = re.compile(
     rb"\xff\xd8\xff"  # JPEG
     rb"|\x89PNG\r\n\x1a\n"
@@ -30,6 +30,12 @@ _IMAGE = re.compile(
     rb"|\0\0\0\x0c(jP  |JXL )|\xffO\xffQ"  # JPEG 2000, JPEG XL
     rb"|P[1-6]\s+[#\d]|P7\n"  # PBM, PGM, PPM, PAM
     rb"|#\?RADIANCE|v/1\x01",  # HDR, OpenEXR
+    re.DOTALL,
+)
+# Files that may hold several images; OpenCV, which is slow, counts them.
+_MAYBE_ANIMATED = re.compile(
+    rb"GIF8|RIFF.{4}WEBPVP8X|.{4}ftyp(avi[fs]|mif1|msf1)"
+    rb"|\x89PNG(?!.*IDAT)|\x89PNG.*acTL",  # in an animation acTL is before IDAT, the pixels
     re.DOTALL,
 )
 # Raw photos of cameras are TIFF files too, with a small preview as first image.
@@ -59,14 +65,14 @@ class Kind(enum.Enum):
 def kind_of(path: pathlib.Path) -> Kind:
     """What a file holds, by its first bytes; by its extension if these are unknown."""
     head, suffix = _first_bytes(path), path.suffix.lower()
-    is_device = path.exists() and not path.is_file()
-    if is_device or head.startswith(_APPLE_DOUBLE):
+    if head is None or head.startswith(_APPLE_DOUBLE):
         return Kind.OTHER
     if _VIDEO.match(head):
         return Kind.VIDEO
     is_tiff = bool(_TIFF.match(head)) and suffix in _TIFF_SUFFIXES
     if _IMAGE.match(head) or is_tiff:
-        if cv2.imcount(opencv_path(path)) < 2:
+        is_single = not is_tiff and not _MAYBE_ANIMATED.match(head)
+        if is_single or cv2.imcount(opencv_path(path)) < 2:
             return Kind.IMAGE
         return Kind.PAGES if is_tiff else Kind.ANIMATION
     if suffix in _IMAGE_SUFFIXES:
@@ -80,9 +86,10 @@ def silence_opencv() -> None:
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
 
 
-def _first_bytes(path: pathlib.Path) -> bytes:
+def _first_bytes(path: pathlib.Path) -> bytes | None:
+    """The first bytes of a file, none if it is missing; None for folders, pipes and devices."""
     if not path.is_file():  # to open a pipe would wait for its writer
-        return b""
+        return None if path.exists() else b""
     try:
         with open(path, "rb") as file:
             return file.read(_NUM_BYTES)

@@ -18,10 +18,10 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.files import write_json
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.inference.poses import Poses
+from rmpe_jax.lock import FolderLock
 from rmpe_jax.predict.drawings import Drawings, RunReport, VisualOutput, add_earlier_results
 from rmpe_jax.predict.formats import ImagePoses, write_alphapose, write_coco, write_openpose
 from rmpe_jax.predict.inputs import (
-    DRAWINGS_FOLDER,
     Frame,
     Input,
     count_frames,
@@ -30,14 +30,13 @@ from rmpe_jax.predict.inputs import (
     read_frames,
 )
 from rmpe_jax.predict.journal import Journal, read_journal
+from rmpe_jax.predict.output_names import DRAWINGS, JOURNAL, OF_FORMAT, REPORT, SETTINGS
 from rmpe_jax.predict.pipeline import prefetch
 from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import Skeleton
 
-JOURNAL = "poses.jsonl"
-_REPORT = "report.html"
-_SETTINGS = "settings.json"
 _QUEUE_BYTES = 2**27  # of images in each of the three queues
+_MAX_FAILED = 20  # errors without any result, after which a run stops
 
 
 class _WriteFn(Protocol):
@@ -46,17 +45,12 @@ class _WriteFn(Protocol):
     ) -> None: ...
 
 
-class _Format(NamedTuple):
-    path: str  # of its file or folder, in the output folder
-    write: _WriteFn
-
-
-_FORMATS = {
-    "coco": _Format("coco.json", write_coco),
-    "alphapose": _Format("alphapose-results.json", write_alphapose),
-    "openpose": _Format("openpose", write_openpose),
+_WRITE: dict[str, _WriteFn] = {
+    "coco": write_coco,
+    "alphapose": write_alphapose,
+    "openpose": write_openpose,
 }
-FORMATS = ("jsonl", *_FORMATS)
+FORMATS = ("jsonl", *_WRITE)
 
 
 class Summary(NamedTuple):
@@ -107,27 +101,46 @@ def prepare_output_folder(
       resume: accept a folder that has results.
 
     Raises:
-      UserError: the folder cannot be used, or has results: any, or with `resume`, results of other
-        settings.
+      UserError: the folder cannot be used, see `check_output_folder`.
     """
-    journal = out / JOURNAL
-    has_results = journal.exists() and journal.stat().st_size > 0
-    if has_results and not resume:
-        raise UserError(f"{out} has results already: continue with --resume or name another folder")
-    if not has_results:
-        write_json(out / _SETTINGS, settings)
+    check_output_folder(out, settings, resume)
+    if not _has_results(out):
+        write_json(out / SETTINGS, settings)
+
+
+def check_output_folder(
+    out: pathlib.Path, settings: Mapping[str, object], resume: bool = False
+) -> None:
+    """Check that a folder can get results; nothing is written.
+
+    Args:
+      out: the folder.
+      settings: what the results depend on.
+      resume: accept a folder that has results of these settings.
+
+    Raises:
+      UserError: the folder has results: any, or with `resume`, results of other settings.
+    """
+    if not _has_results(out):
         return
+    if not resume:
+        raise UserError(f"{out} has results already: continue with --resume or name another folder")
     try:
-        earlier = json.loads((out / _SETTINGS).read_text(encoding="utf-8"))
+        earlier = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
         differing = [key for key, value in settings.items() if earlier.get(key) != value]
     except (OSError, ValueError, AttributeError):
-        raise UserError(f"{out / _SETTINGS} cannot be read: name another folder") from None
+        raise UserError(f"{out / SETTINGS} cannot be read: name another folder") from None
     if differing:
         key = differing[0]
         raise UserError(
             f"{out} has results with {key} {earlier.get(key)!r}, not {settings[key]!r}: "
             "use the same, or name another folder"
         )
+
+
+def _has_results(out: pathlib.Path) -> bool:
+    journal = out / JOURNAL
+    return journal.exists() and journal.stat().st_size > 0
 
 
 def predict_files(
@@ -140,12 +153,14 @@ def predict_files(
     draw_boxes: bool = False,
     report: bool = False,
     resume: bool = False,
+    lock: FolderLock | None = None,
 ) -> Summary:
     """Find poses in all inputs and write them to a folder.
 
     `poses.jsonl` grows with every image; `coco.json`, `alphapose-results.json` and `openpose/` are
     made from it at the end. Images that are unreadable, or on which the detector or the network
-    raises an error, are logged, counted and skipped; but a `UserError` ends the run.
+    raises an error, are logged, counted and skipped; but a `UserError` ends the run, and so do
+    errors on 20 images if no image has a result.
 
     Args:
       inputs: of `inputs.find_files`.
@@ -157,6 +172,7 @@ def predict_files(
       report: also write `report.html`.
       resume: continue the results in `out`, skipping what they contain. Images of earlier results
         are still drawn and added to the report.
+      lock: of `out`; must be held whenever a result is written.
 
     Raises:
       UserError: the folder or its results cannot be used, no image has a result, or the detector
@@ -167,10 +183,10 @@ def predict_files(
         journal = stack.enter_context(Journal(out / JOURNAL, estimator.skeleton, resume))
         outputs: list[VisualOutput] = []
         if draw:
-            drawings = Drawings(out / DRAWINGS_FOLDER, estimator.skeleton, draw_boxes)
+            drawings = Drawings(out / DRAWINGS, estimator.skeleton, draw_boxes)
             outputs.append(stack.enter_context(drawings))
         if report:
-            page = RunReport(out / _REPORT, estimator.skeleton, resume)
+            page = RunReport(out / REPORT, estimator.skeleton, resume)
             outputs.append(stack.enter_context(page))
         add_earlier_results(outputs, inputs, read_journal(out / JOURNAL, estimator.skeleton))
         # Also called if the run is interrupted, with all results in the journal.
@@ -182,7 +198,14 @@ def predict_files(
         results = stack.enter_context(contextlib.closing(_run_stages(frames, estimator)))
         summary = Summary(already_done=already_done)
         for frame, poses in progress(results, remaining, "images"):
+            if lock:
+                lock.require_held()
             summary = _write_result(summary, frame, poses, journal, outputs)
+            if summary.failed == _MAX_FAILED and not summary.images:
+                raise UserError(
+                    f"stopped: the detector or the network failed on {_MAX_FAILED} images, and no "
+                    "image has a result; the lines above say why"
+                )
     skipped = summary.unreadable + summary.failed
     if skipped and not summary.images and not summary.already_done:
         if not summary.failed:
@@ -232,6 +255,7 @@ def _detect(
     frames: Generator[Frame, None, None], estimator: PoseEstimator
 ) -> Generator[tuple[Frame, Boxes | None], None, None]:
     """The boxes of each image; None if it cannot be read or the detector fails on it."""
+    has_failed = False
     with contextlib.closing(frames):
         for frame in frames:
             boxes = None
@@ -241,6 +265,10 @@ def _detect(
                 except UserError:
                     raise
                 except Exception as error:  # of any kind: the detector may be the caller's
+                    if not has_failed:
+                        line = "the detector failed on %s; this error and where it was raised:"
+                        logging.getLogger(__name__).warning(line, frame.name, exc_info=error)
+                    has_failed = True
                     frame = _failed(frame, "detector", error)
             yield frame, boxes
 
@@ -248,25 +276,41 @@ def _detect(
 def _estimate(
     detected: Generator[tuple[Frame, Boxes | None], None, None], estimator: PoseEstimator
 ) -> Generator[tuple[Frame, Poses | None], None, None]:
-    """The poses of each image; None if there are no boxes or the network fails on it."""
+    """The poses of each image; None if there are no boxes or the network fails on it.
+
+    If the network fails on a batch, it gets the images one by one.
+    """
+    has_failed = False
     with contextlib.closing(detected):
         while group := list(itertools.islice(detected, estimator.batch_size)):
-            yield from _estimate_together(group, estimator)
+            try:
+                results = _estimate_together(group, estimator)
+            except UserError:
+                raise
+            except Exception as error:
+                if not has_failed:
+                    line = (
+                        "the network failed on a batch of %d, the first is %s; it gets the images "
+                        "of such batches one by one; this error and where it was raised:"
+                    )
+                    log = logging.getLogger(__name__)
+                    log.warning(line, len(group), group[0][0].name, exc_info=error)
+                has_failed = True
+                results = None
+            if results is None:  # not in the handler, where the error holds the pixels of the batch
+                results = [_estimate_alone(*item, estimator) for item in group]
+            yield from results
+            del group, results  # the images, before those of the next batch are collected
 
 
 def _estimate_together(
     group: Sequence[tuple[Frame, Boxes | None]], estimator: PoseEstimator
 ) -> list[tuple[Frame, Poses | None]]:
-    """The poses of a batch. If the network fails, it gets the images one by one."""
+    """The poses of a batch."""
     images = [frame.image for frame, boxes in group if frame.image is not None and boxes]
     found = [boxes for _, boxes in group if boxes]
-    try:
-        poses = iter(estimator.estimate_batch(images, found))
-        return [(frame, next(poses) if boxes else None) for frame, boxes in group]
-    except UserError:
-        raise
-    except Exception:
-        return [_estimate_alone(frame, boxes, estimator) for frame, boxes in group]
+    poses = iter(estimator.estimate_batch(images, found))
+    return [(frame, next(poses) if boxes else None) for frame, boxes in group]
 
 
 def _estimate_alone(
@@ -284,13 +328,12 @@ def _estimate_alone(
 
 
 def _failed(frame: Frame, what: str, error: Exception) -> Frame:
-    logging.getLogger(__name__).debug("%s: the %s failed", frame.name, what, exc_info=error)
     reason = f"{type(error).__name__}: {first_line(error)}"
     return frame._replace(error=f"{frame.name}: the {what} failed ({reason})")
 
 
 def _write_formats(out: pathlib.Path, formats: Sequence[str], skeleton: Skeleton) -> None:
     for name in formats:
-        if name in _FORMATS:
-            path, write = _FORMATS[name]
-            write(out / path, read_journal(out / JOURNAL, skeleton), skeleton)
+        if name in _WRITE:
+            path = out / OF_FORMAT[name]
+            _WRITE[name](path, read_journal(out / JOURNAL, skeleton), skeleton)

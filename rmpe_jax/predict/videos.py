@@ -9,9 +9,9 @@ from typing import NamedTuple
 
 import cv2
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 
-from rmpe_jax.data.images import opencv_path, to_rgb
+from rmpe_jax.data.images import ImageError, opencv_path, to_rgb
 from rmpe_jax.errors import UserError
 from rmpe_jax.predict.media import silence_opencv
 
@@ -117,9 +117,16 @@ def _animation_frames(video: VideoInput) -> Iterator[_RetrieveFn]:
             if not start:
                 yield lambda: None
             return
-        yield from (functools.partial(to_rgb, frame, str(video.source)) for frame in frames)
+        yield from (functools.partial(_rgb_if_possible, frame) for frame in frames)
         start += len(frames)
         count = max(_CHUNK_BYTES // frames[0].nbytes, 1)
+
+
+def _rgb_if_possible(decoded: Shaped[np.ndarray, "..."]) -> UInt8[np.ndarray, "h w 3"] | None:
+    try:
+        return to_rgb(decoded, "")
+    except ImageError:
+        return None
 
 
 def _capture(source: str | int) -> cv2.VideoCapture:

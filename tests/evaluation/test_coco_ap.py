@@ -322,8 +322,8 @@ def test_nobody_is_evaluated(caplog, change):
         caplog.clear()
         assert coco_ap(document, given) == dict.fromkeys(METRICS, -1)
         assert caplog.messages[-1] == (
-            "the ground truth: nobody is evaluated (AP -1): all people are crowds or have no "
-            "labeled joint"
+            "the ground truth: nobody is evaluated (AP -1): the evaluated images have only crowds "
+            "and people without labeled joints, or nobody"
         )
 
 
@@ -333,6 +333,27 @@ def test_without_results_the_sizes_that_nobody_has_stay_absent():
     metrics = coco_ap(document, [])
     assert {name for name, value in metrics.items() if value == -1} == {"APL", "ARL"}
     assert set(metrics.values()) == {0, -1}
+
+
+def test_images_without_people_are_named_as_such(caplog):
+    document = people_of_all_sizes()
+    document["images"].append({"id": 77})
+    assert coco_ap(document, perfect(document), image_ids=[77])["AP"] == -1
+    assert "(AP -1): the evaluated images have only crowds and " in caplog.messages[-1]
+
+
+def test_results_without_a_category_are_people(random_set):
+    ground_truth, results = random_set(0)
+    without = [{k: v for k, v in r.items() if k != "category_id"} for r in results]
+    assert coco_ap(ground_truth, without) == coco_ap(ground_truth, results)
+
+
+@pytest.mark.parametrize(("image_id", "shown"), [("1", r"'1'"), ([1], r"\[1\]"), (None, "None")])
+def test_results_on_unknown_images(random_set, image_id, shown):
+    ground_truth, results = random_set(0)
+    results[0]["image_id"] = image_id
+    with pytest.raises(UserError, match=rf"^1 images .* not in the ground truth \({shown}\): "):
+        coco_ap(ground_truth, results)
 
 
 def test_results_of_other_categories_are_counted(random_set, caplog):

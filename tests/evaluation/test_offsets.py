@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import math
 
 import bright
 import numpy as np
@@ -86,3 +87,4 @@ def test_rmpe_eval_reports_it(tmp_path):
     assert list(written["offsets"]) == list(COCO.joints)
     assert {"offset_x", "offset_y"} <= metrics.keys() & written.keys()
     assert "| +0.25 |" in metrics_table({"row": {"offset_x": 0.249}})
+    assert "| - |" in metrics_table({"row": {"offset_x": math.nan}})

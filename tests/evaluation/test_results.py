@@ -108,12 +108,12 @@ def test_empty_file(dataset, write):
 
 
 def test_unknown_images(dataset, write, caplog):
-    path = write([box(7), *(box(i) for i in (100, 101, 102, 103, 103))])
+    path = write([box(7), *(box(i) for i in ("7000", 101, 102, 103, 103))])
     with pytest.raises(UserError) as error:
         load_detections(path, dataset)
     line = str(error.value)
     assert "\n" not in line
-    assert "4 of its images are not in test/set (100, 101, 102, ...): give" in line
+    assert "4 of its images are not in test/set ('7000', 101, 102, ...): give" in line
     assert load_detections(path, dataset, skip_unknown=True).image_index.tolist() == [0]
     assert caplog.messages == [f"{path}: skipped 5 boxes on images that are not in test/set"]
 

@@ -19,5 +19,16 @@ def test_minus_one_is_explained():
         "",
         "-1: nobody in the data counts for APM, face/AP",
     ]
-    nobody = metrics_table({"a": {"AP": -1.0, "AP50": -1.0}}).splitlines()[-1]
-    assert nobody == "-1: nobody is evaluated: all people are crowds or have no labeled joint"
+    reason = "all people are crowds or have no labeled joint"
+    nobody = {"AP": -1.0, "APM": -1.0, "face/AP": -1.0}
+    assert metrics_table({"c": nobody}).splitlines()[-1] == f"-1: nobody is evaluated: {reason}"
+    assert metrics_table({"b": rows["b"], "c": nobody}).splitlines()[-2:] == [
+        "",
+        f"-1: nobody is evaluated in c: {reason}",
+    ]
+    assert metrics_table({"a": rows["a"], "c": nobody}).splitlines()[-4:] == [
+        "",
+        f"-1: nobody is evaluated in c: {reason}",
+        "",
+        "-1: nobody in the data counts for APM, face/AP",
+    ]

@@ -4,12 +4,16 @@ import os
 import struct
 import subprocess
 import sys
+import time
 import zlib
 
 import pytest
+import tiny_sets
 from tiny_sets import encode, raster
 
+from rmpe_jax import cli
 from rmpe_jax.data.images import decode_image
+from rmpe_jax.predict import decoder_messages
 from rmpe_jax.predict.decoder_messages import without_decoder_messages
 
 
@@ -85,6 +89,47 @@ def test_without_messages_nothing_is_counted(capfd):
     with without_decoder_messages():
         decode_image(encode(raster(0), ".png"), "a.png")
     assert capfd.readouterr().err == ""
+
+
+@pytest.mark.parametrize("executable", ["", "/missing/python"])
+def test_without_a_process_messages_are_shown(capfd, monkeypatch, executable):
+    monkeypatch.setattr(sys, "executable", executable)
+    with without_decoder_messages():
+        os.write(2, b"libpng warning: shown\n")
+    assert capfd.readouterr().err == "libpng warning: shown\n"
+
+
+def test_a_frozen_application_is_not_started_again(capfd, monkeypatch):
+    monkeypatch.setattr(sys, "frozen", True, raising=False)
+    monkeypatch.setattr(subprocess, "Popen", None)
+    with without_decoder_messages():
+        os.write(2, b"libpng warning: shown\n")
+    assert capfd.readouterr().err == "libpng warning: shown\n"
+
+
+def test_a_process_that_lives_on_does_not_delay_the_end(capfd, monkeypatch):
+    """Its messages are filtered as long as it lives."""
+    monkeypatch.setattr(decoder_messages, "_WAIT_SECONDS", 0.1)
+    script = "import os\ninput()\nos.write(2, b'libpng warning: a\\nother\\n')"
+    with without_decoder_messages():
+        command = [sys.executable, "-I", "-S", "-c", script]
+        other = subprocess.Popen(command, stdin=subprocess.PIPE)
+    other.communicate(b"\n")
+    lines, deadline = "", time.monotonic() + 10
+    while "1 times: 1 x libpng warning: a" not in lines and time.monotonic() < deadline:
+        lines += capfd.readouterr().err
+        time.sleep(0.01)
+    assert lines.startswith("other\nimage decoders reported damage or odd metadata 1 times")
+
+
+def test_prepare_counts_them_too(tmp_path, capfd):
+    folder = tiny_sets.write_coco(tmp_path / "coco")
+    for path in (folder / "mini").iterdir():
+        path.write_bytes(png_with_a_bad_profile())
+    assert cli.main(["prepare", f"coco:{folder}:mini", "--out", str(tmp_path / "out")]) == 0
+    lines = [line for line in capfd.readouterr().err.splitlines() if "libpng" in line]
+    assert len(lines) == 1
+    assert lines[0].startswith("image decoders reported damage or odd metadata ")
 
 
 def test_stderr_is_restored_after_an_error(capfd):

@@ -11,6 +11,7 @@ import moving
 import numpy as np
 import pytest
 
+from rmpe_jax.data.images import ImageError
 from rmpe_jax.errors import UserError
 from rmpe_jax.predict import videos
 from rmpe_jax.predict.inputs import (
@@ -117,14 +118,20 @@ def test_files_that_are_passed_over_are_counted(folder, caplog):
 
 
 def test_results_within_the_folder_are_not_counted(folder):
-    (folder / "out/poses.jsonl").write_text("{}")
-    (folder / "poses.jsonl").write_text("{}")
+    for name in ("poses.jsonl", "other.json", "openpose/a_keypoints.json"):
+        (folder / "out" / name).parent.mkdir(exist_ok=True)
+        (folder / "out" / name).write_text("{}")
+    names_there = ("poses.jsonl", "settings.json", "report.html", ".lock", "coco.json")
+    for name in (*names_there, "alphapose-results.json", "openpose/a_keypoints.json"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("{}")
 
     def passed_over(out):
         return [path.name for path in find_files([str(folder)], out).passed_over]
 
-    assert passed_over(folder / "out") == ["notes.md", "poses.jsonl"]
-    assert passed_over(folder) == ["notes.md", "poses.jsonl", "poses.jsonl"]
+    assert passed_over(folder) == ["notes.md", "a_keypoints.json", "other.json", "poses.jsonl"]
+    own = [*names_there, "alphapose-results.json", "a_keypoints.json", "notes.md"]
+    assert sorted(passed_over(folder / "out")) == sorted(own)
 
 
 def test_folders_that_are_links_are_followed_once(folder, tmp_path):
@@ -181,6 +188,22 @@ def test_a_damaged_animation(tmp_path, caplog):
     assert frame.image is None
     assert "wave.gif: frame 0 cannot be decoded" in frame.error
     assert "wave.gif ends after 1 of 5 frames: it may be damaged" in caplog.text
+
+
+def test_a_frame_of_an_animation_that_cannot_be_decoded(tmp_path, monkeypatch):
+    """The frames after it are read."""
+    (found,) = find_inputs([str(moving.write_animation(tmp_path / "wave.gif", 5))])
+
+    def to_rgb(decoded, name):
+        if abs(decoded.mean() - 3 * moving.STEP) < 3:
+            raise ImageError("image of float32")
+        return decoded
+
+    monkeypatch.setattr(videos, "to_rgb", to_rgb)
+    frames = list(read_frames([found]))
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert [frame.index for frame in frames if frame.image is None] == [2]
+    assert frames[2].error == f"{tmp_path / 'wave.gif'}: frame 2 cannot be decoded"
 
 
 def test_of_pages_the_first_is_read(tmp_path, caplog):

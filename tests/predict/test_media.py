@@ -2,6 +2,8 @@
 
 import os
 import pathlib
+import struct
+import zlib
 
 import pytest
 from moving import write_animation, write_pages, write_video
@@ -91,6 +93,23 @@ def test_animations(tmp_path, extension):
     path = write_animation(tmp_path / f"a{extension}", 3)
     assert kind_of(path) == Kind.ANIMATION
     assert kind_of(path.rename(tmp_path / "b")) == Kind.ANIMATION
+
+
+def test_an_animation_with_long_metadata(tmp_path):
+    """They may be longer than the first bytes of the file that are looked at."""
+    encoded = write_animation(tmp_path / "a.png", 3).read_bytes()
+    text = b"tEXtComment\0" + bytes(10_000).replace(b"\0", b"x")
+    chunk = struct.pack(">I", len(text) - 4) + text + struct.pack(">I", zlib.crc32(text))
+    (tmp_path / "b.png").write_bytes(encoded[:33] + chunk + encoded[33:])
+    assert kind_of(tmp_path / "b.png") == Kind.ANIMATION
+
+
+@pytest.mark.parametrize("extension", [".jpg", ".png", ".bmp", ".webp", ".jp2", ".ppm"])
+def test_images_that_cannot_be_animations_are_not_counted(tmp_path, extension, monkeypatch):
+    """Counting takes most of the time to find the images of a large folder."""
+    (tmp_path / "a").write_bytes(encode(raster(0), extension))
+    monkeypatch.delattr("cv2.imcount")
+    assert kind_of(tmp_path / "a") == Kind.IMAGE
 
 
 def test_pages(tmp_path):

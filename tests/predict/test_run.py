@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 
 import bright
 import cv2
@@ -21,6 +22,7 @@ from rmpe_jax.detectors import Boxes
 from rmpe_jax.detectors.lookup import NO_BOXES, from_file
 from rmpe_jax.errors import UserError
 from rmpe_jax.inference.estimator import PoseEstimator
+from rmpe_jax.lock import FolderLock
 from rmpe_jax.predict import inputs, run
 from rmpe_jax.predict.inputs import find_inputs
 from rmpe_jax.predict.journal import read_journal
@@ -154,18 +156,45 @@ def test_a_second_run_is_refused_and_the_first_goes_on(estimator, images, out, c
 
     def load(*_, **options):
         monkeypatch.setattr(PoseEstimator, "from_checkpoint", lambda *_, **__: estimator)
-        settings.append((out / "settings.json").read_text())
+        settings.append(os.listdir(out))
         assert cli.main([*arguments, "--flip-test"]) == 1
-        settings.append((out / "settings.json").read_text())
+        settings.append(os.listdir(out))
         return estimator
 
     monkeypatch.setattr(PoseEstimator, "from_checkpoint", load)
     assert cli.main(arguments) == 0
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "in use" in line]
     assert line.startswith(f"rmpe: {out} is in use by process {os.getpid()} on host ")
-    assert settings[0] == settings[1]
+    assert settings == [[".lock"], [".lock"]]
     assert list(journal(out)) == ["1.png"]
     assert not (out / ".lock").exists()
+
+
+@pytest.mark.parametrize("option", ["--model", "--detector"])
+def test_a_refused_command_writes_nothing(images, out, capsys, monkeypatch, option):
+    monkeypatch.setattr("rmpe_jax.entry.use_compilation_cache", lambda: None)
+    arguments = ["predict", "--out", str(out), str(images / "1.png"), option, "typo.onnx"]
+    assert cli.main(arguments) == 1
+    assert "typo.onnx" in capsys.readouterr().err
+    assert not out.exists()
+    out.mkdir()
+    (out / "settings.json").write_text("of an earlier run")
+    assert cli.main(arguments) == 1
+    assert (out / "settings.json").read_text() == "of an earlier run"
+    assert os.listdir(out) == ["settings.json"]
+
+
+def test_a_run_that_lost_its_folder_stops(estimator, images, out, monkeypatch):
+    def lose(items, total, noun):
+        for i, item in enumerate(items):
+            if i == 2:
+                (out / ".lock").write_text("of another process")
+            yield item
+
+    monkeypatch.setattr(run, "progress", lose)
+    with FolderLock(out) as lock, pytest.raises(UserError, match="belongs to another process now"):
+        predict(estimator, images, out, lock=lock)
+    assert list(journal(out)) == ["0.png", "1.png"]
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), UserError("disk full")])
@@ -218,7 +247,12 @@ def test_an_error_of_the_detector_loses_one_image(estimator, images, out, caplog
         summary = predict(estimator, images, out, formats=("coco",))
     assert summary == Summary(images=6, people=5, unreadable=1, failed=1)
     assert sorted(journal(out)) == [f"{i}.png" for i in (0, 1, 4, 5, 6, 7)]
-    assert caplog.messages[0] == "skipped: 2.png: the detector failed (ValueError: broken)"
+    line = "the detector failed on 2.png; this error and where it was raised:"
+    assert caplog.messages[:2] == [
+        line,
+        "skipped: 2.png: the detector failed (ValueError: broken)",
+    ]
+    assert "in call\n    raise ValueError" in caplog.text  # the traceback
     assert run.closing_line(summary) == (
         "6 images, 5 people, 1 unreadable, 1 on which the detector or the network failed"
     )
@@ -263,6 +297,58 @@ def test_a_detector_that_always_fails_is_an_error(estimator, images, out):
     assert list(journal(out)) == []
 
 
+def test_a_broken_detector_stops_the_run_early(estimator, images, out, caplog):
+    """After 20 images; one traceback is logged."""
+    for i in range(8, 60):
+        os.link(images / "1.png", images / f"{i}.png")
+    everything = [f"{i}.png" for i in range(60)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimator, "_detector", failing(everything, None))
+        with pytest.raises(UserError, match=r"^stopped: .* failed on 20 images, and no image"):
+            predict(estimator, images, out)
+        assert sum("the detector failed (Value" in line for line in caplog.messages) == 20
+        assert caplog.text.count("Traceback") == 1
+        patch.setattr(estimator, "_detector", failing(everything[1:], bright.find_spots))
+        assert predict(estimator, images, out).failed == 58  # all others, after one success
+
+
+def test_a_batch_that_succeeds_one_by_one_is_logged(estimator, images, out, caplog):
+    def estimate_batch(images, boxes):
+        raise RuntimeError("out of memory")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimator, "estimate_batch", estimate_batch)
+        assert predict(estimator, images, out).failed == 0
+    (line,) = [line for line in caplog.messages if "failed" in line]
+    assert line.startswith("the network failed on a batch of 2, the first is 0.png; it gets the")
+    assert caplog.text.count("RuntimeError: out of memory") == 1
+
+
+def test_a_batch_is_released_before_the_next_is_collected(estimator, monkeypatch):
+    monkeypatch.setattr(estimator, "batch_size", 4)
+    alive, counts = weakref.WeakSet(), []
+
+    def detected():
+        for i in range(12):
+            counts.append(len(alive))
+            image = np.zeros((9, 9, 3), np.uint8).view(Counted)
+            alive.add(image)
+            yield inputs.Frame(str(i), image), NO_BOXES
+            del image
+
+    for _ in run._estimate(detected(), estimator):
+        pass
+    # At the start of a batch the consumer has the last image of the batch before.
+    assert counts == [0, 1, 2, 3, 1, 2, 3, 4, 1, 2, 3, 4]
+
+
+class Counted(np.ndarray):
+    """An array that can be in a `WeakSet`."""
+
+    __hash__ = object.__hash__  # pyrefly: ignore
+    __eq__ = object.__eq__  # pyrefly: ignore
+
+
 def test_boxes_of_one_image_for_two(estimator, images, out, tmp_path):
     """An error before anything is computed or written."""
     (images / "more").mkdir()
@@ -284,8 +370,8 @@ def test_images_without_boxes_are_counted_in_one_line(estimator, images, out, tm
         assert predict(estimator, images, out).people == 1
     about_boxes = [line for line in caplog.messages if "boxes.json" in line]
     assert about_boxes == [
-        f"detections file {tmp_path}/boxes.json: category 0 is taken as person, because no box has "
-        "category 1",
+        f"detections file {tmp_path}/boxes.json: category 0 is taken as person, because nothing "
+        "has category 1",
         f"detections file {tmp_path}/boxes.json has no boxes of 7 of 8 images, such as 0.png",
     ]
     assert [name for name, result in journal(out).items() if len(result.poses.scores)] == ["5.png"]

@@ -74,9 +74,9 @@ def coco_dataset(
     files are not opened here; a missing one is reported when it is read.
 
     Defaults: `iscrowd` is 0, `area` that of the box, `category_id` that of people. An `area` that
-    is not positive and a `num_keypoints` that is not the number of labeled joints are not used.
-    Annotations of other categories than person are left out. Each of these three is logged in one
-    line with the number of annotations.
+    is null, NaN, not positive or too large and a `num_keypoints` that is not the number of labeled
+    joints are not used. Annotations of other categories than person are left out. Each of these
+    three is logged in one line with the number of annotations.
 
     Args:
       document: the content of the file.
@@ -111,7 +111,8 @@ def coco_dataset(
         joints = read_joints(entry, called)[order]
         people[image_id].append(_person(entry, person_id, joints, called))
     areas = [i for i, entry in entries.items() if not _believed(entry.get("area", 1), _MAX_AREA)]
-    _report(areas, "area is not positive, or above 1e10", "the area of the box is used", where)
+    what = "area is null, NaN, not positive or above 1e10"
+    _report(areas, what, "the area of the box is used", where)
     if check_num_keypoints and skeleton.joints:
         everybody = (person for of_image in people.values() for person in of_image)
         wrong = [p.person_id for p in everybody if not _is_count(entries[p.person_id], p)]

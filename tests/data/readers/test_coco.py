@@ -105,8 +105,8 @@ def test_an_area_that_cannot_be_is_that_of_the_box(tmp_path, caplog, area):
     assert first_area(tmp_path, document) == 70 * 48.5
     [line] = caplog.messages
     assert line == (
-        f"{tmp_path}/annotations/person_keypoints_mini.json: area is not positive, or above 1e10 "
-        "in 2 annotations (the first: 100): the area of the box is used"
+        f"{tmp_path}/annotations/person_keypoints_mini.json: area is null, NaN, not positive or "
+        "above 1e10 in 2 annotations (the first: 100): the area of the box is used"
     )
 
 
