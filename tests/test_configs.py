@@ -5,10 +5,12 @@ import runpy
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 import run_parts
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops.heatmaps import decode, encode
 from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training.pretrained import load_backbone
 
@@ -66,6 +68,24 @@ def test_fastpose_does_not_start_from_random_weights_unless_asked_to():
     config = load("coco_fastpose_res50_256x192", "here,models/r50.pth")
     assert config.model.backbone_weights == "models/r50.pth"
     assert load("coco_fastpose_res50_256x192", "here,random").model.backbone_weights == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [({}, 1.53), ({"codec.integer_center": False, "codec.decode": "dark"}, 0.0)],
+    ids=["published", "recommended"],
+)
+def test_errors_of_perfect_heatmaps(changes, error):
+    """Of rounded centers the error is that of a point in a square of 4x4 crop pixels."""
+    config = load("coco_fastpose_res50_256x192")
+    config.update_from_flattened_dict(changes)
+    codec = config.codec
+    points = np.random.default_rng(0).uniform((6, 6), (41, 57), (60, 17, 2))
+    points = jnp.asarray(points, jnp.float32)
+    maps, _ = encode(points, jnp.ones((60, 17)), (64, 48), codec.sigma, codec.integer_center)
+    found, _ = decode(maps, codec.decode, codec.sigma)
+    mean = 4 * np.linalg.norm(found - points, axis=-1).mean()
+    assert mean == pytest.approx(error, abs=0.04)
 
 
 def test_fastpose_ends_with_proposals():

@@ -67,6 +67,8 @@ def make_parser() -> argparse.ArgumentParser:
     learn.add_fit_nms(commands)
     learn.add_fit_pgpg(commands)
     learn.add_ablate(commands)
+    models.add_models(commands)
     models.add_convert(commands)
     models.add_export(commands)
+    models.add_push(commands)
     return parser

@@ -73,11 +73,10 @@ def _decay_by_layer(rate: float, updates: Params, params: Params) -> Params:
     Layer 0 of a vision transformer is the embedding, layers 1 to n are its blocks, and layer n + 1,
     whose updates stay as they are, is the rest: the last norm and the head (BEiT, ICLR 2022).
     """
-    layers = {path: layer_of(path) for path in updates}
-    last = max((layer for layer in layers.values() if layer is not None), default=0) + 1
+    layers = {path: layer for path in updates if (layer := layer_of(path)) is not None}
+    last = max(layers.values(), default=0) + 1
     return {
-        path: update if layers[path] is None else update * rate ** (last - layers[path])
-        for path, update in updates.items()
+        path: update * rate ** (last - layers.get(path, last)) for path, update in updates.items()
     }
 
 

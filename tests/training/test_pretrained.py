@@ -33,6 +33,11 @@ def torch_file(path, params, batch_stats, value):
     return str(path)
 
 
+def source(config):
+    """The arguments of `load_backbone` that a config has."""
+    return config.model.backbone_weights, config.model.name, config.model.input_size
+
+
 def values_of(tree):
     """The values in a tree, by the kind of submodule they are of."""
     kinds = {}
@@ -50,7 +55,7 @@ def test_squeeze_and_excitation_keeps_its_start(tmp_path):
         {"preact": tree, "conv_out": {"bias": np.ones(3)}}
         for tree in trees(ResNet(18, se=True), 0.5)
     )
-    load_backbone(config.model.backbone_weights, config.model.name, params, batch_stats)
+    load_backbone(*source(config), params, batch_stats)
     assert values_of(params["preact"]) == {"rest": {0.25}, "se": {0.5}}
     assert values_of(batch_stats["preact"]) == {"rest": {0.25}}
     assert (params["conv_out"]["bias"] == 1).all()
@@ -64,11 +69,11 @@ def test_another_depth_is_one_line(tmp_path):
     config.model.backbone_weights = path
     params, batch_stats = ({"preact": tree} for tree in trees(ResNet(50), 0.5))
     with pytest.raises(UserError, match=r"backbone_weights=.*resnet18.pth, for simplepose_res50: "):
-        load_backbone(config.model.backbone_weights, config.model.name, params, batch_stats)
+        load_backbone(*source(config), params, batch_stats)
     assert values_of(params["preact"]) == {"rest": {0.5}}
     config.model.name = "hrnet_w32"
     with pytest.raises(UserError, match="no reader for the backbone of hrnet_w32"):
-        load_backbone(path, config.model.name, {"conv1": {}}, {})
+        load_backbone(*source(config), {"conv1": {}}, {})
 
 
 def test_localization_keeps_its_last_layer(tmp_path):
