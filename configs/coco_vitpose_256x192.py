@@ -1,11 +1,13 @@
 """ViTPose on COCO, in the sizes small, base, large and huge.
 
-  python train.py --config=configs/coco_vitpose_256x192.py:base,FOLDER \\
-    --config.model.backbone_weights=hf:facebook/vit-mae-base --workdir=runs/vitpose_base
-  python eval.py --model=runs/vitpose_base --data=coco:FOLDER/coco:val2017 --flip_test
+  python train.py --config=configs/coco_vitpose_256x192.py:base,FOLDER --workdir=runs/vitpose
+  python eval.py --model=runs/vitpose --data=coco:FOLDER/coco:val2017 --flip_test
 
-FOLDER has `coco/` as described in docs/data.md, with train2017 and val2017. The backbone starts
-from MAE (He et al., CVPR 2022): a folder of Hugging Face, its `hf:` name, or a `.pth` file.
+FOLDER has `coco/` as described in docs/data.md, with train2017 and val2017. The backbone of "base"
+and "large" starts from MAE (He et al., CVPR 2022), which is downloaded from the Hugging Face Hub.
+MAE's authors have no "small", and their "huge" has patches of 14 pixels: these two need weights of
+patches of 16 pixels. `SIZE,FOLDER,WEIGHTS` names other weights (a folder of Hugging Face, an `hf:`
+name or a `.pth` file), or `random`.
 
 Source: Xu et al., ViTPose, NeurIPS 2022, and the configs published with its code and with mmpose:
 8 GPUs with 64 crops each, AdamW 5e-4 with weight decay 0.1, layer-wise decay and drop path by size,
@@ -23,20 +25,23 @@ from rmpe_jax.errors import UserError
 
 PEOPLE = 149_813  # in train2017 with a labeled joint, as counted in HRNet's published logs
 BATCH_SIZE = 512
-SIZES = {  # network, layer decay, drop path
-    "small": ("vitpose_s", 0.8, 0.1),
-    "base": ("vitpose_b", 0.75, 0.3),
-    "large": ("vitpose_l", 0.8, 0.5),
-    "huge": ("vitpose_h", 0.85, 0.55),
+SIZES = {  # network, layer decay, drop path, initial weights
+    "small": ("vitpose_s", 0.8, 0.1, ""),
+    "base": ("vitpose_b", 0.75, 0.3, "hf:facebook/vit-mae-base"),
+    "large": ("vitpose_l", 0.8, 0.5, "hf:facebook/vit-mae-large"),
+    "huge": ("vitpose_h", 0.85, 0.55, ""),
 }
 
 
 def get_config(argument: str = "base") -> ml_collections.ConfigDict:
-    size, _, folder = argument.partition(",")
+    size, folder, weights = [*argument.split(",", 2), "", ""][:3]
     if size not in SIZES:
         raise UserError(f"there is no size {size!r}; use {', '.join(SIZES)}, as in base,FOLDER")
     folder = folder or "data"
-    name, layer_decay, drop_path = SIZES[size]
+    name, layer_decay, drop_path, default_weights = SIZES[size]
+    weights = weights or default_weights
+    if not weights:
+        raise UserError(f"no initial weights are known for {size}: give {size},FOLDER,WEIGHTS")
 
     config = default_config()
     config.batch_size = BATCH_SIZE
@@ -49,6 +54,7 @@ def get_config(argument: str = "base") -> ml_collections.ConfigDict:
     config.model.skeleton = "coco"
     config.model.input_size = (256, 192)
     config.model.dtype = "bfloat16"
+    config.model.backbone_weights = "" if weights == "random" else weights
     config.transformer.drop_path = drop_path
     config.transformer.remat = size in ("large", "huge")
 

@@ -123,7 +123,8 @@ def test_hourglass_slows_down_once():
     ],
 )
 def test_sizes_of_vitpose(size, name, decay, drop):
-    config = load("coco_vitpose_256x192", f"{size},here")
+    config = load("coco_vitpose_256x192", f"{size},here,random")
+    assert config.model.backbone_weights == ""
     assert config.model.name == name
     assert (config.optim.layer_decay, config.transformer.drop_path) == (decay, drop)
     assert config.data.train == ("coco:here/coco:train2017",)
@@ -134,3 +135,12 @@ def test_sizes_of_vitpose(size, name, decay, drop):
     assert float(rate(250)) == pytest.approx(2.5e-4)
     with pytest.raises(UserError, match="there is no size 'tiny'; use small, base, large, huge"):
         load("coco_vitpose_256x192", "tiny")
+
+
+def test_initial_weights_of_vitpose():
+    mae = load("coco_vitpose_256x192").model.backbone_weights
+    assert mae == "hf:facebook/vit-mae-base"
+    other = load("coco_vitpose_256x192", "huge,here,mae.pth")
+    assert other.model.backbone_weights == "mae.pth"
+    with pytest.raises(UserError, match="no initial weights are known for small"):
+        load("coco_vitpose_256x192", "small,here")

@@ -43,7 +43,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     _require(aligned, "codec.alignment", config.codec.alignment, wanted)
     _validate_data(config.data, config.augmentation)
     _validate_detection(config)
-    _validate_optim(config.optim)
+    _validate_optim(config.optim, config.model.name)
 
 
 def _validate_model(model: ml_collections.ConfigDict, codec: ml_collections.ConfigDict) -> None:
@@ -147,7 +147,7 @@ def _validate_detection(config: ml_collections.ConfigDict) -> None:
     _require(valid, "detection.scale", scale, "(low, high), more than 0")
 
 
-def _validate_optim(optim: ml_collections.ConfigDict) -> None:
+def _validate_optim(optim: ml_collections.ConfigDict, network: str) -> None:
     _require_known("optim.name", optim.name, OPTIMIZERS)
     _require_known("optim.schedule", optim.schedule, SCHEDULES)
     rate = optim.learning_rate
@@ -162,6 +162,8 @@ def _validate_optim(optim: ml_collections.ConfigDict) -> None:
     )
     layer_decay = optim.layer_decay
     _require(0 < layer_decay <= 1, "optim.layer_decay", layer_decay, "more than 0 and at most 1")
+    usable = layer_decay == 1 or network.startswith("vitpose")
+    _require(usable, "optim.layer_decay", layer_decay, f"1 with {network}: ViTPose has such layers")
     steps = optim.milestones
     valid = _positive_ints(steps) and tuple(sorted(steps)) == steps
     _require(valid, "optim.milestones", steps, "steps in ascending order")

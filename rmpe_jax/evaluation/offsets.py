@@ -22,11 +22,13 @@ class Offsets(NamedTuple):
 
     Attributes:
       mean: over all joints that are near their annotation, (x, y).
+      standard_error: of `mean`, as if joints were independent.
       by_joint: over those of each joint.
       counts: how many of each joint are near.
     """
 
     mean: Float[np.ndarray, " 2"]
+    standard_error: Float[np.ndarray, " 2"]
     by_joint: Float[np.ndarray, "k 2"]
     counts: Int[np.ndarray, " k"]
 
@@ -51,20 +53,24 @@ def joint_offsets(predictions: PosePredictions, crop: CropSpec) -> Offsets:
     error = (predictions.keypoints[rows] - annotated) / scale[:, None]
     near = np.linalg.norm(error, axis=-1) <= NEAR * max(crop.input_size)  # False for NaN
     near &= labeled
-    total = np.where(near[..., None], error, 0).sum(0)
-    counts = near.sum(0)
+    error = np.where(near[..., None], error, 0)
+    total, counts = error.sum(0), near.sum(0)
     with np.errstate(invalid="ignore"):
-        return Offsets(total.sum(0) / counts.sum(), total / counts[:, None], counts)
+        mean = total.sum(0) / counts.sum()
+        variance = (error**2).sum((0, 1)) / counts.sum() - mean**2
+        standard_error = np.sqrt(np.maximum(variance, 0) / counts.sum())
+        return Offsets(mean, standard_error, total / counts[:, None], counts)
 
 
 def warn_of_offset(name: str, offsets: Offsets) -> None:
-    """Log that joints lie aside by more than `SUSPICIOUS` crop pixels.
+    """Log that joints lie aside by more than `SUSPICIOUS` crop pixels, and not by chance.
 
     Args:
       name: of the dataset.
       offsets: of its people.
     """
-    if np.abs(offsets.mean).max() > SUSPICIOUS:  # False for NaN
+    size = np.abs(offsets.mean)
+    if ((size > SUSPICIOUS) & (size > 3 * offsets.standard_error)).any():  # False for NaN
         line = (
             "%s: joints that are nearly right lie %+.2f crop pixels aside in x and %+.2f in y: "
             "the alignment of the heatmaps may be wrong, see docs/interop.md"

@@ -148,6 +148,7 @@ def _describe(
         "mean": list(codec.mean),
         "std": list(codec.std),
         "crop_padding": model.spec.padding,
+        "crop_udp": model.spec.crop.udp,
         "heatmap_from_crop": np.asarray(codec.heatmap_from_crop).tolist(),
         "decode": codec.decode,
         "skeleton": skeleton.name,

@@ -4,6 +4,7 @@
 only the cache is used. It also uploads.
 """
 
+import functools
 import os
 import pathlib
 import re
@@ -14,8 +15,9 @@ from rmpe_jax.errors import UserError
 
 _PREFIX = "hf:"
 _NAME = re.compile(r"hf:(?P<repository>[\w.-]+/[\w.-]+)(@(?P<revision>[^/]+))?(/(?P<file>.+))?")
-# What a network needs, of whole repositories.
+# What a network needs, of whole repositories; and its weights where there are no safetensors.
 _PATTERNS = ["config.json", "preprocessor_config.json", "model*.safetensors*", "pose.safetensors"]
+_OLD_WEIGHTS = "pytorch_model.bin"
 POSE_FILE = "pose.safetensors"  # the name of a model file of this project in a repository
 
 
@@ -39,7 +41,7 @@ def fetch_model(name: str) -> pathlib.Path:
         repository or file, or it can neither be downloaded nor found in the cache.
     """
     match = _NAME.fullmatch(name)
-    if match is None:
+    if match is None or re.search(r"\.\.|--", name):  # the hub has no such names
         raise UserError(f"{name}: names have the form hf:USER/REPOSITORY[@REVISION][/FILE]")
     huggingface_hub = _library(name)
     errors = huggingface_hub.errors
@@ -49,11 +51,10 @@ def fetch_model(name: str) -> pathlib.Path:
             return pathlib.Path(
                 huggingface_hub.hf_hub_download(repository, file, revision=revision)
             )
-        folder = pathlib.Path(
-            huggingface_hub.snapshot_download(
-                repository, revision=revision, allow_patterns=_PATTERNS
-            )
-        )
+        fetch = functools.partial(huggingface_hub.snapshot_download, repository, revision=revision)
+        folder = pathlib.Path(fetch(allow_patterns=_PATTERNS))
+        if not any(folder.glob("*.safetensors*")):
+            fetch(allow_patterns=[_OLD_WEIGHTS])
     except errors.GatedRepoError:
         why = "it is gated: accept its terms on the hub, and log in with `hf auth login`"
     except errors.RepositoryNotFoundError:
@@ -65,7 +66,9 @@ def fetch_model(name: str) -> pathlib.Path:
     except errors.EntryNotFoundError:
         why = f"there is no file {file}: check the name"
     except (errors.HfHubHTTPError, OSError) as error:
-        why = f"the hub cannot be reached ({type(error).__name__}): check the network"
+        why = f"the hub cannot be reached ({type(error).__name__}): check network and free space"
+    except ValueError as error:
+        why = " ".join(str(error).split())
     else:
         return folder / POSE_FILE if (folder / POSE_FILE).exists() else folder
     raise UserError(f"{name}: {why}")

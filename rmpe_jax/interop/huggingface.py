@@ -1,4 +1,4 @@
-"""Reads the weights of a Hugging Face folder: `model.safetensors`, whole or in shards."""
+"""Reads the weights of a Hugging Face folder: safetensors, whole or in shards, or torch's."""
 
 import pathlib
 
@@ -8,17 +8,23 @@ import safetensors.numpy
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import read_json
+from rmpe_jax.interop.pth import read_pth
 
 _WHOLE, _INDEX = "model.safetensors", "model.safetensors.index.json"
+_TORCH = "pytorch_model.bin"
 
 
-def read_safetensors(folder: pathlib.Path) -> dict[str, np.ndarray]:
+def read_weights(folder: pathlib.Path) -> dict[str, np.ndarray]:
     """The tensors of `model.safetensors`, or of the shards that its index lists.
+
+    Without either, those of `pytorch_model.bin`, which is read as `read_pth` does.
 
     Raises:
       UserError: a file is missing or damaged.
     """
     index = folder / _INDEX
+    if not (folder / _WHOLE).exists() and not index.exists() and (folder / _TORCH).exists():
+        return read_pth(folder / _TORCH)
     if not (folder / _WHOLE).exists() and index.exists():
         content = read_json(index, "index of shards")
         shards = content.get("weight_map") if isinstance(content, dict) else None

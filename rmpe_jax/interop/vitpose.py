@@ -20,7 +20,7 @@ import numpy as np
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import read_json
 from rmpe_jax.interop.alphapose import Checkpoint
-from rmpe_jax.interop.huggingface import read_safetensors
+from rmpe_jax.interop.huggingface import read_weights
 from rmpe_jax.interop.pth import read_pth
 from rmpe_jax.interop.torch_names import from_torch
 from rmpe_jax.models import VITPOSE_MODELS
@@ -69,7 +69,7 @@ _RENAMED = (
     (r"^norm\.", "backbone.last_norm."),
 )
 # Heads of ViTPose+ for its other datasets, and what MAE's training needs.
-_IGNORED = r"^associate_keypoint_heads\.|cls_token$|mask_token$|^decoder|^backbone\.decoder"
+_IGNORED = r"^associate_keypoint_heads\.|cls_token$|mask_token$|^(backbone\.)?decoder|^ema_"
 
 
 def load_vitpose(
@@ -101,8 +101,15 @@ def load_vitpose(
         raise UserError(f"expert {expert}: use 0 to {len(EXPERTS) - 1} ({', '.join(EXPERTS)})")
     try:
         state, config, crops = _read_folder(path) if path.is_dir() else (read_pth(path), {}, {})
+        backbone = config.get("backbone_config", {})
         state = canonical_names(state)
         network = _network_name(state)
+        num_heads = VITPOSE_MODELS[network].keywords["num_heads"]
+        if backbone.get("num_attention_heads", num_heads) != num_heads:
+            raise UserError(
+                f"config.json has num_attention_heads {backbone['num_attention_heads']}; "
+                f"{network} has {num_heads}"
+            )
         stored = _stored_size(state, config)
         target = _skeleton_of(state, skeleton)
         spec = ModelSpec(
@@ -121,7 +128,7 @@ def load_vitpose(
             localization="small",
             blur_sigma=0.8 if config else 0.0,
             transformer=TransformerOptions(
-                norm_epsilon=float(config.get("backbone_config", {}).get("layer_norm_eps", 1e-6)),
+                norm_epsilon=float(backbone.get("layer_norm_eps", 1e-12 if config else 1e-6)),
                 expert=expert,
             ),
         )
@@ -133,6 +140,8 @@ def load_vitpose(
     except UserError as error:
         line = str(error)
         raise UserError(line if line.startswith(str(path)) else f"{path}: {line}") from None
+    except (AttributeError, TypeError, ValueError) as error:  # JSON of another structure
+        raise UserError(f"{path}: its config is damaged ({error}): fetch it again") from None
     return Checkpoint(spec, variables)
 
 
@@ -199,7 +208,7 @@ def _read_folder(path: pathlib.Path) -> tuple[dict[str, np.ndarray], dict, dict]
         raise UserError(f"config.json has scale_factor {config['scale_factor']}; only 4 works")
     crops = path / "preprocessor_config.json"
     return (
-        read_safetensors(path),
+        read_weights(path),
         config,
         read_json(crops, "preprocessor config") if crops.exists() else {},
     )

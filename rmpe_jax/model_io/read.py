@@ -50,6 +50,8 @@ def read_network(
     if is_vitpose_folder(folder):
         spec, variables = load_vitpose(folder)
         return spec, variables, {"version": name if is_hub_name(name) else folder.name}
+    if is_hub_name(name) and folder.is_dir():
+        raise UserError(f"{name}: it holds neither a ViTPose nor a model file of this project")
     if folder.is_file():
         variables, meta = load_model(path)
         meta["version"] = folder.name
@@ -72,7 +74,8 @@ def read_network(
 def _checkpoints(folder: pathlib.Path, checkpoint: Which | None) -> pathlib.Path:
     """The folder of checkpoints of a workdir, or the folder itself."""
     if checkpoint:
-        return folder / {"best": "best", "last": "checkpoints"}[checkpoint]
+        part = folder / {"best": "best", "last": "checkpoints"}[checkpoint]
+        return part if part.is_dir() else folder
     for name in ("best", "checkpoints"):
         if (folder / name).is_dir() and any((folder / name).iterdir()):
             return folder / name

@@ -10,7 +10,7 @@ from flax import traverse_util
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.efficientnet import efficientnet_variables
 from rmpe_jax.interop.hub import fetch_model, is_hub_name
-from rmpe_jax.interop.huggingface import read_safetensors
+from rmpe_jax.interop.huggingface import read_weights
 from rmpe_jax.interop.pth import read_pth
 from rmpe_jax.interop.resnet import localization_variables, resnet_variables
 from rmpe_jax.interop.torch_names import from_torch
@@ -69,7 +69,7 @@ def _transformer(
     """The parameters of a vision transformer: of MAE, of ViTPose, or of another ViT."""
     try:
         folder = fetch_model(path) if is_hub_name(path) else pathlib.Path(path)
-        state = read_safetensors(folder) if folder.is_dir() else read_pth(folder)
+        state = read_weights(folder) if folder.is_dir() else read_pth(folder)
         tensors = backbone_state(state, input_size)
         # Experts of ViTPose+ are of pose estimation, and not every ViT has a last norm.
         loaded = from_torch({"params": ours}, tensors, optional=r"\.experts\.|^last_norm\.")

@@ -16,7 +16,9 @@ from rmpe_jax.config.spec import Spec
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.checkpoints import Variables
 from rmpe_jax.model_io.read import read_network
+from rmpe_jax.models import build_sppe
 from rmpe_jax.models.spec import DetectorSpec, ModelSpec
+from rmpe_jax.models.vitpose import PATCH, resample_positions
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.training.state import TrainState
 
@@ -74,7 +76,8 @@ def _load(source: str, spec: Spec, ours: Variables) -> Variables:
 
     `ours` are the initial variables of the SPPE, which joints that `source` lacks keep.
     """
-    found, variables, _ = read_network(source, "network", "last", keep_parallel=True)
+    what = "detector" if isinstance(spec, DetectorSpec) else "pose network"
+    found, variables, _ = read_network(source, what, "last", keep_parallel=True)
     for key, attribute in (("model.name", "network"), ("codec.loss", "loss")):
         theirs, wanted = getattr(found, attribute, None), getattr(spec, attribute, None)
         if theirs != wanted:
@@ -82,9 +85,11 @@ def _load(source: str, spec: Spec, ours: Variables) -> Variables:
                 f"{source}: a network of config.{key}={theirs!r} cannot start one of {wanted!r}; "
                 "name another, or change the config"
             )
-    variables = jax.tree.map(jnp.asarray, variables)  # those of files are NumPy arrays
+    # Those of files are NumPy arrays, without "batch_stats" where there are none.
+    variables = jax.tree.map(jnp.asarray, {"params": {}, "batch_stats": {}} | variables)
     if isinstance(found, ModelSpec) and isinstance(spec, ModelSpec):
         _warn_of_other_inputs(source, found, spec)
+        variables = _for_input_size(spec.input_size, variables, found.input_size)
         return _with_joints_of(spec, ours, variables, found.skeleton, source)
     return variables
 
@@ -97,12 +102,29 @@ def _warn_of_other_inputs(source: str, found: ModelSpec, spec: ModelSpec) -> Non
             ("model.mean", "mean"),
             ("model.std", "std"),
             ("codec.alignment", "alignment"),
+            ("data.padding", "padding"),
+            ("transformer", "transformer"),
         )
         if getattr(found, name) != getattr(spec, name)
     ]
     if differing:
         line = "%s was trained with other settings: %s; training has to make up for that"
         logging.getLogger(__name__).warning(line, source, "; ".join(differing))
+
+
+def _for_input_size(
+    size: tuple[int, int], variables: Variables, trained_at: tuple[int, int]
+) -> Variables:
+    """Interpolates the position embeddings of vision transformers, if there are any."""
+    if size == trained_at:
+        return variables
+    grids = [(height // PATCH, width // PATCH) for height, width in (trained_at, size)]
+
+    def resize(path: tuple, leaf: Array) -> Array:
+        is_positions = path[-1].key == "pos_embed"
+        return resample_positions(leaf, *grids) if is_positions else leaf
+
+    return jax.tree.map_with_path(resize, variables)
 
 
 def _with_joints_of(
@@ -122,17 +144,28 @@ def _with_joints_of(
         log = logging.getLogger(__name__)
         log.warning(line, source, theirs.name, len(missing), len(known), names)
 
-    def pick(theirs: Array, ours: Array) -> Array:
-        if theirs.shape == ours.shape:
+    def pick(theirs: Array, ours: Array, is_output: bool) -> Array:
+        if not is_output:
             return theirs
         if theirs.shape[:-1] != ours.shape[:-1]:
             raise UserError(f"{source}: {_OTHER_SHAPES}")
         return jnp.asarray(ours).at[..., known].set(theirs[..., indices[known]])
 
-    sppe = _sppe(variables)
-    if jax.tree.structure(sppe) != jax.tree.structure(ours):
+    sppe, outputs = _sppe(variables), _outputs(spec)
+    if not jax.tree.structure(sppe) == jax.tree.structure(ours) == jax.tree.structure(outputs):
         raise UserError(f"{source}: {_OTHER_SHAPES}")
-    return jax.tree.map(pick, sppe, ours)
+    return jax.tree.map(pick, sppe, ours, outputs)
+
+
+def _outputs(spec: ModelSpec) -> Variables:
+    """Which variables of the SPPE have one entry for each joint, along their last axis."""
+    image = jax.ShapeDtypeStruct((1, *spec.input_size, 3), jnp.float32)
+    fewer, more = (
+        jax.eval_shape(build_sppe(spec.network, count).init, jax.random.key(0), image)
+        for count in (spec.skeleton.num_keypoints, spec.skeleton.num_keypoints + 1)
+    )
+    differ = jax.tree.map(lambda a, b: a.shape != b.shape, fewer, more)
+    return {"params": {}, "batch_stats": {}} | dict(differ)
 
 
 def _part(variables: Variables, name: str) -> Variables:

@@ -40,8 +40,9 @@ def cache(tmp_path, monkeypatch):
 def test_names():
     assert is_hub_name("hf:somebody/something")
     assert not is_hub_name("runs/hf")
-    for name in ("hf:somebody", "hf:", "hf:a b/c", "hf:a/b@"):
-        with pytest.raises(UserError, match=r"hf:USER/REPOSITORY\[@REVISION\]"):
+    wrong = ("hf:somebody", "hf:", "hf:a b/c", "hf:a/b@", "hf:../..", "hf:a/b--c", "hf:a/b/../x")
+    for name in wrong:
+        with pytest.raises(UserError, match=r"names have the form hf:USER/REPOSITORY\[@REVISION\]"):
             fetch_model(name)
 
 
@@ -85,7 +86,7 @@ def test_what_is_not_there_is_one_line(cache):
         ("hf:nobody/nothing", "not in the cache and the hub cannot be reached"),
         ("hf:somebody/other/gone.safetensors", "not in the cache and the hub cannot be reached"),
         (f"hf:somebody/other@{'f' * 40}", "not in the cache and the hub cannot be reached"),
-        ("hf:somebody/other", "no checkpoint"),
+        ("hf:somebody/other", "neither a ViTPose nor a model file"),
     ):
         with pytest.raises(UserError, match=says) as info:
             load_pose_model(name)

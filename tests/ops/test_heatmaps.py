@@ -290,6 +290,8 @@ def test_the_quarter_offset_stops_at_the_border(x, y, moves):
 def test_dark_udp_at_corners(rng):
     maps, _ = encode(np.array([[0, 0], [13, 16]], np.float32), np.ones(2), (17, 14), 2.0)
     found, _ = decode(maps, "dark_udp", 2.0)
+    expected = [reference_dark_udp(m) for m in np.moveaxis(np.asarray(maps, float), -1, 0)]
+    np.testing.assert_allclose(found, expected, atol=2e-3)
     assert np.abs(found - np.array([[0, 0], [13, 16]])).max() <= 0.5
 
 

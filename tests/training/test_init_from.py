@@ -1,15 +1,19 @@
 """Starting a run from any trained network that prediction can load."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
 import run_parts
 from toy import same
 
+from rmpe_jax import models
 from rmpe_jax.config import model_spec, parse_config
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.pose_model import PoseModel, save_pose_model
-from rmpe_jax.skeletons import COCO, UNION
+from rmpe_jax.models.vitpose import ViTPose, resample_positions
+from rmpe_jax.skeletons import COCO, CROWDPOSE, LSP, UNION
 
 
 @pytest.fixture
@@ -82,3 +86,32 @@ def test_both_branches_of_the_transformer_from_files(config, trained):
         assert same(state.params[branch], variables["params"])
     leaves = jax.tree.leaves(state.params)
     assert len({id(leaf) for leaf in leaves}) == len(leaves)
+
+
+def test_as_many_joints_in_another_order(config, trained):
+    """LSP and CrowdPose have the same 14 joints."""
+    config.model.init_from, variables = trained("lsp")
+    config.model.skeleton = "crowdpose"
+    state = run_parts.resumed(config, run_parts.start(config))
+    places = CROWDPOSE.indices_in(LSP)
+    assert not np.array_equal(places, np.arange(14))
+    expected = jax.tree.map(lambda leaf: leaf[..., places], variables["params"]["conv_out"])
+    assert same(state.params["conv_out"], expected)
+
+
+def test_a_transformer_at_another_input_size(config, trained, monkeypatch):
+    """It has no batch norms, so its file has no statistics."""
+    tiny = functools.partial(
+        ViTPose, width=12, depth=1, num_heads=3, expert_width=0, simple_head=True
+    )
+    monkeypatch.setitem(models._MODELS, "vitpose_s_simple", tiny)
+    config.model.name, config.model.input_size = "vitpose_s_simple", (64, 48)
+    config.model.init_from, variables = trained()
+    state = run_parts.resumed(config, run_parts.start(config))
+    assert same(state.params, variables["params"])
+    config.model.input_size = (96, 64)
+    state = run_parts.resumed(config, run_parts.start(config))
+    positions = variables["params"]["backbone"]["pos_embed"]
+    expected = resample_positions(positions, (4, 3), (6, 4))
+    np.testing.assert_allclose(state.params["backbone"]["pos_embed"], expected, rtol=1e-6)
+    assert same(state.params["keypoint_head"], variables["params"]["keypoint_head"])

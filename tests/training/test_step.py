@@ -1,9 +1,13 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import run_parts
 from toy import same
+
+from rmpe_jax.training.optimizers import split_frozen
+from rmpe_jax.training.step import make_train_step
 
 SIZE = (32, 32)
 
@@ -193,3 +197,34 @@ def test_every_stack_of_an_hourglass_is_trained(config, batch):
     assert np.isfinite(float(metrics["loss"]))
     for name, leaves in moved.items():
         assert any(jax.tree.leaves(leaves)), name
+
+
+def test_random_numbers_depend_on_seed_and_step(config, batch):
+    """A network that drops paths in training, within the spatial transformer too."""
+
+    class Noisy(nn.Module):
+        @nn.compact
+        def __call__(self, x, train=False):
+            x = nn.Conv(17, (4, 4), (4, 4), "VALID")(x)
+            return nn.Dropout(0.5, deterministic=not train, rng_collection="drop_path")(x)
+
+    config.grad_accumulation = 1
+    built = run_parts.parts(config)
+    model = Noisy()
+    params = model.init(jax.random.key(0), jnp.zeros((1, *SIZE, 3)))["params"]
+    state = run_parts.start(config).replace(
+        params=params,
+        batch_stats={},
+        ema_params=None,
+        opt_state=built.optimizer.init(split_frozen(params, "")[0]),
+    )
+
+    def loss(seed, parts, step):
+        train_step = make_train_step(
+            model, built.objective, built.optimizer, grad_accumulation=parts, seed=seed
+        )
+        later = state.replace(step=jnp.int32(step))
+        return float(jax.jit(train_step)(later, batch)[1]["loss"])
+
+    assert loss(0, 1, 0) == loss(0, 1, 0)
+    assert len({loss(0, 1, 0), loss(1, 1, 0), loss(0, 1, 1), loss(0, 2, 0)}) == 4
