@@ -5,6 +5,7 @@ import pathlib
 from typing import Any
 
 import cv2
+import numpy as np
 
 from rmpe_jax.data.inspection import (
     MAX_SUSPICIOUS,
@@ -61,7 +62,7 @@ def evaluate_pose_model(
 
     Returns:
       The metrics: COCO's as fractions, MPII's and LSP's in percent. With `gt` also `offset_x` and
-      `offset_y`, crop pixels; see `evaluation.offsets`.
+      `offset_y`, crop pixels, if any joint is nearly right; see `evaluation.offsets`.
 
     Raises:
       UserError: data, boxes or folder cannot be used, or too many labels or boxes are suspicious.
@@ -91,7 +92,8 @@ def evaluate_pose_model(
     if boxes == "gt":
         offsets = joint_offsets(predictions, model.spec.crop)
         warn_of_offset(dataset.name, offsets)
-        metrics |= dict(zip(("offset_x", "offset_y"), offsets.mean.tolist(), strict=True))
+        if np.isfinite(offsets.mean).all():
+            metrics |= dict(zip(("offset_x", "offset_y"), offsets.mean.tolist(), strict=True))
         joints = dataset.skeleton.joints
         by_joint = {
             "offsets": {
@@ -154,12 +156,12 @@ def metrics_table(rows: dict[str, dict[str, float]]) -> str:
     """A Markdown table of metrics. Lines below explain -1, if there is one.
 
     Args:
-      rows: for each row of the table its title and its metrics; all have the same metrics.
+      rows: for each row of the table its title and its metrics.
     """
-    names = list(next(iter(rows.values())))
+    names = list(dict.fromkeys(name for metrics in rows.values() for name in metrics))
     lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
     for title, metrics in rows.items():
-        cells = [_cell(name, metrics[name]) for name in names]
+        cells = [_cell(name, metrics[name]) if name in metrics else "-" for name in names]
         lines.append(f"| {title} | " + " | ".join(cells) + " |")
     nobody = [title for title, row in rows.items() if row.get("AP") == -1]
     others = [row for title, row in rows.items() if title not in nobody]
@@ -167,7 +169,7 @@ def metrics_table(rows: dict[str, dict[str, float]]) -> str:
         where = f" in {', '.join(nobody)}" if others else ""
         reason = "all people are crowds or have no labeled joint"
         lines += ["", f"-1: nobody is evaluated{where}: {reason}"]
-    absent = [name for name in names if any(row[name] == -1 for row in others)]
+    absent = [name for name in names if any(row.get(name) == -1 for row in others)]
     if absent:
         lines += ["", f"-1: nobody in the data counts for {', '.join(absent)}"]
     return "\n".join(lines)
@@ -175,6 +177,6 @@ def metrics_table(rows: dict[str, dict[str, float]]) -> str:
 
 def _cell(name: str, value: float) -> str:
     if name.startswith("offset"):
-        return f"{value:+.2f}" if math.isfinite(value) else "-"
+        return f"{value:+.2f}"
     is_fraction = name.split("/")[-1].startswith(("AP", "AR"))
     return f"{value:.3f}" if is_fraction else f"{value:.1f}"

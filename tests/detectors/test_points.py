@@ -121,6 +121,7 @@ def variables(config):
     return model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
+@pytest.mark.slow
 def test_a_file_gives_the_same_boxes_as_the_run(config, variables, tmp_path):
     path = tmp_path / "detector.safetensors"
     model = DetectorModel(model_spec(parse_config(config)), variables)

@@ -46,6 +46,7 @@ def test_hourglass(assert_twins):
     assert_twins(Hourglass(depth=2), (8, 4), 8, lambda twin, x: hourglass(twin, x, depth=2))
 
 
+@pytest.mark.slow
 def test_stacked_hourglass(assert_twins):
     assert_twins(StackedHourglass(5, num_stacks=2, features=8), (64, 128), 3, stacked)
 

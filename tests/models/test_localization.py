@@ -75,6 +75,7 @@ def test_starts_as_the_identity(net):
         assert (theta == IDENTITY).all()
 
 
+@pytest.mark.slow
 def test_the_first_gradient_reaches_only_the_last_layer():
     x = jnp.asarray(noise(2, 32, 24, 3))
     variables = TINY.init(jax.random.key(0), x)

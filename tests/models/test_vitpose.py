@@ -97,6 +97,7 @@ def test_experts(assert_twins):
     assert_twins(module, SIZE, 3, functools.partial(vitpose, experts=(4, 4)))
 
 
+@pytest.mark.slow
 def test_experts_of_each_image(random_variables, rng):
     module = tiny(expert_width=6)
     x = images(rng, 6)
@@ -132,6 +133,7 @@ def test_all_sizes_exist_with_and_without_experts():
     assert set(VITPOSE_MODELS) == {f"{kind}_{size}{head}" for kind, size, head in names}
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing(random_variables, rng):
     x = images(rng, 2)
     plain, remat = tiny(), tiny(options=TransformerOptions(remat=True))

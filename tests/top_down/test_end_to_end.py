@@ -69,6 +69,7 @@ def test_canvases_are_letterboxes(images):
         np.testing.assert_allclose(affine, image_from_canvas, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_function_gives_the_same_as_two(images):
     estimate_poses = make_estimate_poses(BrightJoints(), POSES, COCO, CROP, chunk=8)
     nms = PoseNmsParams.preset("rmpe")

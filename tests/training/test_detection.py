@@ -179,6 +179,7 @@ def test_nothing_to_train_on(detection):
         labeled_images(detection)
 
 
+@pytest.mark.slow
 def test_a_run_of_poses_does_not_go_on_with_boxes(config, tmp_path):
     config.total_steps = 1
     train(config, tmp_path)

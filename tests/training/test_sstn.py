@@ -124,6 +124,7 @@ def test_the_localization_network_learns_at_its_own_rate(config, batch):
     np.testing.assert_allclose(change(slow, *rest), change(whole, *rest), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.slow
 def test_the_parallel_branch_teaches_where_to_look(config, batch):
     """With an ideal parallel branch theta finds the well-placed crops.
 
