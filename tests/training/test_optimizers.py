@@ -186,6 +186,7 @@ def test_layers_of_a_transformer():
 
 def test_earlier_layers_learn_more_slowly(config):
     """The last of 12 blocks learns at 0.5 of the head's rate, the embedding at 0.5 ** 13."""
+    config.model.name = "vitpose_s_simple"
     config.optim.layer_decay, config.optim.schedule = 0.5, "constant"
     params = {path: np.ones(3, np.float32) for path in TRANSFORMER}
     optimizer = parts(config).optimizer
