@@ -7,24 +7,23 @@ from typing import Any, NamedTuple
 from rmpe_jax.config.renamed import renamed
 from rmpe_jax.config.sections import RunConfig
 
-# Keys that the trained parameters do not depend on.
-_EXACT = frozenset(
+# Keys that neither the trained parameters nor what is computed with them depend on.
+WITHOUT_EFFECT = frozenset(
     {
         "log_every",
         "checkpoint_every",
         "evaluate_every",
         "profile_steps",
-        "codec.decode",
-        "codec.blur_sigma",
         "data.evaluate",
         "data.strict",
         "data.max_suspicious",
         "data.num_threads",
         "data.num_workers",
         "data.prefetch",
-        "detection.test_size",
     }
 )
+# Keys that the trained parameters do not depend on.
+_EXACT = WITHOUT_EFFECT | {"codec.decode", "codec.blur_sigma", "detection.test_size"}
 
 
 class Change(NamedTuple):

@@ -9,24 +9,9 @@ from typing import Any
 import ml_collections
 
 from rmpe_jax.config import config_changes, parse_config
+from rmpe_jax.config.changes import WITHOUT_EFFECT
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import read_json, to_json, write_json
-
-# Keys of the first stage that no result depends on.
-_WITHOUT_EFFECT = frozenset(
-    {
-        "log_every",
-        "checkpoint_every",
-        "evaluate_every",
-        "profile_steps",
-        "data.evaluate",
-        "data.strict",
-        "data.max_suspicious",
-        "data.num_threads",
-        "data.num_workers",
-        "data.prefetch",
-    }
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -127,7 +112,7 @@ def require_same_settings(ablation: AblationConfig, folder: pathlib.Path) -> Non
         changes = config_changes(earlier.pop("first_stage"), run)
     except (AttributeError, KeyError, TypeError):
         raise UserError(f"{path} has no settings of an ablation: use another workdir") from None
-    differing = [str(change) for change in changes if change.key not in _WITHOUT_EFFECT] + [
+    differing = [str(change) for change in changes if change.key not in WITHOUT_EFFECT] + [
         f"ablation.{key}: {earlier[key]!r} -> {settings[key]!r}"
         for key in sorted(earlier.keys() & settings.keys())
         if earlier[key] != settings[key]
