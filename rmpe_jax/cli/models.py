@@ -45,7 +45,7 @@ _MODELS_HELP = """\
 List published weights that work here: joints, parameters, published COCO AP, license, and the
 command to use them. With a name, of weights or of a network, print all that is known.
 
-AP is that of the publishers, not measured here, and comparable only if measured in the same way:
+AP is that of the publishers, except for builtin, and comparable only if measured in the same way:
 see the source of each. docs/models.md lists all networks.
 """
 _MODELS_EXAMPLES = """\

@@ -6,7 +6,7 @@ import difflib
 from rmpe_jax.errors import UserError
 
 _HUB = "hf:usyd-community/"
-_VITPOSE = "ViTPose's README, before the port: COCO val2017, a detector of 56 AP, flip test"
+_VITPOSE = "ViTPose's README, of its authors' files: COCO val2017, a detector of 56 AP, flip test"
 _MMPOSE = "MMPose's model zoo: COCO val2017, a detector of 56.4 AP, flip test"
 _ALPHAPOSE = "AlphaPose's model zoo: COCO val2017, YOLOv3's boxes, flip test"
 
@@ -116,7 +116,7 @@ def list_known() -> str:
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    notes = "AP is as published, not measured here; rmpe models NAME prints its source."
+    notes = "AP is as published; only that of builtin was measured here. rmpe models NAME: source."
     return "\n".join([*lines, "", notes])
 
 
