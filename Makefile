@@ -1,4 +1,5 @@
-# Targets: install, demo, test, test-slow, lint, docs, tutorials, bench, clean; `make` lists them.
+# Targets: install, demo, test, test-slow, lint, docs, tutorials, bench, bench-accelerator, clean;
+# `make` lists them.
 # Everything runs in .venv beside this file. Each target installs what it needs.
 
 PYTHON ?= python3
@@ -31,7 +32,7 @@ endef
 
 .PHONY: help
 help:  ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-18s %s\n", $$1, $$2}' Makefile
 
 .PHONY: install
 install: .venv/.installed  ## create .venv and install the package for demo and tests
@@ -62,13 +63,20 @@ docs: .venv/.installed-docs  ## build the documentation site into site/; every w
 tutorials: .venv/.installed-docs  ## run the notebooks of docs/tutorials and save their outputs
 	$(PY) docs/run_tutorials.py
 
+# They need data or an accelerator, or are no program.
+NOT_IN_BENCH := $(addprefix benchmarks/,loader.py accelerator.py torch_fastpose.py)
+
 .PHONY: bench
 bench: install  ## measure speed, as JSON lines; DATA=coco:FOLDER:SPLIT adds the data loader
-	@set -e; for file in $(filter-out benchmarks/loader.py,$(wildcard benchmarks/*.py)); do \
+	@set -e; for file in $(filter-out $(NOT_IN_BENCH),$(wildcard benchmarks/*.py)); do \
 	  $(PY) $$file; done
 ifdef DATA
 	$(PY) benchmarks/loader.py --data $(DATA)
 endif
+
+.PHONY: bench-accelerator
+bench-accelerator: install  ## measure speed on a GPU or TPU, about 8 minutes; results in runs/accelerator/
+	$(PY) benchmarks/accelerator.py --out runs/accelerator --seconds 480
 
 .PHONY: clean
 clean:  ## remove caches and build outputs; .venv, demo/ and runs/ stay

@@ -112,15 +112,15 @@ def measure_numpy(
     )
 
 
-def measure_grid(num_images: int, n: int, steps: int) -> None:
-    """AP of all parameter sets of one two-parameter search."""
+def time_grid(num_images: int, n: int, steps: int) -> dict[str, float]:
+    """Times of the AP of all parameter sets of one two-parameter search."""
     candidates, ground_truth = scenes(num_images, n)
     start = PoseNmsParams.preset("rmpe")
     lam, eta = (v.ravel() for v in np.meshgrid(np.geomspace(0.1, 10, steps), np.arange(steps) + 5))
     params = jax.tree.map(lambda v: jnp.full(steps**2, v, jnp.float32), start)
     params = params.replace(lam=jnp.asarray(lam), eta=jnp.asarray(eta, jnp.float32))
     objective = oks_ap(COCO.sigmas)
-    result = best_time(
+    return best_time(
         lambda: evaluate_params(
             params,
             (candidates,),
@@ -131,7 +131,12 @@ def measure_grid(num_images: int, n: int, steps: int) -> None:
         ),
         repeats=1,
     )
-    print_json("grid with AP", sets=steps**2, images=num_images, candidates=n, **result)
+
+
+def measure_grid(num_images: int, n: int, steps: int) -> None:
+    """Prints the times of one two-parameter search."""
+    times = time_grid(num_images, n, steps)
+    print_json("grid with AP", sets=steps**2, images=num_images, candidates=n, **times)
 
 
 def print_json(what: str, **values) -> None:
