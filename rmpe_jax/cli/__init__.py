@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from rmpe_jax import arguments
-from rmpe_jax.cli import learn, models, predict, prepare
+from rmpe_jax.cli import label, learn, models, predict, prepare
 from rmpe_jax.errors import UserError
 
 # Subcommands with absl flags, which --config.KEY=VALUE needs: their module and summary.
@@ -64,6 +64,7 @@ def make_parser() -> argparse.ArgumentParser:
     for name, (_, summary) in _ABSL_COMMANDS.items():
         commands.add_parser(name, help=summary)
     prepare.add_prepare(commands)
+    label.add_label(commands)
     learn.add_fit_nms(commands)
     learn.add_fit_pgpg(commands)
     learn.add_ablate(commands)

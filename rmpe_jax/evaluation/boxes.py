@@ -76,7 +76,7 @@ def load_detections(
     """
     log = logging.getLogger(__name__)
     records = person_records(path)
-    find = _image_finder(dataset, path)
+    find = image_finder(dataset, f"detections file {path}")
     index = np.array([find(record["image_id"]) for record in records], np.int64)
     known = index >= 0
     if not known.all() and not skip_unknown:
@@ -106,21 +106,33 @@ def _annotated_people(dataset: PoseDataset) -> DatasetBoxes:
     return DatasetBoxes(image_index, bboxes, np.ones(len(bboxes), np.float32), person_index)
 
 
-def _image_finder(dataset: PoseDataset, path: str | os.PathLike) -> Callable[[ImageId], int]:
-    """A function from the `image_id` in a file to the index of the image, -1 if there is none."""
+def image_finder(dataset: PoseDataset, source: str) -> Callable[[ImageId], int]:
+    """A function from the `image_id` in a file to the index of the image, -1 if there is none.
+
+    It raises a `UserError` for a file name that several images have.
+
+    Args:
+      dataset: the images.
+      source: the file, for messages, such as "detections file x.json".
+    """
     by_id = {record.image_id: i for i, record in enumerate(dataset.images)}
-    by_stem = collections.defaultdict(list)
+    by_stem: dict[ImageId, list[int]] = collections.defaultdict(list)
     for i, record in enumerate(dataset.images):
-        by_stem[record.path.stem].append(i)
+        stem = record.path.stem
+        by_stem[stem].append(i)
+        # `rmpe predict` writes numbers for such names, also of datasets whose ids are names.
+        if isinstance(record.image_id, str) and stem.isascii() and stem.isdecimal():
+            by_stem[int(stem)].append(i)
 
     def find(image_id: ImageId) -> int:
         if image_id in by_id:
             return by_id[image_id]
-        found = by_stem.get(image_stem(image_id), []) if isinstance(image_id, str) else []
+        key = image_stem(image_id) if isinstance(image_id, str) else image_id
+        found = by_stem.get(key, [])
         if len(found) > 1:
             first, second = (dataset.images[i].path for i in found[:2])
             raise UserError(
-                f"detections file {path}: {image_id} may be {first} or {second}: give the "
+                f"{source}: {image_id} may be {first} or {second}: give the "
                 f"image_id of {dataset.name}, such as {dataset.images[found[0]].image_id}"
             )
         return found[0] if found else -1

@@ -46,7 +46,7 @@ def joint_offsets(predictions: PosePredictions, crop: CropSpec) -> Offsets:
     people = [(images[i], p) for i, p in zip(boxes.image_index, boxes.person_index, strict=True)]
     k = predictions.skeleton.num_keypoints
     annotated = np.array([people[row][0].keypoints[people[row][1]] for row in rows])
-    labeled = np.array([people[row][0].visibility[people[row][1]] > 0 for row in rows])
+    labeled = np.array([people[row][0].visibility[people[row][1]] > 0 for row in rows], bool)
     annotated, labeled = annotated.reshape(-1, k, 2), labeled.reshape(-1, k)
     affines = crop.image_from_crop(boxes.bboxes[rows])
     scale = np.stack([affines[:, 0, 0], affines[:, 1, 1]], -1)  # image pixels per crop pixel

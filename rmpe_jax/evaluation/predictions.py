@@ -11,6 +11,7 @@ from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import DatasetBoxes
 from rmpe_jax.ops.geometry import CropSpec
+from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.top_down.prediction import PredictFn
 
@@ -64,6 +65,7 @@ def predict_dataset(
     *,
     batch_size: int = 32,
     num_threads: int = 2,
+    show_progress: bool = False,
 ) -> PosePredictions:
     """Runs a network on all boxes of a dataset.
 
@@ -76,6 +78,7 @@ def predict_dataset(
       crop: crops of the network.
       batch_size: crops per batch.
       num_threads: threads that decode images.
+      show_progress: print a progress line on stderr.
 
     Raises:
       UserError: the network does not have the joints of the skeleton.
@@ -88,6 +91,8 @@ def predict_dataset(
         for index, (image, bbox) in enumerate(zip(boxes.image_index, boxes.bboxes, strict=True))
     ]
     batches = eval_batches(requests, crop=crop, batch_size=batch_size, num_threads=num_threads)
+    if show_progress:
+        batches = progress(batches, -(-len(boxes) // batch_size), "batches of people")
     for batch in batches:
         found = predict(variables, batch["image"], batch["image_from_crop"])
         skeleton.check_num_keypoints(found[0].shape[1], f"{dataset.name}: predictions")
