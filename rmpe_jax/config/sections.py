@@ -64,6 +64,7 @@ class DataConfig:
     proposals: Mode = "none"  # boxes to crop people by: "jitter", "global", "atomic"
     pgpg_model: str = ""  # of rmpe fit-pgpg, for "atomic", see docs/pgpg.md
     patch_prob: float = 0.0  # chance of a part of the person's box instead
+    resident: bool = False  # decode all people once, into the memory of the devices
     strict: bool = False  # fail on the first unreadable image
     max_suspicious: float = 0.2  # fraction of labels that may not fit their image, see docs/data.md
     num_threads: int = 2

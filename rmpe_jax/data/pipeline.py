@@ -26,6 +26,7 @@ from rmpe_jax.data.augment import Augmentation
 from rmpe_jax.data.images import ImageError, decode_image
 from rmpe_jax.data.sources import Source
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops import geometry
 from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.pgpg.sample import NO_PROPOSALS, Proposals
 from rmpe_jax.skeletons import Skeleton
@@ -42,6 +43,7 @@ def train_dataset(
     batch_size: int,
     seed: int,
     proposals: Proposals = NO_PROPOSALS,
+    resident: bool = False,
     process_index: int = 0,
     process_count: int = 1,
     strict: bool = False,
@@ -60,6 +62,12 @@ def train_dataset(
       "person_id"           (b,) int64
       "corrupt"             (b,) bool, the drawn image was unreadable and has been replaced
 
+    If `resident`, the device samples the crops, and instead of "image" there are:
+
+      "canvas"              (b,) int32, the row of the person's canvas
+      "canvas_from_crop"    (b, 2, 3) float32
+      "color_gain"          (b, 3) float32
+
     An unreadable image is logged (once per process) and replaced by the next person of the source
     whose image is readable; sum "corrupt" to count such replacements.
 
@@ -71,6 +79,7 @@ def train_dataset(
       batch_size: over all processes.
       seed: 0 to 2**32 - 1.
       proposals: draws the boxes to crop, for keypoints of `skeleton`; by default the people's own.
+      resident: the source is of `ResidentPeople`, as `data.resident` makes it.
       process_index: index of this process.
       process_count: number of processes that share each batch.
       strict: fail on the first unreadable image.
@@ -81,7 +90,8 @@ def train_dataset(
     """
     if len(source) == 0:
         raise UserError("no people to train on: the dataset is empty")
-    load = _LoadPerson(source, skeleton, crop, augmentation, proposals, strict)
+    loader = _LoadResidentPerson if resident else _LoadPerson
+    load = loader(source, skeleton, crop, augmentation, proposals, strict)
     return endless_batches(len(source), load, batch_size, seed, process_index, process_count)
 
 
@@ -178,8 +188,17 @@ class _LoadPerson:
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         person, image, corrupt = read_or_next(self.source, index, self.strict)
+        plan, labels = self._draw(rng, person, image.shape[:2])
+        crop = augment.crop(image, plan.image_from_crop, self.crop.input_size)
+        crop = augment.apply_color_gain(crop, plan.color_gain)
+        return labels | {"image": crop, "corrupt": np.bool_(corrupt)}
+
+    def _draw(
+        self, rng: np.random.Generator, person: dict[str, Any], size: tuple[int, int]
+    ) -> tuple[augment.CropPlan, dict[str, Any]]:
+        """A random crop of a person in an image of `size`, and its labels."""
         pose = person["keypoints"], person["visibility"]
-        well_placed, proposal = self.proposals.draw(rng, person["bbox"], *pose, image.shape[:2])
+        well_placed, proposal = self.proposals.draw(rng, person["bbox"], *pose, size)
         plan = augment.augment(
             rng,
             self.augmentation,
@@ -191,17 +210,28 @@ class _LoadPerson:
             proposal=proposal,
         )
         keypoints, visibility = augment.move_keypoints(plan, *pose, self.skeleton.flip_indices)
-        crop = augment.crop(image, plan.image_from_crop, self.crop.input_size)
         weights = (visibility > 0) & augment.inside(keypoints, self.crop.input_size)
-        return {
-            "image": augment.apply_color_gain(crop, plan.color_gain),
+        return plan, {
             "keypoints": keypoints,
             "visibility": visibility,
             "weights": weights.astype(np.float32),
             "image_from_crop": plan.image_from_crop,
             "centered_from_crop": plan.centered_from_crop,
             "person_id": np.int64(person["person_id"]),
-            "corrupt": np.bool_(corrupt),
+        }
+
+
+class _LoadResidentPerson(_LoadPerson):
+    """Makes one element of a batch without its image, of a source of `ResidentPeople`."""
+
+    def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
+        person = self.source[index]
+        plan, labels = self._draw(rng, person, person["image_size"])
+        return labels | {
+            "canvas": np.int32(person["canvas"]),
+            "canvas_from_crop": geometry.compose(person["canvas_from_image"], plan.image_from_crop),
+            "color_gain": plan.color_gain,
+            "corrupt": np.bool_(False),
         }
 
 

@@ -119,11 +119,16 @@ class PreparedSource:
 
 
 class MixedSource:
-    """A concatenation of sources, each repeated the given number of times."""
+    """A concatenation of sources, each repeated the given number of times.
 
-    def __init__(self, sources: tuple[Source, ...], repeats: tuple[int, ...]):
-        self._sources = sources
-        self._lengths = [len(source) for source in sources]
+    Attributes:
+      parts: the sources.
+      repeats: of each.
+    """
+
+    def __init__(self, parts: tuple[Source, ...], repeats: tuple[int, ...]):
+        self.parts, self.repeats = parts, repeats
+        self._lengths = [len(part) for part in parts]
         self._ends = np.cumsum(np.multiply(self._lengths, repeats))
 
     def __len__(self) -> int:
@@ -134,13 +139,13 @@ class MixedSource:
             raise IndexError(index)
         source_index = int(np.searchsorted(self._ends, index, side="right"))
         start = self._ends[source_index - 1] if source_index else 0
-        source, length = self._sources[source_index], self._lengths[source_index]
-        return source[int(index - start) % length]
+        part, length = self.parts[source_index], self._lengths[source_index]
+        return part[int(index - start) % length]
 
 
 def open_source(
     specs: tuple[str | PoseDataset, ...], skeleton: Skeleton, repeats: tuple[int, ...] = ()
-) -> Source:
+) -> MixedSource:
     """Open the people to train on of one or more datasets.
 
     Args:

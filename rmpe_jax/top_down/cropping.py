@@ -37,6 +37,34 @@ def crop_people(
     return jax.vmap(crop)(image_index, image_from_crop)
 
 
+def crop_canvases(
+    canvases: UInt8[Array, "n h w 3"],
+    canvas: Int[Array, " b"],
+    canvas_from_crop: Float[Array, "b 2 3"],
+    color_gain: Float[Array, "b 3"],
+    input_size: tuple[int, int],
+) -> Float[Array, "b height width 3"]:
+    """Sample crops from people's canvases (`data.resident`) and multiply the channels by a gain.
+
+    Args:
+      canvases: RGB, of all people.
+      canvas: the canvas that each crop is of.
+      canvas_from_crop: affine from crop pixels to canvas pixels.
+      color_gain: of R, G, B.
+      input_size: (height, width) of the crops.
+
+    Returns:
+      The crops: RGB from 0 to 255, not rounded, black outside the canvas.
+    """
+    theta = theta_from_pixels(canvas_from_crop, input_size, canvases.shape[1:3])
+
+    def crop(index, theta, gain):
+        sampled = affine_sample(canvases[index].astype(jnp.float32), theta, input_size)
+        return jnp.clip(sampled * gain, 0, 255)
+
+    return jax.vmap(crop)(canvas, theta, color_gain)
+
+
 def _crop(
     pixels: UInt8[Array, "i l 3"],
     sizes: Int[Array, "i 2"],

@@ -66,13 +66,15 @@ def detection_task(run: RunConfig) -> Task:
             scores |= named_scores(dataset.name, "AP50", detector_ap(detector, dataset)[0])
         return scores
 
+    objective = DetectionObjective(codec, options.bbox_weight)
     return Task(
         spec=spec,
         model=model,
-        objective=DetectionObjective(codec, options.bbox_weight),
+        objective=objective,
         dataset=dataset,
         size=f"{len(source):,} images",
         evaluate=score if evaluations else None,
+        host_keys=objective.batch_keys,
     )
 
 

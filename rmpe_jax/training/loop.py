@@ -136,8 +136,8 @@ def _train(
         for step in range(start + 1, run.total_steps + 1):
             with profiler.step(step):
                 with log.waiting():
-                    batch = meshes.put_batch(_used(next(batches), task), sharding)
-                state, metrics = train_step(state, batch)
+                    batch = meshes.put_batch(_sent(next(batches), task), sharding)
+                state, metrics = train_step(state, task.complete(batch))
             log.add(metrics)
             last, stopping = step == run.total_steps, must_stop(step)
             reporting = last or stopping or _due(step, run.log_every)
@@ -247,9 +247,9 @@ def _due(step: int, every: int) -> bool:
     return every > 0 and step % every == 0
 
 
-def _used(batch: dict[str, np.ndarray], task: Task) -> dict[str, np.ndarray]:
+def _sent(batch: dict[str, np.ndarray], task: Task) -> dict[str, np.ndarray]:
     """What a step uses of a batch; the rest stays on the host."""
-    return {name: batch[name] for name in (*task.objective.batch_keys, "corrupt")}
+    return {name: batch[name] for name in (*task.host_keys, "corrupt")}
 
 
 def _save(

@@ -2,17 +2,26 @@
 
 from typing import Any
 
+import jax
+import numpy as np
+from jaxtyping import UInt8
+
 from rmpe_jax.config import RunConfig, model_spec
 from rmpe_jax.data import pipeline
+from rmpe_jax.data.resident import load_canvases
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.predictions import predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
 from rmpe_jax.models.spec import require_pose
 from rmpe_jax.pgpg.sample import open_proposals
+from rmpe_jax.top_down.cropping import crop_canvases
 from rmpe_jax.top_down.prediction import make_predict
+from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.objectives import PoseObjective
 from rmpe_jax.training.tasks import Scores, Task, named_scores, open_datasets, stream_options
+
+_RESIDENT_KEYS = ("canvas", "canvas_from_crop", "color_gain")
 
 
 def pose_task(run: RunConfig) -> Task:
@@ -26,12 +35,20 @@ def pose_task(run: RunConfig) -> Task:
     datasets = open_datasets(data, spec.skeleton)
     train = tuple(datasets.get(text, text) for text in data.train)
     source = open_source(train, spec.skeleton, data.repeats)
+    objective = PoseObjective(codec, run.sstn)
+    placed: dict[str, Any] = {"host_keys": objective.batch_keys}
+    if data.resident:
+        source, canvases = load_canvases(
+            source, spec.crop, num_threads=data.num_threads, strict=data.strict
+        )
+        placed = _resident(canvases, spec.input_size, objective)
     dataset = pipeline.train_dataset(
         source,
         skeleton=spec.skeleton,
         crop=spec.crop,
         augmentation=run.augmentation,
         proposals=open_proposals(data.proposals, data.pgpg_model, data.patch_prob, spec.skeleton),
+        resident=data.resident,
         **stream_options(run),
     )
     evaluations = [datasets[text] for text in data.evaluate]
@@ -58,8 +75,28 @@ def pose_task(run: RunConfig) -> Task:
     return Task(
         spec=spec,
         model=model,
-        objective=PoseObjective(codec, run.sstn),
+        objective=objective,
         dataset=dataset,
         size=f"{len(source):,} people",
         evaluate=score if evaluations else None,
+        **placed,
     )
+
+
+def _resident(
+    canvases: UInt8[np.ndarray, "n h w 3"], input_size: tuple[int, int], objective: PoseObjective
+) -> dict[str, Any]:
+    """`host_keys` and `complete` of a task that samples its crops on the devices."""
+    canvases_there = jax.device_put(canvases, meshes.replicated(meshes.device_mesh()))
+
+    @jax.jit
+    def images(canvases, canvas, canvas_from_crop, color_gain):
+        return crop_canvases(canvases, canvas, canvas_from_crop, color_gain, input_size)
+
+    def complete(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        arguments = [batch[key] for key in _RESIDENT_KEYS]
+        rest = {key: batch[key] for key in batch if key not in _RESIDENT_KEYS}
+        return rest | {"image": images(canvases_there, *arguments)}
+
+    others = tuple(key for key in objective.batch_keys if key != "image")
+    return {"host_keys": (*_RESIDENT_KEYS, *others), "complete": complete}

@@ -34,6 +34,8 @@ class Task:
       size: how much there is to learn from, in words.
       evaluate: variables -> metrics named `eval/<dataset>/<metric>`; the first is the score that
         the best checkpoint is chosen by, the greater the better. None without data to evaluate on.
+      host_keys: the part of a batch that is sent to the devices.
+      complete: adds there what the objective needs beyond that.
     """
 
     spec: Spec
@@ -42,6 +44,8 @@ class Task:
     dataset: grain.MapDataset
     size: str
     evaluate: Callable[[Any], Scores] | None
+    host_keys: tuple[str, ...]
+    complete: Callable[[dict[str, jax.Array]], dict[str, jax.Array]] = lambda batch: batch
 
 
 def open_datasets(data: DataConfig, skeleton: Skeleton | None) -> dict[str, PoseDataset]:
