@@ -111,12 +111,14 @@ def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.Conf
         _require(0 <= data[key] <= 1, f"data.{key}", data[key], "from 0 to 1")
     for key, least in (("num_threads", 1), ("prefetch", 1), ("num_workers", 0)):
         _require(data[key] >= least, f"data.{key}", data[key], f"at least {least}")
-    for key in ("flip_prob", "rotation_prob", "half_body_prob"):
+    for key in ("flip_prob", "rotation_prob", "half_body_prob", "cut_prob"):
         _require(0 <= augment[key] <= 1, f"augmentation.{key}", augment[key], "from 0 to 1")
     scale = augment.scale
     _require(0 <= scale < 1, "augmentation.scale", scale, "at least 0 and less than 1")
     for key in ("rotation_degrees", "translation"):
         _require(augment[key] >= 0, f"augmentation.{key}", augment[key], "0 or more")
+    coarseness = augment.max_coarseness
+    _require(coarseness >= 1, "augmentation.max_coarseness", coarseness, "at least 1")
     gain = augment.color_gain
     valid = _numbers(gain, 2) and 0 <= gain[0] <= gain[1]
     _require(valid, "augmentation.color_gain", gain, "(low, high)")

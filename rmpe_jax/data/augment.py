@@ -34,6 +34,11 @@ class Augmentation:
       half_body_min_joints: people with fewer labeled joints are never cropped to a half (AlphaPose
         and HRNet: more than 8).
       color_gain: range of the uniform gain of each channel; (0.6, 1.4) in the RMPE release.
+      cut_prob: probability that the image ends within the person, see `cut_image`. So people whom
+        images cut off, who are frequent in COCO, are learned from complete ones.
+      max_coarseness: crops look as if the image had pixels up to this many times as wide as those
+        of the crop, with a factor that is log-uniform from 1. So people who are small in the image
+        are learned from large ones.
     """
 
     flip_prob: float = 0.5
@@ -44,6 +49,8 @@ class Augmentation:
     half_body_prob: float = 0.0
     half_body_min_joints: int = 9
     color_gain: tuple[float, float] = (1.0, 1.0)
+    cut_prob: float = 0.0
+    max_coarseness: float = 1.0
 
 
 NO_AUGMENTATION = Augmentation(flip_prob=0.0, rotation_degrees=0.0, rotation_prob=0.0, scale=0.0)
@@ -58,12 +65,14 @@ class CropPlan(NamedTuple):
         person's own box without shift and scale, but rotated and mirrored like this crop.
       flipped: whether the crop is mirrored, so that left and right joints are exchanged.
       color_gain: factor on R, G, B.
+      coarseness: width of the image's pixels in crop pixels, if they are not wider anyway.
     """
 
     image_from_crop: Float[np.ndarray, "2 3"]
     centered_from_crop: Float[np.ndarray, "2 3"]
     flipped: bool
     color_gain: Float[np.ndarray, " 3"]
+    coarseness: float = 1.0
 
 
 def augment(
@@ -115,7 +124,37 @@ def augment(
         geometry.compose(geometry.invert(image_from_centered), image_from_crop),
         flipped,
         rng.uniform(*a.color_gain, 3).astype(np.float32),
+        # Nothing is drawn if nothing depends on it: other random numbers stay as they are.
+        math.exp(rng.uniform(0, math.log(a.max_coarseness))) if a.max_coarseness > 1 else 1.0,
     )
+
+
+def cut_image(
+    rng: np.random.Generator,
+    augmentation: Augmentation,
+    bbox: Float[np.ndarray, " 4"],
+    size: tuple[int, int],
+) -> Int[np.ndarray, " 4"]:
+    """The part of an image that is used, xyxy pixels: all of it, or what one cut leaves.
+
+    With the probability `cut_prob` the image ends where 40 to 90 % of the person's box is still in
+    it, at the bottom (40 %), the left or the right (25 % each), or the top.
+
+    Args:
+      rng: source of all randomness.
+      augmentation: the ranges to draw from.
+      bbox: the person's box, xyxy image pixels.
+      size: (height, width) of the image.
+    """
+    region = np.array([0, 0, size[1], size[0]])
+    if augmentation.cut_prob == 0 or rng.random() >= augmentation.cut_prob:
+        return region
+    side = rng.choice(4, p=(0.25, 0.1, 0.25, 0.4))  # the entry of the region that moves
+    axis, visible = side % 2, rng.uniform(0.4, 0.9)
+    low, high = bbox[axis], bbox[axis + 2]
+    cut = high - visible * (high - low) if side < 2 else low + visible * (high - low)
+    region[side] = np.clip(round(float(cut)), 0, size[1 - axis])
+    return region
 
 
 def half_body(
@@ -151,15 +190,17 @@ def crop(
     image: UInt8[np.ndarray, "h w 3"],
     image_from_crop: Float[np.ndarray, "2 3"],
     input_size: tuple[int, int],
+    coarseness: float = 1.0,
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Sample the crop bilinearly; pixels outside the image are black.
 
     If a crop pixel spans n >= 2 image pixels, the image is first averaged over blocks of n x n
     pixels, because bilinear sampling alone would skip pixels. (An incomplete last row or column of
-    blocks, which is less than a crop pixel, is treated as outside.)
+    blocks, which is less than a crop pixel, is treated as outside.) With a
+    `coarseness` above 1, so many crop pixels count instead of one.
     """
     # Side of a crop pixel in image pixels, rounded down.
-    block = int(math.sqrt(abs(np.linalg.det(image_from_crop[:, :2]))))
+    block = int(coarseness * math.sqrt(abs(np.linalg.det(image_from_crop[:, :2]))))
     if block > 1:
         image, small_from_image = _average_blocks(image, block)
         image_from_crop = geometry.compose(small_from_image, image_from_crop)

@@ -19,7 +19,7 @@ import cv2
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 
 from rmpe_jax.data import augment
 from rmpe_jax.data.augment import Augmentation
@@ -32,6 +32,7 @@ from rmpe_jax.pgpg.sample import NO_PROPOSALS, Proposals
 from rmpe_jax.skeletons import Skeleton
 
 MAX_CORRUPT_IN_A_ROW = 100
+MIN_JOINTS_OF_CUT = 3  # an image is not cut if fewer labeled joints remain in it
 
 
 def train_dataset(
@@ -67,6 +68,8 @@ def train_dataset(
       "canvas"              (b,) int32, the row of the person's canvas
       "canvas_from_crop"    (b, 2, 3) float32
       "color_gain"          (b, 3) float32
+      "region"              (b, 4) float32, outer edges of the image, xyxy canvas pixels
+      "coarseness"          (b,) float32, see `CropPlan`
 
     An unreadable image is logged (once per process) and replaced by the next person of the source
     whose image is readable; sum "corrupt" to count such replacements.
@@ -188,17 +191,31 @@ class _LoadPerson:
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         person, image, corrupt = read_or_next(self.source, index, self.strict)
-        plan, labels = self._draw(rng, person, image.shape[:2])
-        crop = augment.crop(image, plan.image_from_crop, self.crop.input_size)
+        region, plan, labels = self._draw(rng, person, image.shape[:2])
+        x1, y1, x2, y2 = region
+        region_from_crop = plan.image_from_crop - np.array([[0, 0, x1], [0, 0, y1]], np.float32)
+        crop = augment.crop(
+            image[y1:y2, x1:x2], region_from_crop, self.crop.input_size, plan.coarseness
+        )
         crop = augment.apply_color_gain(crop, plan.color_gain)
         return labels | {"image": crop, "corrupt": np.bool_(corrupt)}
 
     def _draw(
         self, rng: np.random.Generator, person: dict[str, Any], size: tuple[int, int]
-    ) -> tuple[augment.CropPlan, dict[str, Any]]:
-        """A random crop of a person in an image of `size`, and its labels."""
-        pose = person["keypoints"], person["visibility"]
-        well_placed, proposal = self.proposals.draw(rng, person["bbox"], *pose, size)
+    ) -> tuple[Int[np.ndarray, " 4"], augment.CropPlan, dict[str, Any]]:
+        """The part of the image that is used, a random crop of the person in it, and its labels."""
+        bbox, keypoints, visibility = person["bbox"], person["keypoints"], person["visibility"]
+        region = augment.cut_image(rng, self.augmentation, bbox, size)
+        remains = visibility * augment.inside(keypoints - region[:2], _size(region))
+        if (remains > 0).sum() < min(MIN_JOINTS_OF_CUT, (visibility > 0).sum()):
+            region = np.array([0, 0, size[1], size[0]])
+        elif (region[2:] - region[:2] < size[::-1]).any():
+            visibility = remains
+            bbox = np.concatenate(
+                [np.maximum(bbox[:2], region[:2]), np.minimum(bbox[2:], region[2:])]
+            )
+        pose = keypoints, visibility
+        well_placed, proposal = self.proposals.draw(rng, bbox, *pose, size)
         plan = augment.augment(
             rng,
             self.augmentation,
@@ -211,14 +228,22 @@ class _LoadPerson:
         )
         keypoints, visibility = augment.move_keypoints(plan, *pose, self.skeleton.flip_indices)
         weights = (visibility > 0) & augment.inside(keypoints, self.crop.input_size)
-        return plan, {
-            "keypoints": keypoints,
-            "visibility": visibility,
-            "weights": weights.astype(np.float32),
-            "image_from_crop": plan.image_from_crop,
-            "centered_from_crop": plan.centered_from_crop,
-            "person_id": np.int64(person["person_id"]),
-        }
+        return (
+            region,
+            plan,
+            {
+                "keypoints": keypoints,
+                "visibility": visibility,
+                "weights": weights.astype(np.float32),
+                "image_from_crop": plan.image_from_crop,
+                "centered_from_crop": plan.centered_from_crop,
+                "person_id": np.int64(person["person_id"]),
+            },
+        )
+
+
+def _size(region: Int[np.ndarray, " 4"]) -> tuple[int, int]:
+    return int(region[3] - region[1]), int(region[2] - region[0])
 
 
 class _LoadResidentPerson(_LoadPerson):
@@ -226,8 +251,12 @@ class _LoadResidentPerson(_LoadPerson):
 
     def __call__(self, index: int, rng: np.random.Generator) -> dict[str, Any]:
         person = self.source[index]
-        plan, labels = self._draw(rng, person, person["image_size"])
+        region, plan, labels = self._draw(rng, person, person["image_size"])
+        # The outer edges of the region, in pixel centers' coordinates.
+        corners = region.reshape(2, 2).astype(np.float32) - 0.5
         return labels | {
+            "region": geometry.transform_points(person["canvas_from_image"], corners).ravel(),
+            "coarseness": np.float32(plan.coarseness),
             "canvas": np.int32(person["canvas"]),
             "canvas_from_crop": geometry.compose(person["canvas_from_image"], plan.image_from_crop),
             "color_gain": plan.color_gain,

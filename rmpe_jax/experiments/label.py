@@ -191,7 +191,8 @@ def _label(
     offsets = _offsets(dataset, found, labeled, rule, crop)
     warn_of_offset(given.name, offsets)
     if refit:
-        labeled = [refit_boxes(*pair) for pair in zip(labeled, (b.bboxes for b in boxes), strict=False)]
+        pairs = zip(labeled, boxes, strict=True)
+        labeled = [refit_boxes(people, found.bboxes) for people, found in pairs]
     lock.require_held()
     with_boxes = detector is not None or bool(source.detections)
     if with_boxes:

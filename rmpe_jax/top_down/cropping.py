@@ -9,6 +9,8 @@ from jaxtyping import Array, Float, Int, UInt8
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.spatial_transformer import affine_sample, theta_from_pixels
 
+_LEVELS = 3  # of coarseness: blocks of up to 8 pixels
+
 
 def crop_people(
     pixels: UInt8[Array, "i l 3"],
@@ -42,27 +44,53 @@ def crop_canvases(
     canvas: Int[Array, " b"],
     canvas_from_crop: Float[Array, "b 2 3"],
     color_gain: Float[Array, "b 3"],
+    region: Float[Array, "b 4"],
+    coarseness: Float[Array, " b"],
     input_size: tuple[int, int],
 ) -> Float[Array, "b height width 3"]:
     """Sample crops from people's canvases (`data.resident`) and multiply the channels by a gain.
+
+    A coarse crop is sampled from the canvas averaged over blocks of 2, 4 or 8 pixels.
 
     Args:
       canvases: RGB, of all people.
       canvas: the canvas that each crop is of.
       canvas_from_crop: affine from crop pixels to canvas pixels.
       color_gain: of R, G, B.
+      region: the part of each canvas that is used, its outer edges; the rest is black.
+      coarseness: of each crop, see `data.augment.CropPlan`.
       input_size: (height, width) of the crops.
 
     Returns:
       The crops: RGB from 0 to 255, not rounded, black outside the canvas.
     """
-    theta = theta_from_pixels(canvas_from_crop, input_size, canvases.shape[1:3])
+    height, width = canvases.shape[1:3]
+    theta = theta_from_pixels(canvas_from_crop, input_size, (height, width))
+    # Side of a crop pixel in canvas pixels.
+    side = jnp.sqrt(jnp.abs(jnp.linalg.det(canvas_from_crop[..., :2])))
+    level = jnp.where(coarseness > 1, jnp.floor(jnp.log2(coarseness * side)), 0)
+    level = jnp.clip(level, 0, _LEVELS).astype(jnp.int32)
 
-    def crop(index, theta, gain):
-        sampled = affine_sample(canvases[index].astype(jnp.float32), theta, input_size)
+    def crop(index, theta, gain, region, level):
+        rows, columns = jnp.arange(height)[:, None], jnp.arange(width)
+        inside = (columns > region[0]) & (columns < region[2])
+        inside &= (rows > region[1]) & (rows < region[3])
+        pixels = jnp.where(inside[..., None], canvases[index].astype(jnp.float32), 0)
+        coarser = [functools.partial(_coarse, block=2**n) for n in range(_LEVELS + 1)]
+        sampled = affine_sample(jax.lax.switch(level, coarser, pixels), theta, input_size)
         return jnp.clip(sampled * gain, 0, 255)
 
-    return jax.vmap(crop)(canvas, theta, color_gain)
+    return jax.vmap(crop)(canvas, theta, color_gain, region, level)
+
+
+def _coarse(pixels: Float[Array, "h w c"], block: int) -> Float[Array, "h w c"]:
+    """Means over blocks of pixels, interpolated between the blocks' centers."""
+    if block == 1:
+        return pixels
+    height, width, channels = pixels.shape
+    small = (height // block, block, width // block, block, channels)
+    means = pixels[: small[0] * block, : small[2] * block].reshape(small).mean((1, 3))
+    return jax.image.resize(means, pixels.shape, "linear")
 
 
 def _crop(

@@ -21,7 +21,7 @@ from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.objectives import PoseObjective
 from rmpe_jax.training.tasks import Scores, Task, named_scores, open_datasets, stream_options
 
-_RESIDENT_KEYS = ("canvas", "canvas_from_crop", "color_gain")
+_RESIDENT_KEYS = ("canvas", "canvas_from_crop", "color_gain", "region", "coarseness")
 
 
 def pose_task(run: RunConfig) -> Task:
@@ -90,8 +90,8 @@ def _resident(
     canvases_there = jax.device_put(canvases, meshes.replicated(meshes.device_mesh()))
 
     @jax.jit
-    def images(canvases, canvas, canvas_from_crop, color_gain):
-        return crop_canvases(canvases, canvas, canvas_from_crop, color_gain, input_size)
+    def images(canvases, *arguments):
+        return crop_canvases(canvases, *arguments, input_size)
 
     def complete(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         arguments = [batch[key] for key in _RESIDENT_KEYS]

@@ -311,3 +311,44 @@ def test_opencv_maps_pixel_centers():
     affine = np.array([[0.5, 0, 4], [0, 0.5, 2]], np.float32)
     y, x = np.unravel_index(augment.crop(image, affine, (9, 9))[..., 0].argmax(), (9, 9))
     assert (x, y) == (4, 4)
+
+
+def test_a_cut_leaves_a_part_of_the_person_in_the_image():
+    rng = np.random.default_rng(5)
+    bbox = np.array([20.0, 30.0, 60.0, 110.0], np.float32)
+    cut = Augmentation(cut_prob=1.0)
+    regions = np.array([augment.cut_image(rng, cut, bbox, (120, 100)) for _ in range(400)])
+    moved = regions != (0, 0, 100, 120)
+    assert (moved.sum(-1) == 1).all()
+    np.testing.assert_allclose(moved.mean(0), (0.25, 0.1, 0.25, 0.4), atol=0.08)
+    left = np.minimum(bbox[2:], regions[:, 2:]) - np.maximum(bbox[:2], regions[:, :2])
+    visible = (left / (40, 80)).min(-1)
+    assert visible.min() > 0.38
+    assert visible.max() < 0.92
+    never = augment.cut_image(rng, Augmentation(), bbox, (120, 100))
+    np.testing.assert_array_equal(never, (0, 0, 100, 120))
+
+
+def test_a_coarse_crop_is_that_of_a_smaller_image():
+    image = np.zeros((64, 64, 3), np.uint8)
+    image[::2] = 200  # stripes that blocks of two rows average
+    affine = np.eye(2, 3, dtype=np.float32)
+    fine = augment.crop(image, affine, (64, 64))
+    np.testing.assert_array_equal(fine, image)
+    coarse = augment.crop(image, affine, (64, 64), 2.5)
+    assert (coarse[4:-4, 4:-4] == 100).all()
+
+
+def test_coarseness_is_log_uniform_and_changes_nothing_else():
+    def plans(augmentation):
+        rng = np.random.default_rng(0)
+        box = np.array([0.0, 0.0, 10.0, 20.0], np.float32)
+        pose = np.zeros((17, 2), np.float32), np.zeros(17, np.uint8)
+        kwargs = {"skeleton": COCO, "input_size": (32, 24), "padding": 1.25}
+        return [augment.augment(rng, augmentation, box, *pose, **kwargs) for _ in range(300)]
+
+    coarse = np.array([plan.coarseness for plan in plans(Augmentation(max_coarseness=4.0))])
+    assert coarse.min() >= 1
+    assert coarse.max() <= 4
+    assert np.median(coarse) == pytest.approx(2, abs=0.25)
+    assert {plan.coarseness for plan in plans(Augmentation())} == {1.0}
