@@ -15,7 +15,7 @@ from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training.pretrained import load_backbone
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
-PUBLISHED = ("coco_fastpose_res50_256x192", "mpii_hourglass")
+PUBLISHED = ("coco_fastpose_res50_256x192", "coco_vitpose_256x192", "mpii_hourglass")
 
 
 def load(name: str, *arguments: str):

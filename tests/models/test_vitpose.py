@@ -10,6 +10,8 @@ import pytest
 import scipy.special
 
 from rmpe_jax.models import build_sppe
+from rmpe_jax.models.localization import SmallLocalization
+from rmpe_jax.models.rmpe import RMPE
 from rmpe_jax.models.vitpose import (
     EXPERTS,
     VITPOSE_MODELS,
@@ -134,18 +136,53 @@ def test_all_sizes_exist_with_and_without_experts():
 
 
 @pytest.mark.slow
-def test_remat_changes_nothing(random_variables, rng):
+@pytest.mark.parametrize("train", [False, True])
+def test_remat_changes_nothing(random_variables, rng, train):
     x = images(rng, 2)
-    plain, remat = tiny(), tiny(options=TransformerOptions(remat=True))
+    options = {"drop_path": 0.5}
+    plain = tiny(options=TransformerOptions(**options))
+    remat = tiny(options=TransformerOptions(remat=True, **options))
     variables = random_variables(plain, x)
 
     def gradient(module):
-        return jax.grad(lambda params: module.apply({**variables, "params": params}, x).mean())
+        def mean(params):
+            maps, _ = module.apply(
+                {**variables, "params": params},
+                x,
+                train=train,
+                rngs={"drop_path": jax.random.key(3)},
+                mutable=["batch_stats"],
+            )
+            return maps.mean()
 
-    for ours, theirs in zip(
-        *(jax.tree.leaves(gradient(m)(variables["params"])) for m in (remat, plain)), strict=True
-    ):
+        return jax.grad(mean)(variables["params"])
+
+    for ours, theirs in zip(*(jax.tree.leaves(gradient(m)) for m in (remat, plain)), strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+def test_inside_the_spatial_transformer(random_variables, rng):
+    """It begins as the transformer alone, and the loss reaches the localization network."""
+    net = RMPE(tiny(simple_head=True), SmallLocalization(widths=(4, 8)))
+    x = images(rng, 2)
+    variables = jax.jit(net.init)(jax.random.key(0), x)
+    alone = {kind: trees["sppe"] for kind, trees in variables.items() if "sppe" in trees}
+    found = net.apply(variables, x)
+    np.testing.assert_allclose(found, net.sppe.apply(alone, x), atol=1e-5)
+
+    def loss(params):
+        outputs, _ = net.apply(
+            {**variables, "params": params},
+            x,
+            train=True,
+            rngs={"drop_path": jax.random.key(0)},
+            mutable=["batch_stats"],
+        )
+        return (outputs.heatmaps**2).mean()
+
+    grads = jax.grad(loss)(variables["params"])
+    assert np.abs(grads["localization"]["theta"]["kernel"]).max() > 0
+    assert np.abs(grads["sppe"]["backbone"]["patch_embed"]["kernel"]).max() > 0
 
 
 def test_dropped_paths(random_variables, rng):
