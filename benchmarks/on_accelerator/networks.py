@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.codecs.pose import PoseCodec
 from rmpe_jax.config import RunConfig, model_spec, parse_config
 from rmpe_jax.experiments.stages import load_config
 from rmpe_jax.models.rmpe import RMPE
@@ -76,7 +76,7 @@ class Case:
         """The same network with one crop in float32."""
         return dataclasses.replace(self, batch=1, dtype="float32")
 
-    def build(self) -> tuple[nn.Module, HeatmapCodec]:
+    def build(self) -> tuple[nn.Module, PoseCodec]:
         """The network and its codec, which do not depend on the batch."""
         return _build(dataclasses.replace(self, batch=1))
 
@@ -88,7 +88,7 @@ class Case:
 
 
 @functools.cache
-def _build(case: Case) -> tuple[nn.Module, HeatmapCodec]:
+def _build(case: Case) -> tuple[nn.Module, PoseCodec]:
     return case.spec().build()
 
 

@@ -7,15 +7,21 @@ from typing import Any
 
 from on_accelerator.report import Report, brief
 
-# In the order that they are run in: module and function.
+# In the order that they are run in: module and function. If one breaks the device, `run` ends its
+# process and the next ones get another; so each network is trained in a section of its own.
 SECTIONS = {
     "machine": ("machine", "measure"),
-    "training": ("training", "measure"),
+    "training_r50": ("training", "measure_r50"),
+    "training_vit": ("training", "measure_vit"),
+    "training_rmpe": ("training", "measure_rmpe"),
+    "attention": ("training", "measure_attention"),
     "inference": ("inference", "measure"),
     "nms": ("inference", "measure_nms"),
     "sampler": ("sampler", "measure"),
     "loop": ("loop", "measure"),
-    "sizes": ("training", "measure_sizes"),
+    "sizes_r50": ("training", "measure_sizes_r50"),
+    "sizes_vit": ("training", "measure_sizes_vit"),
+    "sizes_rmpe": ("training", "measure_sizes_rmpe"),
 }
 
 

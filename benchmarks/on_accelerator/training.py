@@ -26,52 +26,49 @@ NEEDS = 45.0  # seconds for one network, most of them for compilation
 PROFILED = (R50, VIT)
 
 
-def main_cases(tiny: bool) -> list[Case]:
-    """The three networks, each at one size."""
+def main_case(network: str, tiny: bool) -> Case:
+    """The network at one size."""
     if tiny:
         # bfloat16 is slow on CPUs.
-        return [Case(R50, 2, tiny=True), *(Case(n, 2, "float32", tiny=True) for n in (VIT, SSTN))]
-    return [Case(R50, 256), Case(VIT, 256), Case(SSTN, 128)]
+        return Case(network, 2, "bfloat16" if network == R50 else "float32", tiny=True)
+    return Case(network, 128 if network == SSTN else 256)
 
 
-def other_cases(tiny: bool) -> list[Case]:
+def other_cases(network: str, tiny: bool) -> list[Case]:
     """Other batch sizes, and float32; the first ones first."""
     if tiny:
-        return [Case(R50, 2, "float32", tiny=True)]
+        return [Case(network, 3, "float32", tiny=True)]
+    if network == SSTN:
+        return [Case(network, size) for size in (256, 64, 512)]
     return [
-        *(Case(network, 128) for network in (R50, VIT)),
-        *(Case(network, 128, "float32") for network in (R50, VIT)),
-        *(Case(network, 512) for network in (R50, VIT)),
-        Case(SSTN, 256),
-        *(Case(network, 64) for network in (R50, VIT, SSTN)),
-        Case(SSTN, 512),
+        Case(network, 128),
+        Case(network, 128, "float32"),
+        Case(network, 512),
+        Case(network, 64),
     ]
 
 
-def measure(report: Report, out: pathlib.Path, tiny: bool) -> None:
-    """Section "training": one network after the other, then profiles of five steps."""
-    profiled: dict[str, Callable[[], dict]] = {}
-    for case in main_cases(tiny):
+def measure(network: str, report: Report, out: pathlib.Path, tiny: bool) -> None:
+    """A section of "training": one network, then the profile of five steps."""
+    case = main_case(network, tiny)
+    profiles: list[Callable[[], dict]] = []
 
-        def alone(case: Case = case) -> dict:
-            program = step_program(case)
-            compiled = timing.compile_one(program.step, *program.shapes, donate_argnums=0)
-            values, steps = time_steps(case, program, compiled)
-            if case.network in PROFILED:
-                profiled[case.network] = functools.partial(
-                    trace.profile, case.network, steps, compiled.call, out
-                )
-            return values
+    def alone() -> dict:
+        program = step_program(case)
+        compiled = timing.compile_one(program.step, *program.shapes, donate_argnums=0)
+        values, steps = time_steps(case, program, compiled)
+        if network in PROFILED:
+            profiles.append(functools.partial(trace.profile, network, steps, compiled.call, out))
+        return values
 
-        report.measure("training", case.name, alone, seconds=1 if tiny else NEEDS)
-    measure_attention(report, tiny)
-    for network, profile in profiled.items():
+    report.measure("training", case.name, alone, seconds=1 if tiny else NEEDS)
+    for profile in profiles:
         report.measure("profile", network, profile, seconds=1 if tiny else 8)
 
 
-def measure_sizes(report: Report, out: pathlib.Path, tiny: bool) -> None:
-    """Section "sizes": other batch sizes and float32; with enough time several compile at once."""
-    cases = other_cases(tiny)
+def measure_sizes(network: str, report: Report, out: pathlib.Path, tiny: bool) -> None:
+    """A section of "sizes": other batch sizes; with enough time several compile at once."""
+    cases = other_cases(network, tiny)
     while cases:
         count = timing.WORKERS if report.left() > 2 * NEEDS else 1
         if not report.has(1 if tiny else NEEDS, "sizes", ", ".join(case.name for case in cases)):
@@ -86,6 +83,14 @@ def measure_sizes(report: Report, out: pathlib.Path, tiny: bool) -> None:
                 return time_steps(case, program, timing.required(step[case.name]))[0]
 
             report.measure("sizes", case.name, one, seconds=1 if tiny else 6)
+
+
+measure_r50, measure_vit, measure_rmpe = (
+    functools.partial(measure, network) for network in (R50, VIT, SSTN)
+)
+measure_sizes_r50, measure_sizes_vit, measure_sizes_rmpe = (
+    functools.partial(measure_sizes, network) for network in (R50, VIT, SSTN)
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -224,8 +229,8 @@ def memory(compiled: timing.Compiled) -> dict[str, float | None]:
     }
 
 
-def measure_attention(report: Report, tiny: bool) -> None:
-    """Lines of attention alone, forward and gradient, as ViTPose calls it and by cuDNN."""
+def measure_attention(report: Report, out: pathlib.Path, tiny: bool) -> None:
+    """Section "attention": alone, forward and gradient, as ViTPose calls it and by cuDNN."""
     shape = (2, 4, 2, 8) if tiny else (256, 192, 12, 64)
     names = ["xla", "cudnn"] if jax.default_backend() == "gpu" else ["xla"]
     found: dict[str, float] = {}

@@ -112,7 +112,7 @@ def augment(
     rotation = np.clip(rng.standard_normal(), -2, 2) * math.radians(a.rotation_degrees)
     rotation *= rng.random() < a.rotation_prob
     image_from_crop = geometry.image_from_crop(
-        proposal + np.tile(shift, 2), input_size, padding * scale, rotation
+        proposal + np.concatenate([shift, shift]), input_size, padding * scale, rotation
     )
     image_from_centered = geometry.image_from_crop(bbox, input_size, padding, rotation)
     flipped = bool(rng.random() < a.flip_prob)

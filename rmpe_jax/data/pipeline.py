@@ -206,14 +206,15 @@ class _LoadPerson:
         """The part of the image that is used, a random crop of the person in it, and its labels."""
         bbox, keypoints, visibility = person["bbox"], person["keypoints"], person["visibility"]
         region = augment.cut_image(rng, self.augmentation, bbox, size)
-        remains = visibility * augment.inside(keypoints - region[:2], _size(region))
-        if (remains > 0).sum() < min(MIN_JOINTS_OF_CUT, (visibility > 0).sum()):
-            region = np.array([0, 0, size[1], size[0]])
-        elif (region[2:] - region[:2] < size[::-1]).any():
-            visibility = remains
-            bbox = np.concatenate(
-                [np.maximum(bbox[:2], region[:2]), np.minimum(bbox[2:], region[2:])]
-            )
+        if _size(region) != tuple(size):
+            remains = visibility * augment.inside(keypoints - region[:2], _size(region))
+            if (remains > 0).sum() < min(MIN_JOINTS_OF_CUT, (visibility > 0).sum()):
+                region = np.array([0, 0, size[1], size[0]])
+            else:
+                visibility = remains
+                bbox = np.concatenate(
+                    [np.maximum(bbox[:2], region[:2]), np.minimum(bbox[2:], region[2:])]
+                )
         pose = keypoints, visibility
         well_placed, proposal = self.proposals.draw(rng, bbox, *pose, size)
         plan = augment.augment(

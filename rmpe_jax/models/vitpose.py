@@ -8,6 +8,7 @@ names of the published checkpoints: `blocks_0/attn/qkv` is their `blocks.0.attn.
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -160,6 +161,7 @@ class VisionTransformer(nn.Module):
             padding=_PATCH_PADDING,
             dtype=self.dtype,
             kernel_init=_init,
+            conv_general_dilated=_embed_patches,
             name="patch_embed",
         )(x)
         b, height, width, c = x.shape
@@ -331,3 +333,24 @@ def _dense(features: int, dtype: DTypeLike, name: str) -> nn.Dense:
 def _layer_norm(epsilon: float, dtype: DTypeLike, name: str) -> nn.LayerNorm:
     """A layer norm whose statistics are float32, whatever the precision of its input."""
     return nn.LayerNorm(epsilon, dtype=dtype, use_fast_variance=False, name=name)
+
+
+def _embed_patches(
+    x: Float[Array, "b h w c"],
+    kernel: Float[Array, "p p c features"],
+    strides: tuple[int, int],
+    padding: Any,
+    **_: Any,
+) -> Float[Array, "b h//p w//p features"]:
+    """`lax.conv_general_dilated` for strides as large as the kernel: one matrix product.
+
+    The gradient of such a kernel as a convolution has a window as large as the image. cuDNN seems
+    to fail at it (docs/performance.md).
+    """
+    p = kernel.shape[0]
+    b, height, width, c = x.shape
+    rows, columns = height // p, width // p
+    # Of the padding at the end, the last patches reach only what the start moves them by.
+    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))[:, : rows * p, : columns * p]
+    patches = x.reshape(b, rows, p, columns, p, c).transpose(0, 1, 3, 2, 4, 5)
+    return jnp.einsum("bhwijc,ijcd->bhwd", patches, kernel)

@@ -107,8 +107,8 @@ def image_from_crop(
     )
     (a, b), (c, d) = (scale_x * cos, -scale_y * sin), (scale_x * sin, scale_y * cos)
     u, v = (width - 1) / 2, (height - 1) / 2
-    rows = (a, b, center_x - a * u - b * v), (c, d, center_y - c * u - d * v)
-    return xp.stack([xp.stack(row, -1) for row in rows], -2).astype(xp.float32)
+    rows = (a, b, center_x - a * u - b * v, c, d, center_y - c * u - d * v)
+    return xp.stack(rows, -1).reshape(*scale.shape, 2, 3).astype(xp.float32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +146,8 @@ def compose(
 ) -> Float[AnyArray, "*#n 2 3"]:
     """The affine that applies `inner`, then `outer`: `compose(c_from_b, b_from_a)` is c_from_a."""
     xp = outer.__array_namespace__()
-    linear = _times(outer, inner[..., :2])
-    offset = _times(outer, inner[..., 2:]) + outer[..., 2:]
-    return xp.concatenate([linear, offset], -1)
+    product = _times(outer, inner)
+    return xp.concatenate([product[..., :2], product[..., 2:] + outer[..., 2:]], -1)
 
 
 def invert(affine: Float[AnyArray, "*n 2 3"]) -> Float[AnyArray, "*n 2 3"]:
@@ -156,7 +155,7 @@ def invert(affine: Float[AnyArray, "*n 2 3"]) -> Float[AnyArray, "*n 2 3"]:
     xp = affine.__array_namespace__()
     a, b, c, d = affine[..., 0, 0], affine[..., 0, 1], affine[..., 1, 0], affine[..., 1, 1]
     det = a * d - b * c
-    linear = xp.stack([xp.stack([d, -b], -1), xp.stack([-c, a], -1)], -2) / det[..., None, None]
+    linear = xp.stack([d, -b, -c, a], -1).reshape(*det.shape, 2, 2) / det[..., None, None]
     return xp.concatenate([linear, -_times(linear, affine[..., 2:])], -1)
 
 

@@ -90,8 +90,10 @@ def _resident(
     canvases_there = jax.device_put(canvases, meshes.replicated(meshes.device_mesh()))
 
     @jax.jit
-    def images(canvases, *arguments):
-        return crop_canvases(canvases, *arguments, input_size)
+    def images(canvases, canvas, canvas_from_crop, color_gain, region, coarseness):
+        return crop_canvases(
+            canvases, canvas, canvas_from_crop, color_gain, region, coarseness, input_size
+        )
 
     def complete(batch: dict[str, jax.Array]) -> dict[str, jax.Array]:
         arguments = [batch[key] for key in _RESIDENT_KEYS]

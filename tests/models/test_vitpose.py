@@ -17,6 +17,7 @@ from rmpe_jax.models.vitpose import (
     VITPOSE_MODELS,
     TransformerOptions,
     ViTPose,
+    _embed_patches,
     resample_positions,
 )
 
@@ -225,3 +226,13 @@ def test_positions_of_another_size(rng):
     np.testing.assert_allclose(
         finer[4:12], ((np.arange(16) - 0.5) / 2)[4:12, None] * np.ones(12), atol=1e-5
     )
+
+
+def test_patches_are_embedded_as_by_a_convolution(rng):
+    x = jnp.asarray(rng.standard_normal((2, 64, 48, 3)), jnp.float32)
+    kernel = jnp.asarray(rng.standard_normal((16, 16, 3, 7)), jnp.float32)
+    expected = jax.lax.conv_general_dilated(
+        x, kernel, (16, 16), ((2, 2), (2, 2)), dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+    found = _embed_patches(x, kernel, (16, 16), ((2, 2), (2, 2)))
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)
