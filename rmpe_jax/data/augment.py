@@ -137,7 +137,7 @@ def cut_image(
 ) -> Int[np.ndarray, " 4"]:
     """The part of an image that is used, xyxy pixels: all of it, or what one cut leaves.
 
-    With the probability `cut_prob` the image ends where 40 to 90 % of the person's box is still in
+    With the probability `cut_prob` the image ends where 25 to 90 % of the person's box is still in
     it, at the bottom (40 %), the left or the right (25 % each), or the top.
 
     Args:
@@ -150,7 +150,7 @@ def cut_image(
     if augmentation.cut_prob == 0 or rng.random() >= augmentation.cut_prob:
         return region
     side = rng.choice(4, p=(0.25, 0.1, 0.25, 0.4))  # the entry of the region that moves
-    axis, visible = side % 2, rng.uniform(0.4, 0.9)
+    axis, visible = side % 2, rng.uniform(0.25, 0.9)
     low, high = bbox[axis], bbox[axis + 2]
     cut = high - visible * (high - low) if side < 2 else low + visible * (high - low)
     region[side] = np.clip(round(float(cut)), 0, size[1 - axis])

@@ -252,3 +252,44 @@ def test_options_that_exclude_each_other(options, says, capsys):
         cli.main(["label", "lsp:x", "--out", "o", *options])
     assert stop.value.code == 2
     assert says in capsys.readouterr().err
+
+
+def test_every_second_image_is_held_out(scenes, tmp_path):
+    truth = open_dataset(f"coco:{scenes}")
+    source = FileSource(str(write_poses(tmp_path / "poses.json", truth)))
+    out = tmp_path / "out"
+    label_dataset(f"coco:{scenes}", out, "new", source, MergeRule(), hold_out=2)
+    first, held_out, third = truth.images
+    kept, other = (open_dataset(f"coco:{out}:{name}") for name in ("new", "new_held_out"))
+    assert kept.image_ids == [first.image_id, third.image_id]
+    assert other.image_ids == [held_out.image_id]
+    np.testing.assert_array_equal(other.images[0].person_ids, held_out.person_ids)
+    assert other.images[0].path.resolve() == held_out.path.resolve()
+
+
+def test_boxes_are_refitted_to_those_of_a_detector(scenes, tmp_path):
+    """The first person's box grows; a box that fits nobody changes nothing."""
+    truth = open_dataset(f"coco:{scenes}")
+    record = truth.images[0]
+    x1, y1, x2, y2 = record.bboxes[0].tolist()
+    boxes = [[x1 - 2, y1 - 3, x2 - x1 + 4, y2 - y1 + 6], [x1, y1, 2, 2]]
+    detections = [
+        {"image_id": record.image_id, "category_id": 1, "bbox": box, "score": 0.9} for box in boxes
+    ]
+    source = FileSource(
+        str(write_poses(tmp_path / "poses.json", truth)),
+        detections=str(write_json(tmp_path / "boxes.json", detections)),
+    )
+    out = tmp_path / "out"
+    report = label_dataset(f"coco:{scenes}", out, "new", source, MergeRule(), refit=True)
+    found = open_dataset(f"coco:{out}:new").images[0]
+    np.testing.assert_allclose(found.bboxes[0], (x1 - 2, y1 - 3, x2 + 2, y2 + 3), atol=0.01)
+    np.testing.assert_allclose(found.bboxes[1:], record.bboxes[1:], atol=0.01)
+    np.testing.assert_allclose(found.area, record.area)
+    assert len(json.loads(report.detections.read_text())) == 2
+
+
+def test_refitting_needs_boxes(capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["label", "coco:x", "--out", "y", "--poses", "z", "--refit-boxes"])
+    assert "give --detector or --boxes" in capsys.readouterr().err
