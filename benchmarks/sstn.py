@@ -21,11 +21,13 @@ from rmpe_jax.arguments import positive_int, present_names
 from rmpe_jax.models import SPPE_NAMES, build_sppe
 from rmpe_jax.models.localization import LOCALIZATION_NAMES, build_localization
 from rmpe_jax.models.rmpe import RMPE
+from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--model", default="fastpose_res50", choices=SPPE_NAMES)
+    names = [name for name in SPPE_NAMES if name not in RTMPOSE_MODELS]  # those with heatmaps
+    parser.add_argument("--model", default="fastpose_res50", choices=names)
     parser.add_argument("--localization", default="small", choices=LOCALIZATION_NAMES)
     parser.add_argument("--input-size", type=int, nargs=2, default=(256, 192))
     parser.add_argument("--batch-size", type=positive_int, default=8)

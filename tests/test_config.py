@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import runpy
 
 import ml_collections
@@ -37,6 +38,7 @@ def test_every_file_of_configs_is_valid(path):
         ("codec.loss", "mae", "did you mean 'mse'"),
         ("codec.decode", "darkk", "did you mean 'dark'"),
         ("codec.alignment", "first", "use center, first_pixel"),
+        ("sstn.parallel", "rtmpose_s", "a network with heatmaps"),
         ("model.skeleton", "unnamed_0", "is unknown: use coco"),
         ("optim.name", "sgd", "use adam, adamw, rmsprop"),
         ("optim.schedule", "cosin", "did you mean 'cosine'"),
@@ -98,6 +100,27 @@ def test_a_value_that_cannot_be_gets_one_line_that_names_it(config, key, value, 
     assert repr(value) in line
     assert says in line
     assert "\n" not in line
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("sstn.enabled", True, "model.name='rtmpose_s' is invalid: it must be a network with heat"),
+        ("model.task", "detection", "model.name='rtmpose_s' is invalid: it must be a network with"),
+        ("codec.loss", "cross_entropy", "it must be 'mse': rtmpose_s has no heatmaps"),
+        ("codec.sigma", 3.0, "it must be 2.0: rtmpose_s has no heatmaps"),
+        ("codec.integer_center", True, "it must be False: rtmpose_s has no heatmaps"),
+        ("codec.decode", "argmax", "it must be 'dark': rtmpose_s has no heatmaps"),
+        ("codec.alignment", "udp", "it must be 'center': rtmpose_s has no heatmaps"),
+        ("codec.blur_sigma", 1.0, "it must be 0.0: rtmpose_s has no heatmaps"),
+    ],
+)
+def test_what_a_network_without_heatmaps_refuses(config, key, value, says):
+    config.model.name = "rtmpose_s"
+    parse_config(config)
+    config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=re.escape(says)):
+        parse_config(config)
 
 
 @pytest.mark.parametrize("repeats", [(1,), (1, 2, 3), (1, 0), (1.5, 1)])

@@ -116,9 +116,10 @@ def shapes_of(module, size=(64, 64)):
     return jax.eval_shape(module.init, jax.random.key(0), np.zeros((1, *size, 3), np.float32))
 
 
-def zeros(module):
+def zeros(module, size=(64, 64)):
     """Returns zero variables of a network, which take no memory."""
-    return jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes_of(module))
+    shapes = shapes_of(module, size)
+    return jax.tree.map(lambda leaf: np.broadcast_to(np.float32(0), leaf.shape), shapes)
 
 
 def random_variables(module, seed=0, size=(64, 64)):

@@ -11,7 +11,8 @@ Convert a checkpoint of another project to a model file for rmpe predict, rmpe e
 PoseEstimator, with the crops and the decoding of that project.
 
   alphapose  a .pth file of FastPose, FastPose-DUC, SimplePose or HRNet (not DCN); with its NMS
-  mmpose     a .pth file of HRNet-W32, HRNet-W48, SimpleBaseline or ViTPose, of mmpose 0.x or 1.x
+  mmpose     a .pth file of HRNet-W32, HRNet-W48, SimpleBaseline, ViTPose or RTMPose, of mmpose
+             0.x or 1.x
   vitpose    ViTPose or ViTPose+: a folder of Hugging Face, or a .pth file of the paper's code or of
              mmpose 1.x
 
@@ -27,6 +28,7 @@ examples:
   rmpe convert alphapose halpe136_mse.pth --out halpe.safetensors --loss mse
   rmpe convert mmpose hrnet_w48_coco_384x288.pth --out hrnet.safetensors --input-size 384x288
   rmpe convert mmpose hrnet_w32_coco_256x192_udp.pth --out hrnet.safetensors --codec udp
+  rmpe convert mmpose rtmpose-m_coco_256x192.pth --out rtmpose.safetensors
   rmpe convert vitpose vitpose-base-simple/ --out vitpose.safetensors
 """
 _EXPORT_HELP = """\
@@ -103,7 +105,8 @@ def add_convert(commands: argparse._SubParsersAction) -> None:
         "--input-size",
         type=arguments.image_size,
         metavar="HEIGHTxWIDTH",
-        help="size of the crops (default: 256x192; of a ViTPose, that of the checkpoint)",
+        help="size of the crops (default: 256x192; of a ViTPose and an RTMPose, that of the "
+        "checkpoint)",
     )
     parser.add_argument(
         "--loss",
@@ -117,7 +120,7 @@ def add_convert(commands: argparse._SubParsersAction) -> None:
         default="",
         choices=["msra", "dark", "udp"],
         help="mmpose only: how its training made heatmaps: msra (default), dark (MSRA's, unbiased) "
-        "or udp (of a ViTPose always)",
+        "or udp (of a ViTPose always); not for an RTMPose",
     )
     parser.add_argument(
         "--expert",

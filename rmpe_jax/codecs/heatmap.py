@@ -11,7 +11,7 @@ import operator
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, UInt8
+from jaxtyping import Array, ArrayLike, Float, UInt8
 
 from rmpe_jax.ops import geometry, heatmaps, losses
 
@@ -102,7 +102,7 @@ class HeatmapCodec:
                 terms = [losses.symmetric_integral(output, keypoints, weights) for output in stacks]
         return functools.reduce(operator.add, terms)
 
-    def heatmaps(
+    def maps(
         self, outputs: Float[Array, "b h w k"] | list[Float[Array, "b h w k"]]
     ) -> Float[Array, "b h w k"]:
         """Maps that are high where a joint is, from the last stack's output."""
@@ -115,12 +115,31 @@ class HeatmapCodec:
             case _:
                 return jax.nn.sigmoid(last)
 
+    def merge_flipped(
+        self,
+        maps: Float[Array, "b h w k"],
+        flipped_maps: Float[Array, "b h w k"],
+        flip_indices: ArrayLike,
+        whole_pixel: bool = False,
+    ) -> Float[Array, "b h w k"]:
+        """The mean of a crop's maps and of those of the mirrored crop, mirrored back.
+
+        Args:
+          maps: of the crop.
+          flipped_maps: of the crop mirrored left to right.
+          flip_indices: (k,), as in `Skeleton.flip_indices`.
+          whole_pixel: move the mirrored maps by a whole pixel, as AlphaPose does, instead of by
+            `flip_shift`.
+        """
+        shift = 1.0 if whole_pixel else self.flip_shift
+        return heatmaps.flip_and_merge(maps, flipped_maps, flip_indices, shift)
+
     def keypoints(
         self, maps: Float[Array, "b h w k"]
     ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
-        """Keypoints in crop pixels and scores from 0 to 1, from maps of `heatmaps`.
+        """Keypoints in crop pixels and scores from 0 to 1, from maps of `maps`.
 
-        The maps may be merged from two passes (`heatmaps.flip_and_merge`). The peak of a map that
+        The maps may be merged from two passes (`merge_flipped`). The peak of a map that
         sums to 1 depends on its spread, so the score of the cross-entropy's maps is the probability
         within two pixels of the keypoint.
         """

@@ -42,7 +42,7 @@ class SstnConfig:
 
 @dataclasses.dataclass(frozen=True)
 class CodecConfig:
-    """How keypoints are written into heatmaps and read from them."""
+    """How keypoints are written into heatmaps and read from them; not for RTMPose."""
 
     loss: str = "mse"
     sigma: float = 2.0  # heatmap pixels

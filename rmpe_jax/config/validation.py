@@ -1,5 +1,6 @@
 """Checks of a config before anything is built: one line that names the key and what it must be."""
 
+import dataclasses
 import difflib
 import re
 from typing import Any
@@ -7,9 +8,11 @@ from typing import Any
 import ml_collections
 
 from rmpe_jax.codecs.heatmap import ALIGNMENTS, DECODERS, LOSSES
+from rmpe_jax.config.sections import CodecConfig
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import SPPE_NAMES
 from rmpe_jax.models.localization import LOCALIZATION_NAMES
+from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
 from rmpe_jax.models.vitpose import EXPERTS
 from rmpe_jax.pgpg.sample import MODES
 from rmpe_jax.skeletons import SKELETONS
@@ -37,6 +40,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
     )
     _validate_model(config.model, config.codec)
     _validate_transformer(config.transformer)
+    _validate_without_heatmaps(config)
     _validate_sstn(config.sstn, config.model)
     aligned = config.codec.alignment == "center" or not config.sstn.enabled
     wanted = "'center' with sstn.enabled, whose theta is one for crops and heatmaps"
@@ -90,6 +94,20 @@ def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.Config
     trained = sstn.parallel_from or (model.init_from and sstn.parallel == model.name)
     wanted = "the workdir of a run of sstn.parallel; only model.name's own may come by init_from"
     _require(bool(trained), "sstn.parallel_from", sstn.parallel_from, wanted)
+
+
+def _validate_without_heatmaps(config: ml_collections.ConfigDict) -> None:
+    """RTMPose has no heatmaps: nothing can warp them, and `codec` has no effect."""
+    wanted = "a network with heatmaps, which SDTN and detectors need"
+    network, parallel = config.model.name, config.sstn.parallel
+    _require(parallel not in RTMPOSE_MODELS, "sstn.parallel", parallel, wanted)
+    if network not in RTMPOSE_MODELS:
+        return
+    needed = config.sstn.enabled or config.model.task == "detection"
+    _require(not needed, "model.name", network, wanted)
+    for field in dataclasses.fields(CodecConfig):
+        value, wanted = config.codec[field.name], f"{field.default!r}: {network} has no heatmaps"
+        _require(value == field.default, f"codec.{field.name}", value, wanted)
 
 
 def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.ConfigDict) -> None:

@@ -61,7 +61,8 @@ def convert_mmpose(
       path: a `.pth` file.
       out: the file to write, usually `NAME.safetensors`.
       skeleton: joint set; by default by the number of joints.
-      input_size: (height, width) of the crops; not stored in the checkpoint, except for a ViTPose.
+      input_size: (height, width) of the crops; not stored in the checkpoint, except for a
+        ViTPose and an RTMPose.
       codec: of the training, one of `interop.mmpose.CODECS`; not stored in the checkpoint.
 
     Returns:
@@ -123,7 +124,8 @@ def summary(model: PoseModel) -> str:
     """One line that describes a converted model."""
     height, width = model.spec.input_size
     parameters = sum(leaf.size for leaf in jax.tree.leaves(model.variables["params"]))
+    decode = repr(model.spec.decode) if model.spec.has_heatmaps else "SimCC"
     return (
         f"{model.spec.network}, {parameters:,} parameters, {height}x{width} pixels, joints of "
-        f"{model.spec.skeleton.name}, decoded by {model.spec.decode!r}"
+        f"{model.spec.skeleton.name}, decoded by {decode}"
     )

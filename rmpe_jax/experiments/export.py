@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.codecs.pose import PoseCodec
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import atomic_write, write_json
 from rmpe_jax.interop.stablehlo import PLATFORMS, to_stablehlo
@@ -70,7 +71,7 @@ def export_model(
 
 def pose_function(
     model: PoseModel, function: str, dtype: str | None = None
-) -> tuple[Callable[[jax.Array], Any], HeatmapCodec]:
+) -> tuple[Callable[[jax.Array], Any], PoseCodec]:
     """The function that a file computes, and the codec of the network.
 
     Args:
@@ -80,21 +81,26 @@ def pose_function(
 
     Returns:
       A function of a batch of crops, and the codec.
+
+    Raises:
+      UserError: "heatmaps" of a network without them.
     """
+    if function == "heatmaps" and not model.spec.has_heatmaps:
+        raise UserError(f"{model.spec.network} has no heatmaps: use --function=keypoints")
     spec = dataclasses.replace(model.spec, dtype=dtype or model.spec.dtype)
     module, codec = model._replace(spec=spec).build()
     network, variables = fold_batch_norm(module, model.variables, codec.input_size)
 
-    def heatmaps(crops: jax.Array) -> jax.Array:
-        return codec.heatmaps(network.apply(variables, crops))
+    def maps(crops: jax.Array) -> Any:
+        return codec.maps(network.apply(variables, crops))
 
     def keypoints(crops: jax.Array) -> tuple[jax.Array, jax.Array]:
-        return codec.keypoints(heatmaps(codec.inputs(crops)))
+        return codec.keypoints(maps(codec.inputs(crops)))
 
-    return {"heatmaps": heatmaps, "keypoints": keypoints}[function], codec
+    return {"heatmaps": maps, "keypoints": keypoints}[function], codec
 
 
-def _shapes(run: Callable, codec: HeatmapCodec, dtype: np.dtype) -> list[tuple[int, ...]]:
+def _shapes(run: Callable, codec: PoseCodec, dtype: np.dtype) -> list[tuple[int, ...]]:
     """Shapes of the crops and of the outputs, without the batch axis."""
     crops = jax.ShapeDtypeStruct((1, *codec.input_size, 3), dtype)
     return [leaf.shape[1:] for leaf in (crops, *jax.tree.leaves(jax.eval_shape(run, crops)))]
@@ -123,7 +129,7 @@ def _onnx_bytes(
 
 def _describe(
     model: PoseModel,
-    codec: HeatmapCodec,
+    codec: PoseCodec,
     format: str,
     function: str,
     channels_first: bool,
@@ -149,14 +155,20 @@ def _describe(
         "std": list(codec.std),
         "crop_padding": model.spec.padding,
         "crop_udp": model.spec.crop.udp,
-        "heatmap_from_crop": np.asarray(codec.heatmap_from_crop).tolist(),
-        "decode": codec.decode,
+        **_decoding(codec),
         "skeleton": skeleton.name,
         "joints": list(skeleton.joints),
     }
     if not skeleton.name.startswith(UNNAMED_PREFIX):
         about["flip_indices"] = skeleton.flip_indices.tolist()
     return about | ({"platforms": list(PLATFORMS)} if format == "stablehlo" else {})
+
+
+def _decoding(codec: PoseCodec) -> dict[str, Any]:
+    if not isinstance(codec, HeatmapCodec):
+        return {"decode": "simcc"}
+    affine = np.asarray(codec.heatmap_from_crop).tolist()
+    return {"heatmap_from_crop": affine, "decode": codec.decode}
 
 
 def _axes(shape: tuple[int, ...], channels_first: bool) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import jax
 from rmpe_jax.interop.hub import POSE_FILE, push_files
 from rmpe_jax.model_io.pose_model import PoseModel, load_pose_model, save_pose_model
 from rmpe_jax.model_io.read import read_network
+from rmpe_jax.models.spec import ModelSpec
 
 
 def push_model(path: str | os.PathLike, name: str, license: str, *, private: bool = False) -> str:
@@ -61,7 +62,7 @@ def model_card(model: PoseModel, name: str, license: str, about: Mapping[str, An
         "parameters": f"{parameters:,}",
         "joints": f"{spec.skeleton.num_keypoints}, {spec.skeleton.name}",
         "crops": f"{height}x{width} pixels",
-        "heatmaps": f"loss `{spec.loss}`, alignment `{spec.alignment}`, decoding `{spec.decode}`",
+        "heatmaps": _heatmaps(spec),
         "learned pose NMS": "yes" if model.nms else "no",
         "license": license,
         **{key: _text(value) for key, value in about.items()},
@@ -92,6 +93,12 @@ rmpe predict photo.jpg --model={name}
 |---|---|
 {table}
 """
+
+
+def _heatmaps(spec: ModelSpec) -> str:
+    if not spec.has_heatmaps:
+        return "none, but SimCC's vectors over x and y"
+    return f"loss `{spec.loss}`, alignment `{spec.alignment}`, decoding `{spec.decode}`"
 
 
 def _text(value: Any) -> str:

@@ -105,7 +105,7 @@ def convert_network(
     """
     name, last_layer = _detect_network(state)
     num_channels = state[f"{last_layer}.bias"].size
-    target = _find_skeleton(num_channels, skeleton, skeletons)
+    target = find_skeleton(num_channels, skeleton, skeletons)
     state = _keep_first_channels(state, last_layer, target.num_keypoints)
     module = build_sppe(name, target.num_keypoints)
     crops = jax.ShapeDtypeStruct((1, 64, 64, 3), np.float32)
@@ -165,8 +165,17 @@ def _depth(state: Mapping[str, np.ndarray]) -> int:
     )
 
 
-def _find_skeleton(num_channels: int, name: str, skeletons: Mapping[int, str]) -> Skeleton:
-    """Returns the requested skeleton if it fits the channels; without a name, the default one."""
+def find_skeleton(num_channels: int, name: str, skeletons: Mapping[int, str]) -> Skeleton:
+    """Returns the requested skeleton if it fits the channels; without a name, the default one.
+
+    Args:
+      num_channels: joints of the network.
+      name: of the requested skeleton; empty: the default.
+      skeletons: default skeletons by the number of joints; others are unnamed.
+
+    Raises:
+      UserError: the requested skeleton has other joints than the first of the network's.
+    """
     if num_channels > _MAX_JOINTS:
         raise UserError(f"has {num_channels} channels, too many for joints; use a pose network")
     default = get_skeleton(skeletons.get(num_channels, f"{UNNAMED_PREFIX}{num_channels}"))

@@ -1,7 +1,8 @@
-"""Conversion of MMPose's checkpoints: HRNet, SimpleBaseline and ViTPose, of versions 0.x and 1.x.
+"""Conversion of MMPose's checkpoints, of versions 0.x and 1.x.
 
-MMPose names the tensors of these networks like AlphaPose, with other prefixes. A file has neither
-the input size nor the codec, which says what heatmaps mean. Both default to those of most configs.
+MMPose names the tensors of HRNet and SimpleBaseline like AlphaPose, with other prefixes. A file has
+neither the input size nor the codec, which says what heatmaps mean. Both default to those of most
+configs. A ViTPose and an RTMPose have only one codec each.
 """
 
 import os
@@ -14,6 +15,7 @@ import numpy as np
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.alphapose import COMMON_SKELETONS, Checkpoint, convert_network
 from rmpe_jax.interop.pth import read_pth
+from rmpe_jax.interop.rtmpose import convert_rtmpose, is_rtmpose
 from rmpe_jax.interop.vitpose import load_vitpose
 from rmpe_jax.models.spec import ModelSpec
 
@@ -44,7 +46,7 @@ def load_mmpose(
     input_size: tuple[int, int] | None = None,
     codec: str = "",
 ) -> Checkpoint:
-    """Reads HRNet, SimpleBaseline or ViTPose from a `.pth` file of MMPose 0.x or 1.x.
+    """Reads HRNet, SimpleBaseline, ViTPose or RTMPose from a `.pth` file of MMPose 0.x or 1.x.
 
     Weights that were averaged in training (EMA) are used as such: MMPose stores them under the
     ordinary names, and those before averaging under `ema_…`, which are left out.
@@ -54,8 +56,9 @@ def load_mmpose(
       skeleton: name of the skeleton. By default it follows from the number of joints. A shorter
         skeleton takes the first joints: for example "coco" from whole bodies.
       input_size: (height, width) of the crops that the network was trained on. By default
-        (256, 192); that of the checkpoint for a ViTPose.
-      codec: of the training, one of `CODECS`. By default "msra"; a ViTPose always has "udp".
+        (256, 192); that of the checkpoint for a ViTPose and an RTMPose.
+      codec: of the training, one of `CODECS`. By default "msra"; a ViTPose always has "udp", and an
+        RTMPose none of them, but SimCC.
 
     Raises:
       UserError: the file is damaged, holds another network, or does not fit the arguments.
@@ -67,7 +70,11 @@ def load_mmpose(
         if codec not in ("", "udp"):
             raise UserError(f"{path}: is a ViTPose, whose codec is udp: leave the codec out")
         return load_vitpose(path, skeleton=skeleton, input_size=input_size)
+    if is_rtmpose(state) and codec:
+        raise UserError(f"{path}: is an RTMPose, whose codec is SimCC: leave the codec out")
     try:
+        if is_rtmpose(state):
+            return convert_rtmpose(state, skeleton=skeleton, input_size=input_size)
         network = convert_network(_alphapose_names(state), skeleton, COMMON_SKELETONS)
         if not skeleton:
             _refuse_offsets(network.num_channels)
@@ -97,14 +104,14 @@ def _alphapose_names(state: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """The tensors by their names in AlphaPose's checkpoints."""
     if simcc := [name for name in state if re.match(r"head\.(cls|mlp_head)_x\.", name)]:
         raise UserError(
-            f"has no heatmaps but SimCC ({simcc[0]}), as RTMPose, which is not supported; use a "
-            "network with heatmaps"
+            f"has no heatmaps but SimCC ({simcc[0]}) and is no RTMPose, which is not supported; "
+            "use an RTMPose or a network with heatmaps"
         )
     if _HRNET not in state and _RESNET not in state:
         first = ", ".join(list(state)[:3])
         raise UserError(
-            "is not a supported network (HRNet, SimpleBaseline or ViTPose of MMPose); its tensors "
-            f"are {first}, …"
+            "is not a supported network (HRNet, SimpleBaseline, ViTPose or RTMPose of MMPose); its "
+            f"tensors are {first}, …"
         )
     backbone = "" if _HRNET in state else "preact."
     renamed = {}

@@ -55,6 +55,11 @@ def _file(
     return KnownModel(name, network, 17, parameters, license, ap, source, command)
 
 
+def _rtmpose(size: str, parameters: int, ap: float, name: str, digest: str) -> KnownModel:
+    file = f"rtmpose-{name}_simcc-coco_pt-aic-coco_420e-256x192-{digest}_20230127.pth"
+    return _file("mmpose", f"rtmpose_{size}", parameters, ap, file)
+
+
 KNOWN_MODELS = (
     KnownModel(
         "builtin",
@@ -99,6 +104,10 @@ KNOWN_MODELS = (
         75.6,
         "td-hm_hrnet-w48_8xb32-210e_coco-256x192-0e67c616_20220913.pth",
     ),
+    _rtmpose("t", 3_337_007, 68.2, "tiny", "e613ba3f"),
+    _rtmpose("s", 5_473_251, 71.6, "s", "8edcf0d7"),
+    _rtmpose("m", 13_587_611, 74.6, "m", "d8dd5ca4"),
+    _rtmpose("l", 27_660_339, 75.8, "l", "1352a4d2"),
 )
 
 

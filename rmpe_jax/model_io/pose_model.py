@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import flax.linen as nn
 
-from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.codecs.pose import PoseCodec
 from rmpe_jax.config import spec_to_dict
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.model_file import check_variables, save_model
@@ -30,7 +30,7 @@ class PoseModel(NamedTuple):
     nms: PoseNmsParams | None = None
     version: str = ""
 
-    def build(self) -> tuple[nn.Module, HeatmapCodec]:
+    def build(self) -> tuple[nn.Module, PoseCodec]:
         """The network and its codec.
 
         Raises:

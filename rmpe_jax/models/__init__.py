@@ -11,6 +11,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.models.fastpose import FastPose, FastPoseDuc
 from rmpe_jax.models.hourglass import StackedHourglass
 from rmpe_jax.models.hrnet import HRNet
+from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
 from rmpe_jax.models.simplepose import SimplePose
 from rmpe_jax.models.small import SMALL_MODELS
 from rmpe_jax.models.vitpose import VITPOSE_MODELS, TransformerOptions, ViTPose
@@ -46,6 +47,7 @@ _MODELS = {
     "hourglass_8": partial(StackedHourglass, num_stacks=8),
     **SMALL_MODELS,
     **VITPOSE_MODELS,
+    **RTMPOSE_MODELS,
 }
 SPPE_NAMES = tuple(_MODELS)
 
@@ -62,13 +64,13 @@ def build_sppe(
 
     Args:
       name: one of `SPPE_NAMES`.
-      num_keypoints: k, the number of heatmaps.
+      num_keypoints: k, the number of joints.
       dtype: precision of the arithmetic; parameters stay float32.
       transformer: options of a ViTPose; by default its defaults. Other networks have none.
 
     Returns:
       A module that maps images to float32 heatmaps (b, h, w, k). Hourglasses return a list of them,
-      one per stack.
+      one per stack; RTMPose returns `SimccMaps` instead.
 
     Raises:
       UserError: the name is unknown.

@@ -14,10 +14,13 @@ import jax.numpy as jnp
 
 from rmpe_jax.codecs.boxes import NUM_MAPS, BoxCodec
 from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.codecs.pose import PoseCodec
+from rmpe_jax.codecs.simcc import SimccCodec
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
 from rmpe_jax.models.localization import build_localization
 from rmpe_jax.models.rmpe import RMPE
+from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
 from rmpe_jax.models.vitpose import TransformerOptions
 from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.skeletons import Skeleton
@@ -70,7 +73,16 @@ class ModelSpec:
         """How people are cropped for it."""
         return CropSpec(self.input_size, self.padding, udp=self.alignment == "udp")
 
-    def build(self) -> tuple[nn.Module, HeatmapCodec]:
+    @property
+    def has_heatmaps(self) -> bool:
+        """False for RTMPose, whose outputs are SimCC's vectors.
+
+        Nothing then depends on the attributes of heatmaps, from `loss` to `alignment` and
+        `blur_sigma`.
+        """
+        return self.network not in RTMPOSE_MODELS
+
+    def build(self) -> tuple[nn.Module, PoseCodec]:
         """The network and the codec that fits its output.
 
         Raises:
@@ -81,6 +93,9 @@ class ModelSpec:
             build_sppe, num_keypoints=num_keypoints, dtype=dtype, transformer=self.transformer
         )
         module = build(self.network)
+        if not self.has_heatmaps:
+            _output(module, self.input_size)  # raises
+            return module, SimccCodec(self.input_size, self.mean, self.std)
         if self.sstn:
             parallel = build(self.parallel) if self.parallel else None
             module = RMPE(
@@ -109,7 +124,7 @@ class DetectorSpec:
     """A person detector: a pose network that draws the maps of boxes instead of keypoints.
 
     Attributes:
-      network: one of `models.SPPE_NAMES` without stacks.
+      network: one of `models.SPPE_NAMES` with maps and without stacks.
       input_size: (height, width) that it is trained at.
       test_size: (height, width) that images are fitted into when it is used.
       mean: of the inputs, RGB in 0..1.
@@ -128,7 +143,7 @@ class DetectorSpec:
         """The network and the codec that fits its output.
 
         Raises:
-          UserError: the network does not work at this input size, or has stacks.
+          UserError: the network does not work at this input size, or has stacks or no maps.
         """
         module = build_sppe(self.network, NUM_MAPS, jnp.dtype(self.dtype))
         output = _output(module, self.input_size)
@@ -136,6 +151,8 @@ class DetectorSpec:
             raise UserError(
                 f"model: {self.network} has stacks, which a detector cannot have; use another"
             )
+        if self.network in RTMPOSE_MODELS:
+            raise UserError(f"model: {self.network} has no maps for a detector; use another")
         stride = self.input_size[0] // output.shape[1]
         return module, BoxCodec(self.input_size, stride, self.mean, self.std)
 

@@ -8,7 +8,7 @@ import numpy as np
 from flax.typing import VariableDict
 from jaxtyping import Array, Float, Int, UInt8
 
-from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.codecs.pose import PoseCodec
 from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.pose_nms import NmsResult, PoseCandidates, PoseNmsParams, pose_nms
 from rmpe_jax.skeletons import Skeleton
@@ -62,7 +62,7 @@ class EstimatePosesFn(Protocol):
 
 def make_estimate_poses(
     model: Network,
-    codec: HeatmapCodec,
+    codec: PoseCodec,
     skeleton: Skeleton,
     crop: CropSpec,
     *,

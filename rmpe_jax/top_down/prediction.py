@@ -7,8 +7,9 @@ import numpy as np
 from flax.typing import VariableDict
 from jaxtyping import Array, Float, UInt8
 
-from rmpe_jax.codecs.heatmap import HeatmapCodec, RgbImages
-from rmpe_jax.ops import geometry, heatmaps
+from rmpe_jax.codecs.heatmap import RgbImages
+from rmpe_jax.codecs.pose import PoseCodec
+from rmpe_jax.ops import geometry
 from rmpe_jax.skeletons import Skeleton
 
 
@@ -17,7 +18,7 @@ class Network(Protocol):
     """A Flax module, or an object that applies one."""
 
     def apply(self, variables: VariableDict, x: Float[Array, "b h w 3"], /) -> Any:
-        """Output maps for normalized crops; a list of them if the network has several stacks."""
+        """Outputs for normalized crops, as the network's codec takes them."""
 
 
 @runtime_checkable
@@ -46,7 +47,7 @@ class PredictFn(Protocol):
 
 def make_predict(
     model: Network,
-    codec: HeatmapCodec,
+    codec: PoseCodec,
     skeleton: Skeleton,
     *,
     flip_test: bool = False,
@@ -58,26 +59,22 @@ def make_predict(
       model: the network.
       codec: of the network.
       skeleton: of the network.
-      flip_test: average the heatmaps with those of the mirrored crop.
-      flip_shift: move the mirrored heatmaps by a whole pixel, as AlphaPose does, instead of what
-        the alignment of the heatmaps asks for (`HeatmapCodec.flip_shift`).
+      flip_test: average the maps with those of the mirrored crop.
+      flip_shift: move mirrored heatmaps by a whole pixel, as AlphaPose does, instead of what their
+        alignment asks for (`HeatmapCodec.flip_shift`).
     """
 
-    def predict_heatmaps(
-        variables: VariableDict, image: RgbImages
-    ) -> Float[Array, "b map_h map_w k"]:
-        outputs: Any = model.apply(variables, codec.inputs(image))
-        return codec.heatmaps(outputs)
+    def predict_maps(variables: VariableDict, image: RgbImages) -> Any:
+        return codec.maps(model.apply(variables, codec.inputs(image)))
 
     @jax.jit
     def predict(
         variables: VariableDict, crops: RgbImages, image_from_crop: Float[Array, "b 2 3"]
     ) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
-        maps = predict_heatmaps(variables, crops)
+        maps = predict_maps(variables, crops)
         if flip_test:
-            mirrored = predict_heatmaps(variables, crops[:, :, ::-1])
-            shift = 1.0 if flip_shift else codec.flip_shift
-            maps = heatmaps.flip_and_merge(maps, mirrored, skeleton.flip_indices, shift)
+            flipped = predict_maps(variables, crops[:, :, ::-1])
+            maps = codec.merge_flipped(maps, flipped, skeleton.flip_indices, flip_shift)
         keypoints, scores = codec.keypoints(maps)
         return geometry.transform_points(image_from_crop, keypoints), scores
 

@@ -8,7 +8,7 @@ import jax
 from jaxtyping import Array, Float
 
 from rmpe_jax.codecs.boxes import BoxCodec
-from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.codecs.pose import PoseCodec
 from rmpe_jax.config import SstnConfig
 from rmpe_jax.models.rmpe import TrainingOutputs
 from rmpe_jax.ops import geometry
@@ -39,14 +39,14 @@ class Objective(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class PoseObjective:
-    """Heatmaps of an SPPE, alone or in `RMPE`.
+    """Keypoints of an SPPE, alone or in `RMPE`.
 
     Attributes:
       codec: of the network.
       sstn: whether the network has STN and SDTN, and the weights of what guides them.
     """
 
-    codec: HeatmapCodec
+    codec: PoseCodec
     sstn: SstnConfig = dataclasses.field(default_factory=SstnConfig)
 
     @property
@@ -60,13 +60,13 @@ class PoseObjective:
         return self.codec.inputs(batch["image"])
 
     def loss(self, outputs: Any, batch: Batch) -> tuple[Float[Array, ""], Metrics]:
-        """The loss of heatmaps, plus what guides the STN; the accuracy of keypoints as counts."""
+        """The loss of keypoints, plus what guides the STN; the accuracy of keypoints as counts."""
         loss, metrics = 0.0, {}
         if self.sstn.enabled:
             loss, metrics = self._sstn_loss(outputs, batch)
             outputs = outputs.heatmaps
         loss += self.codec.compute_loss(outputs, batch["keypoints"], batch["weights"])
-        maps = self.codec.heatmaps(jax.lax.stop_gradient(outputs))
+        maps = self.codec.maps(jax.lax.stop_gradient(outputs))
         predicted, _ = self.codec.keypoints(maps)
         correct, counted = heatmap_accuracy(
             predicted, batch["keypoints"], batch["weights"], self.codec.input_size

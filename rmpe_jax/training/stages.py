@@ -88,6 +88,11 @@ def _load(source: str, spec: Spec, ours: Variables) -> Variables:
     # Those of files are NumPy arrays, without "batch_stats" where there are none.
     variables = jax.tree.map(jnp.asarray, {"params": {}, "batch_stats": {}} | variables)
     if isinstance(found, ModelSpec) and isinstance(spec, ModelSpec):
+        if found.input_size != spec.input_size and not spec.has_heatmaps:
+            raise UserError(
+                f"{source}: {spec.network} works only at the input size of its training: set "
+                f"config.model.input_size to {found.input_size}"
+            )
         _warn_of_other_inputs(source, found, spec)
         variables = _for_input_size(spec.input_size, variables, found.input_size)
         return _with_joints_of(spec, ours, variables, found.skeleton, source)

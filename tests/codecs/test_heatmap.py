@@ -90,7 +90,7 @@ def test_targets_decode_to_the_keypoints(rng, size, stride, decode, apart):
     assert float(codec.compute_loss(targets, keypoints, jnp.ones((3, K)))) == pytest.approx(
         0, abs=1e-12
     )
-    found, scores = jax.jit(codec.keypoints)(codec.heatmaps(targets))
+    found, scores = jax.jit(codec.keypoints)(codec.maps(targets))
     assert np.linalg.norm(found - keypoints, axis=-1).max() < apart * stride / 4
     assert (scores > 0.8).all()
     assert (scores <= 1).all()
@@ -116,7 +116,7 @@ def test_the_loss_is_least_at_the_right_place(rng, loss):
     for shift in ([2, 0], [-2, 0], [0, 2], [0, -2], [6, 6]):
         moved = logits_at(codec, loss, keypoints + np.array(shift, np.float32))
         assert float(loss_of(moved, keypoints, weights)) > least, shift
-    found, _ = codec.keypoints(codec.heatmaps(logits_at(codec, loss, keypoints)))
+    found, _ = codec.keypoints(codec.maps(logits_at(codec, loss, keypoints)))
     np.testing.assert_allclose(found, keypoints, atol=0.2)
 
 
@@ -142,7 +142,7 @@ def test_stacks_add_up_and_the_last_one_is_read(rng, loss):
     assert float(codec.compute_loss(stacks, keypoints, weights)) == pytest.approx(
         sum(each), rel=1e-5
     )
-    np.testing.assert_array_equal(codec.heatmaps(stacks), codec.heatmaps(stacks[-1]))
+    np.testing.assert_array_equal(codec.maps(stacks), codec.maps(stacks[-1]))
 
 
 @pytest.mark.parametrize("loss", LOSSES)
@@ -189,7 +189,7 @@ def test_scores_lie_between_0_and_1_whatever_the_network_says(rng, loss, decode)
     codec = make_codec(loss, decode)
     for scale in (0.01, 1.0, 100.0):
         outputs = jnp.asarray(rng.normal(size=(2, 16, 12, K)) * scale, jnp.float32)
-        points, scores = codec.keypoints(codec.heatmaps(outputs))
+        points, scores = codec.keypoints(codec.maps(outputs))
         assert np.isfinite(points).all()
         assert ((scores >= 0) & (scores <= 1)).all()
         assert ((points >= -2) & (points <= np.array([50, 66]))).all()
@@ -202,7 +202,7 @@ def test_the_score_of_a_softmax_tells_sure_from_unsure():
     sure = logits_at(codec, "cross_entropy", keypoints)
 
     def score(outputs):
-        return codec.keypoints(codec.heatmaps(outputs))[1]
+        return codec.keypoints(codec.maps(outputs))[1]
 
     assert (score(sure) > 0.55).all()
     assert (score(20 * sure) > 0.95).all()

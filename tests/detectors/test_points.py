@@ -146,6 +146,11 @@ def test_networks_with_stacks_are_refused(config):
         dataclasses.replace(model_spec(parse_config(config)), network="hourglass_2").build()
 
 
+def test_networks_without_maps_are_refused(config):
+    with pytest.raises(UserError, match="rtmpose_t has no maps for a detector"):
+        dataclasses.replace(model_spec(parse_config(config)), network="rtmpose_t").build()
+
+
 def test_average_precision_of_a_dataset(tmp_path):
     import cv2
 

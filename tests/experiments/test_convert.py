@@ -74,7 +74,7 @@ def test_converted_network_decodes_images_as_alphapose_does(checkpoint, tmp_path
     assert maps.shape == (24, 16, 17)
     assert (maps.max((0, 1)) > 0).sum() > 5
     np.testing.assert_allclose(codec.inputs(jnp.asarray(crop)), pixels, atol=1e-6)
-    points, scores = codec.keypoints(codec.heatmaps(jnp.asarray(maps[None])))
+    points, scores = codec.keypoints(codec.maps(jnp.asarray(maps[None])))
     np.testing.assert_allclose(points[0], alphapose_decode(maps), atol=1e-4)
     np.testing.assert_allclose(scores[0], np.clip(maps.max((0, 1)), 0, 1), atol=1e-6)
 

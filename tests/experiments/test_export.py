@@ -1,4 +1,5 @@
 import dataclasses
+import functools
 import json
 import pathlib
 import re
@@ -17,6 +18,7 @@ from rmpe_jax.config import default_config, model_spec, parse_config
 from rmpe_jax.errors import UserError
 from rmpe_jax.experiments.export import export_model
 from rmpe_jax.model_io.pose_model import PoseModel, save_pose_model
+from rmpe_jax.models.rtmpose import RTMPose
 
 SIZE = (32, 32)
 CROPS = np.random.default_rng(0).integers(0, 256, (5, *SIZE, 3), np.uint8)
@@ -80,7 +82,7 @@ def expected(model):
     """Normalized crops, heatmaps, keypoints and scores, from the network in Flax."""
     module, codec = model.spec.build()
     inputs = codec.inputs(jnp.asarray(CROPS))
-    maps = codec.heatmaps(jax.jit(module.apply)(model.variables, inputs))
+    maps = codec.maps(jax.jit(module.apply)(model.variables, inputs))
     return [np.asarray(array) for array in (inputs, maps, *jax.jit(codec.keypoints)(maps))]
 
 
@@ -228,3 +230,37 @@ def test_the_code_of_the_page_runs(tmp_path, monkeypatch, small_network):
         if "heatmaps" in names:
             assert names["heatmaps"].shape == (4, 17, 64, 48)
     assert (tmp_path / "pose_b8_cuda.mlirbc").stat().st_size > 1000
+
+
+@pytest.fixture
+def without_heatmaps(monkeypatch):
+    """A narrow RTMPose with random weights."""
+    narrow = functools.partial(RTMPose, deepen=0.1, widen=0.125)
+    monkeypatch.setitem(models._MODELS, "rtmpose_t", narrow)
+    return make_model("mse", **{"model.name": "rtmpose_t", "codec.decode": "dark"})
+
+
+@pytest.mark.parametrize("format", ["stablehlo", "onnx"])
+def test_keypoints_without_heatmaps(tmp_path, without_heatmaps, format):
+    if format == "onnx":
+        onnxruntime = pytest.importorskip("onnxruntime")
+    path = tmp_path / "pose"
+    about = export_model(without_heatmaps, path, format, function="keypoints")
+    assert about["decode"] == "simcc"
+    assert "heatmap_from_crop" not in about
+    if format == "onnx":
+        found = onnxruntime.InferenceSession(path.read_bytes()).run(None, {"crops": CROPS})
+    else:
+        found = jax.jit(jax.export.deserialize(path.read_bytes()).call)(CROPS)
+    module, codec = without_heatmaps.build()
+    outputs = jax.jit(module.apply)(without_heatmaps.variables, codec.inputs(CROPS))
+    keypoints, scores = codec.keypoints(codec.maps(outputs))
+    assert np.ptp(keypoints) > 4
+    # Two bins that are nearly equal may change places.
+    assert (np.abs(found[0] - keypoints).max(-1) == 0).mean() > 0.9
+    np.testing.assert_allclose(found[1], scores, atol=1e-4)
+
+
+def test_heatmaps_that_do_not_exist_are_refused(tmp_path, without_heatmaps):
+    with pytest.raises(UserError, match="rtmpose_t has no heatmaps: use --function=keypoints"):
+        export_model(without_heatmaps, tmp_path / "pose", "stablehlo")

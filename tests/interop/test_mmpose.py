@@ -189,10 +189,10 @@ def of_shape(*shape):
         ({"head.conv_layers.0.weight": of_shape(3)}, "has conv_layers.0.weight, unknown"),
         ({"backbone.stage4.0.branches.0.0.conv1.weight": of_shape(18, 18, 3, 3)}, "is hrnet_w18"),
         ({"head.final_layer.weight": of_shape(17, 8, 1, 1)}, "whose size differs"),
-        ({"head.cls_x.weight": of_shape(384, 256)}, r"SimCC \(head.cls_x.weight\), as RTMPose"),
+        ({"head.cls_x.weight": of_shape(384, 256)}, r"SimCC \(head.cls_x.weight\)"),
         (
             {"backbone.stage4.0.branches.0.0.conv1.weight": None},
-            r"not a supported network \(HRNet, SimpleBaseline or ViTPose of MMPose\)",
+            r"not a supported network \(HRNet, SimpleBaseline, ViTPose or RTMPose of MMPose\)",
         ),
     ],
 )

@@ -12,7 +12,14 @@ from rmpe_jax.model_io.known import KNOWN_MODELS, list_known
 from rmpe_jax.models import SPPE_NAMES, build_sppe
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs/models.md"
-CHEAP = ("litepose_effnet0", "vitpose_b", "vitpose_plus_s", "simplepose_res50", "fastpose_res50")
+CHEAP = (
+    "litepose_effnet0",
+    "vitpose_b",
+    "vitpose_plus_s",
+    "simplepose_res50",
+    "fastpose_res50",
+    "rtmpose_m",
+)
 
 
 def parameters(network: str, num_keypoints: int = 17) -> int:

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 import pytest
 import run_parts
-from toy import same
+from toy import Toy, same
 
 from rmpe_jax import models
 from rmpe_jax.config import model_spec, parse_config
@@ -115,3 +115,14 @@ def test_a_transformer_at_another_input_size(config, trained, monkeypatch):
     expected = resample_positions(positions, (4, 3), (6, 4))
     np.testing.assert_allclose(state.params["backbone"]["pos_embed"], expected, rtol=1e-6)
     assert same(state.params["keypoint_head"], variables["params"]["keypoint_head"])
+
+
+def test_an_rtmpose_at_another_input_size_is_refused(config, trained, monkeypatch):
+    """A toy takes its place, because the input size is read before the weights."""
+    monkeypatch.setitem(models._MODELS, "rtmpose_t", Toy)
+    config.model.name, config.codec.decode = "rtmpose_t", "dark"
+    config.model.init_from, _ = trained()
+    run_parts.resumed(config, run_parts.start(config))
+    config.model.input_size = (64, 48)
+    with pytest.raises(UserError, match=r"rtmpose_t works only .*input_size to \(32, 32\)$"):
+        run_parts.resumed(config, run_parts.start(config))
