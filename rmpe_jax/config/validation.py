@@ -153,6 +153,7 @@ def _validate_detection(config: ml_collections.ConfigDict) -> None:
     if config.model.task != "detection":
         _require(not files, "data.detections", files, "empty without model.task='detection'")
         return
+    _require(not config.data.resident, "data.resident", True, "False with model.task='detection'")
     _require(not config.sstn.enabled, "sstn.enabled", True, "False with model.task='detection'")
     size = detection.test_size
     wanted = "(height, width), whole numbers from 1"

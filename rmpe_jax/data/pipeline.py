@@ -19,7 +19,7 @@ import cv2
 import grain
 import numpy as np
 from absl import flags
-from jaxtyping import Int, UInt8
+from jaxtyping import Float, Int, UInt8
 
 from rmpe_jax.data import augment
 from rmpe_jax.data.augment import Augmentation
@@ -216,7 +216,7 @@ class _LoadPerson:
                     [np.maximum(bbox[:2], region[:2]), np.minimum(bbox[2:], region[2:])]
                 )
         pose = keypoints, visibility
-        well_placed, proposal = self.proposals.draw(rng, bbox, *pose, size)
+        well_placed, proposal = self._draw_boxes(rng, bbox, *pose, region)
         plan = augment.augment(
             rng,
             self.augmentation,
@@ -241,6 +241,24 @@ class _LoadPerson:
                 "person_id": np.int64(person["person_id"]),
             },
         )
+
+    def _draw_boxes(
+        self,
+        rng: np.random.Generator,
+        bbox: Float[np.ndarray, " 4"],
+        keypoints: Float[np.ndarray, "k 2"],
+        visibility: UInt8[np.ndarray, " k"],
+        region: Int[np.ndarray, " 4"],
+    ) -> tuple[Float[np.ndarray, " 4"], Float[np.ndarray, " 4"]]:
+        """The person's box and a proposal, as if the region were the whole image."""
+        corner = region[:2].astype(np.float32)
+        if not corner.any():
+            return self.proposals.draw(rng, bbox, keypoints, visibility, _size(region))
+        corners = np.concatenate([corner, corner])
+        boxes = self.proposals.draw(
+            rng, bbox - corners, keypoints - corner, visibility, _size(region)
+        )
+        return boxes[0] + corners, boxes[1] + corners
 
 
 def _size(region: Int[np.ndarray, " 4"]) -> tuple[int, int]:

@@ -54,9 +54,10 @@ def demo(out: pathlib.Path) -> None:
 
 
 def predict_photo(out: pathlib.Path) -> None:
-    """Does `rmpe predict PHOTO --draw --report` with a photo from Matplotlib.
+    """Does `rmpe predict PHOTO --detector whole --draw --report` with a photo from Matplotlib.
 
-    The photo is a portrait of Grace Hopper, in the public domain.
+    The photo is a portrait of Grace Hopper, in the public domain. It shows one person, so the whole
+    image is the box; that of the built-in detector would cut off the shoulders.
     """
     import matplotlib.cbook
 
@@ -65,7 +66,7 @@ def predict_photo(out: pathlib.Path) -> None:
     from rmpe_jax.predict.run import JOURNAL, predict_files, prepare_output_folder
 
     photo = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
-    estimator = PoseEstimator.from_checkpoint("builtin", detector="builtin")
+    estimator = PoseEstimator.from_checkpoint("builtin", detector="whole")
     inputs = find_inputs([str(photo)])
     (out / JOURNAL).unlink(missing_ok=True)  # from an earlier demo
     prepare_output_folder(out, {})

@@ -39,6 +39,7 @@ from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import COCO, Skeleton
 from rmpe_jax.top_down.prediction import make_predict
 
+REFIT_SCORE = 0.05  # of a detector's box that may replace a person's
 MIN_BOX_SCORE = 0.4  # of a detector's box in which a person is looked for
 FILE_CROP = geometry.CropSpec((256, 192))  # gives the size of a crop pixel for poses of a file
 _BATCH_SIZE = 64
@@ -81,7 +82,7 @@ class Report(NamedTuple):
 
     Attributes:
       name: of the dataset.
-      images: number of images that were written.
+      images: number of images that were written, those that are held out included.
       counts: what became of people and joints.
       offsets: of the model's joints from the annotated ones.
       unreadable: one line for each image that was left out.
@@ -173,6 +174,11 @@ def _label(
     name = name or given.name.rpartition("/")[2]
     paths = {part: _annotation_file(out, part) for part in (name, f"{name}_held_out")}
     box_path = out / "detections" / f"{name}.json"
+    if box_path.exists():
+        raise UserError(f"{box_path} exists: remove it, or choose another folder or name")
+    if hold_out and not 2 <= hold_out <= len(given.images):
+        count = len(given.images)
+        raise UserError(f"{given.name}: hold out every N-th of {count} images, N from 2 to {count}")
     by_file = isinstance(source, FileSource)
     joints = _joints_in(source.skeleton if by_file else source.model.spec.skeleton, rule)
     dataset = _in_skeleton(given, rule.skeleton)
@@ -191,19 +197,22 @@ def _label(
     offsets = _offsets(dataset, found, labeled, rule, crop)
     warn_of_offset(given.name, offsets)
     if refit:
-        pairs = zip(labeled, boxes, strict=True)
-        labeled = [refit_boxes(people, found.bboxes) for people, found in pairs]
+        labeled = [
+            refit_boxes(people, found.bboxes[found.scores >= REFIT_SCORE])
+            for people, found in zip(labeled, boxes, strict=True)
+        ]
     lock.require_held()
     with_boxes = detector is not None or bool(source.detections)
     if with_boxes:
         write_json(box_path, _box_records(dataset, boxes))
     is_held_out = [bool(hold_out) and i % hold_out == hold_out - 1 for i in range(len(labeled))]
+    all_ids = coco_image_ids(dataset)
     for (part, path), held_out in zip(paths.items(), (False, True), strict=True):
         chosen = [i for i, is_in in enumerate(is_held_out) if is_in == held_out]
         if chosen:
             (out / part).mkdir(parents=True, exist_ok=True)  # file names are relative to it
             images = dataclasses.replace(dataset, images=tuple(dataset.images[i] for i in chosen))
-            ids = [coco_image_ids(dataset)[i] for i in chosen]
+            ids = [all_ids[i] for i in chosen]
             document = coco_annotations(images, ids, [labeled[i] for i in chosen], out / part, rule)
             write_json(path, document)
     return Report(

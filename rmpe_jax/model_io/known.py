@@ -63,11 +63,11 @@ def _rtmpose(size: str, parameters: int, ap: float, name: str, digest: str) -> K
 KNOWN_MODELS = (
     KnownModel(
         "builtin",
-        "litepose_effnet0",
+        "litepose_effnet0_s",
         17,
-        3_906_609,
+        3_326_497,
         "Apache-2.0",
-        20.1,
+        28.2,
         "docs/model_card.md: 142 images of COCO val2017, ground-truth boxes, flip test",
         "rmpe predict photo.jpg",
     ),

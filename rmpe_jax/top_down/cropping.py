@@ -50,7 +50,8 @@ def crop_canvases(
 ) -> Float[Array, "b height width 3"]:
     """Sample crops from people's canvases (`data.resident`) and multiply the channels by a gain.
 
-    A coarse crop is sampled from the canvas averaged over blocks of 2, 4 or 8 pixels.
+    If a crop pixel, times the coarseness, spans two canvas pixels or more, the canvas is first
+    averaged over blocks of 2, 4 or 8 pixels.
 
     Args:
       canvases: RGB, of all people.
@@ -68,8 +69,7 @@ def crop_canvases(
     theta = theta_from_pixels(canvas_from_crop, input_size, (height, width))
     # Side of a crop pixel in canvas pixels.
     side = jnp.sqrt(jnp.abs(jnp.linalg.det(canvas_from_crop[..., :2])))
-    level = jnp.where(coarseness > 1, jnp.floor(jnp.log2(coarseness * side)), 0)
-    level = jnp.clip(level, 0, _LEVELS).astype(jnp.int32)
+    level = jnp.clip(jnp.floor(jnp.log2(coarseness * side)), 0, _LEVELS).astype(jnp.int32)
 
     def crop(index, theta, gain, region, level):
         rows, columns = jnp.arange(height)[:, None], jnp.arange(width)

@@ -10,6 +10,7 @@ from rmpe_jax.config import RunConfig, model_spec
 from rmpe_jax.data import pipeline
 from rmpe_jax.data.resident import load_canvases
 from rmpe_jax.data.sources import open_source
+from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.predictions import predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
@@ -38,6 +39,8 @@ def pose_task(run: RunConfig) -> Task:
     objective = PoseObjective(codec, run.sstn)
     placed: dict[str, Any] = {"host_keys": objective.batch_keys}
     if data.resident:
+        if jax.process_count() > 1:
+            raise UserError("config.data.resident works in one process: set it to False")
         source, canvases = load_canvases(
             source, spec.crop, num_threads=data.num_threads, strict=data.strict
         )

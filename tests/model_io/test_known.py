@@ -13,7 +13,7 @@ from rmpe_jax.models import SPPE_NAMES, build_sppe
 
 PAGE = pathlib.Path(__file__).parents[2] / "docs/models.md"
 CHEAP = (
-    "litepose_effnet0",
+    "litepose_effnet0_s",
     "vitpose_b",
     "vitpose_plus_s",
     "simplepose_res50",
