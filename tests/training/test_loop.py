@@ -28,15 +28,15 @@ def steps_in(folder) -> set[int]:
 
 def at_batch(monkeypatch, number: int, action) -> None:
     """Calls `action` when the loop takes its batch of that number, the first being 1."""
-    taken, used = [], loop._used
+    taken, sent = [], loop._sent
 
     def counting(*arguments):
         taken.append(None)
         if len(taken) == number:
             action()
-        return used(*arguments)
+        return sent(*arguments)
 
-    monkeypatch.setattr(loop, "_used", counting)
+    monkeypatch.setattr(loop, "_sent", counting)
 
 
 def test_a_run_leaves_checkpoints_metrics_and_its_config(config, tmp_path, capsys):
