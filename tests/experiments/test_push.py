@@ -83,7 +83,7 @@ def test_a_model_file(hub, capsys):
 
 
 def test_what_is_not_a_model_file_becomes_one(hub, tmp_path):
-    """With pose NMS and what is known about it."""
+    """With what is known about it, pose NMS included if there is one."""
     push_model("builtin", NAME, "apache-2.0")
     file = tmp_path / "pose.safetensors"
     file.write_bytes(hub.files["pose.safetensors"])

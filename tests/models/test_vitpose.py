@@ -162,6 +162,7 @@ def test_remat_changes_nothing(random_variables, rng, train):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 def test_inside_the_spatial_transformer(random_variables, rng):
     """It begins as the transformer alone, and the loss reaches the localization network."""
     net = RMPE(tiny(simple_head=True), SmallLocalization(widths=(4, 8)))

@@ -31,6 +31,7 @@ def test_an_interrupted_run_gives_the_same_losses(config, tmp_path):
     assert losses(config, tmp_path / "parts") == whole
 
 
+@pytest.mark.slow
 def test_it_works_with_the_spatial_transformer(config, tmp_path):
     config.data.resident = True
     config.sstn.enabled = True
