@@ -14,6 +14,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float
 
 from rmpe_jax.models.efficientnet import FrozenBatchNorm
+from rmpe_jax.models.layers import Deconv4x4
 
 Path = tuple[str, ...]  # the path of a submodule or a parameter in the variables
 _NORMS = (nn.BatchNorm, FrozenBatchNorm)
@@ -92,7 +93,7 @@ def _norms_after_convolutions(
         result, module = call(*args, **kwargs), context.module
         if context.method_name != "__call__":
             return result
-        if isinstance(module, nn.Conv | nn.ConvTranspose):
+        if isinstance(module, nn.Conv | Deconv4x4):
             outputs[id(result)] = module.path, result
         elif isinstance(module, _NORMS) and id(args[0]) in outputs:
             found[module.path] = outputs[id(args[0])][0], module.epsilon

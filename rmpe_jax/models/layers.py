@@ -6,15 +6,13 @@ are NHWC with any number of leading batch dimensions. Parameters and batch stati
 pads a strided window on one side only, which shifts the feature map by half a pixel.
 """
 
-from typing import Any
-
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.ops.convolutions import convolve_1x1, deconvolve_4x4
 
 conv_init = nn.initializers.he_normal()
 heatmap_init = nn.initializers.normal(0.001)
@@ -51,31 +49,9 @@ def conv(
         use_bias=bias,
         dtype=dtype,
         kernel_init=kernel_init,
-        conv_general_dilated=_convolve_1x1 if kernel == 1 else None,
+        conv_general_dilated=convolve_1x1 if kernel == 1 else None,
         name=name,
     )
-
-
-def _convolve_1x1(
-    x: Float[Array, "b h w c"],
-    kernel: Float[Array, "1 1 c features"],
-    strides: tuple[int, int],
-    padding: Any,
-    **options: Any,
-) -> Float[Array, "b h2 w2 features"]:
-    """`lax.conv_general_dilated` for 1x1 kernels without padding.
-
-    On CPUs this is a matrix product, which takes XLA as little as half the time. GPUs keep the
-    convolution, because it shares the channel layout of its neighbors.
-    """
-
-    def product(x, kernel):
-        return jnp.einsum("bhwc,cd->bhwd", x[:, :: strides[0], :: strides[1]], kernel[0, 0])
-
-    def convolution(x, kernel):
-        return jax.lax.conv_general_dilated(x, kernel, strides, padding, **options)
-
-    return jax.lax.platform_dependent(x, kernel, cpu=product, default=convolution)
 
 
 def batch_norm(*, train: bool, dtype: DTypeLike = jnp.float32, name: str) -> nn.BatchNorm:
@@ -143,19 +119,25 @@ def pixel_unshuffle(x: Float[Array, "*b h w c"]) -> Float[Array, "*b h//2 w//2 4
     return x.reshape(*batch, height // 2, width // 2, 4 * channels)
 
 
-def deconv_4x4(features: int, *, dtype: DTypeLike = jnp.float32, name: str) -> nn.ConvTranspose:
+class Deconv4x4(nn.Module):
     """4x4 transposed convolution, stride 2, no bias: doubles height and width.
 
     Equals torch's ConvTranspose2d(kernel 4, stride 2, padding 1) with its IOHW weight flipped along
-    both spatial axes and transposed to HWIO.
+    both spatial axes and transposed to HWIO, and `nn.ConvTranspose` with padding 2.
+
+    Attributes:
+      features: number of output channels.
+      dtype: of the arithmetic.
     """
-    return nn.ConvTranspose(
-        features,
-        (4, 4),
-        strides=(2, 2),
-        padding=((2, 2), (2, 2)),
-        use_bias=False,
-        dtype=dtype,
-        kernel_init=conv_init,
-        name=name,
-    )
+
+    features: int
+    dtype: DTypeLike = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b h w c"]) -> Float[Array, "*b 2*h 2*w {self.features}"]:
+        *batch, height, width, channels = x.shape
+        kernel = self.param("kernel", conv_init, (4, 4, channels, self.features))
+        x, kernel = nn.dtypes.promote_dtype(x, kernel, dtype=self.dtype)
+        x = x.reshape(-1, height, width, channels)
+        y = deconvolve_4x4(x, kernel)
+        return y.reshape(*batch, 2 * height, 2 * width, self.features)

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
-from rmpe_jax.models.layers import batch_norm, check_size, deconv_4x4, heatmap_conv
+from rmpe_jax.models.layers import Deconv4x4, batch_norm, check_size, heatmap_conv
 
 PATCH = 16  # pixels, both sides
 _PATCH_PADDING = 2  # pixels on each side of the image
@@ -198,7 +198,7 @@ class ClassicHead(nn.Module):
         self, x: Float[Array, "b h w c"], train: bool = False
     ) -> Float[Array, "b 4*h 4*w {self.num_keypoints}"]:
         for index in (0, 3):
-            x = deconv_4x4(256, dtype=self.dtype, name=f"deconv_layers_{index}")(x)
+            x = Deconv4x4(256, dtype=self.dtype, name=f"deconv_layers_{index}")(x)
             x = batch_norm(train=train, dtype=self.dtype, name=f"deconv_layers_{index + 1}")(x)
             x = nn.relu(x)
         return heatmap_conv(self.num_keypoints, 1, name="final_layer")(x)

@@ -13,7 +13,7 @@ from flax import traverse_util
 from rmpe_jax.models import SPPE_NAMES, build_sppe
 from rmpe_jax.models.efficientnet import FrozenBatchNorm
 from rmpe_jax.models.folding import fold_batch_norm
-from rmpe_jax.models.layers import batch_norm, conv, deconv_4x4
+from rmpe_jax.models.layers import Deconv4x4, batch_norm, conv
 from rmpe_jax.models.localization import build_localization
 from rmpe_jax.models.rmpe import RMPE
 
@@ -28,7 +28,7 @@ class Pieces(nn.Module):
         norm = functools.partial(batch_norm, train=train)
         x = nn.relu(norm(name="first")(conv(8, 3, bias=True, name="conv")(x)))
         x = nn.relu(FrozenBatchNorm(name="frozen")(conv(6, 1, name="narrow")(x)))
-        x = norm(name="up")(deconv_4x4(5, name="deconv")(x))
+        x = norm(name="up")(Deconv4x4(5, name="deconv")(x))
         return conv(3, 1, bias=True, name="out")(norm(name="alone")(nn.relu(x)))
 
 

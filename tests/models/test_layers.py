@@ -1,3 +1,4 @@
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -98,10 +99,36 @@ def test_a_1x1_convolution_is_one_on_every_platform(stride):
 def test_deconv(ops):
     x, weight = draw(2, 3, 5, 4), draw(4, 6, 4, 4, seed=1)
     kernel = weight[:, :, ::-1, ::-1].transpose(2, 3, 0, 1)
-    actual = layers.deconv_4x4(6, name="layer").apply({"params": {"kernel": kernel}}, x)
+    actual = layers.Deconv4x4(6).apply({"params": {"kernel": kernel}}, jnp.asarray(x))
     assert actual.shape == (2, 6, 10, 6)
     expected = ops.conv_transpose2d(nchw(x), weight, None, 2, 1)
     np.testing.assert_allclose(nchw(actual), expected, atol=1e-4)
+
+
+def test_deconv_is_the_one_of_flax():
+    """With its gradients, in bfloat16, and with more batch axes; the parameters are the same."""
+    x = jnp.asarray(draw(2, 3, 3, 5, 4))
+    net = layers.Deconv4x4(6)
+    flax = nn.ConvTranspose(6, (4, 4), (2, 2), ((2, 2), (2, 2)), use_bias=False)
+    variables = net.init(jax.random.key(0), x)
+    assert jax.tree.map(jnp.shape, variables) == jax.tree.map(
+        jnp.shape, flax.init(jax.random.key(0), x)
+    )
+    (y, vjp), (expected, flax_vjp) = (jax.vjp(n.apply, variables, x) for n in (net, flax))
+    np.testing.assert_allclose(y, expected, atol=1e-5)
+    ct = draw(*y.shape, seed=1)
+    for actual, other in zip(*(jax.tree.leaves(f(ct)) for f in (vjp, flax_vjp)), strict=True):
+        np.testing.assert_allclose(actual, other, rtol=1e-5, atol=1e-5)
+    assert layers.Deconv4x4(6, dtype=jnp.bfloat16).apply(variables, x).dtype == jnp.bfloat16
+
+
+def test_deconv_is_a_transposed_convolution_on_accelerators():
+    net, x = layers.Deconv4x4(6), jnp.asarray(draw(2, 3, 5, 4))
+    traced = jax.jit(net.apply).trace(net.init(jax.random.key(0), x), x)
+    dilated = "lhs_dilate = [2, 2]"
+    assert dilated not in traced.lower(lowering_platforms=("cpu",)).as_text()
+    for platform in ("cuda", "tpu"):
+        assert dilated in traced.lower(lowering_platforms=(platform,)).as_text()
 
 
 def train_batch_norm(x, dtype=jnp.float32):
