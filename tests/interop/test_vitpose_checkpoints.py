@@ -113,6 +113,29 @@ def assert_equal(found, expected):
     jax.tree.map(np.testing.assert_array_equal, found, expected)
 
 
+def literal_names(name):
+    """The parameters of two blocks as `transformers` 5 names them, read off its state dicts."""
+    ends = ("weight", "bias")
+    block = [f"attention.attention.{part}" for part in ("query", "key", "value")]
+    block += ["attention.output.dense", "mlp.fc1", "mlp.fc2"]
+    block += ["layernorm_before", "layernorm_after"]
+    block += [f"mlp.experts.{i}" for i in range(6)] if name == "vitpose_plus_s" else []
+    layers = [f"backbone.encoder.layer.{i}.{layer}" for i in range(2) for layer in block]
+    layers += ["backbone.embeddings.patch_embeddings.projection", "backbone.layernorm", "head.conv"]
+    names = {f"{layer}.{end}" for layer in layers for end in ends}
+    names.add("backbone.embeddings.position_embeddings")
+    if name != "vitpose_s_simple":
+        norms = ("weight", "bias", "running_mean", "running_var")
+        names |= {f"head.batchnorm{i}.{end}" for i in (1, 2) for end in norms}
+        names |= {f"head.deconv{i}.weight" for i in (1, 2)}
+    return names
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_the_names_of_hugging_face(name):
+    assert set(hugging_face_state(variables_of(name))) == literal_names(name)
+
+
 @pytest.mark.parametrize("shards", [1, 3])
 @pytest.mark.parametrize("name", TINY)
 def test_a_folder_of_hugging_face(tmp_path, name, shards):
