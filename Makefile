@@ -43,7 +43,7 @@ demo: install  ## train on synthetic scenes and evaluate, 6 to 15 minutes on 2 c
 
 .PHONY: test
 test: install  ## run the tests
-	$(PYTEST)
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST)  # compiles small programs in half the time
 
 .PHONY: test-slow
 test-slow: install  ## run the slow tests
