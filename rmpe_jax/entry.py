@@ -120,6 +120,8 @@ def use_compilation_cache() -> None:
     cache = pathlib.Path(os.environ.get("XDG_CACHE_HOME", pathlib.Path.home() / ".cache"))
     folder = os.environ.get("JAX_COMPILATION_CACHE_DIR", str(cache / "rmpe_jax"))
     jax.config.update("jax_compilation_cache_dir", folder)
+    # By default JAX keeps only what took a second to compile.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def _log_plain_lines() -> None:

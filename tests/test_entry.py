@@ -145,7 +145,8 @@ class TestRun:
 
 
 def test_the_folder_of_the_compilation_cache(monkeypatch, tmp_path):
-    before = jax.config.jax_compilation_cache_dir
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
     try:
         monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
         monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -155,7 +156,8 @@ def test_the_folder_of_the_compilation_cache(monkeypatch, tmp_path):
         entry.use_compilation_cache()
         assert jax.config.jax_compilation_cache_dir == "/elsewhere"
     finally:
-        jax.config.update("jax_compilation_cache_dir", before)
+        for name, value in before.items():
+            jax.config.update(name, value)
 
 
 def test_an_old_name_of_a_key_is_replaced_with_a_notice(tmp_path, program, capsys):

@@ -5,7 +5,7 @@ larger compiled function: `top_down.end_to_end` crops the people in its boxes on
 a pose network on them.
 """
 
-import flax.linen as nn
+import jax
 import numpy as np
 from flax.typing import VariableDict
 from jaxtyping import UInt8
@@ -17,6 +17,7 @@ from rmpe_jax.model_io.detector_model import DetectorModel
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.padding import GRAY
 from rmpe_jax.top_down.detection import SCORE_THRESHOLD, detect
+from rmpe_jax.top_down.prediction import Network
 
 # Score threshold for evaluation: average precision needs uncertain boxes too.
 EVALUATION_THRESHOLD = 0.05
@@ -27,7 +28,7 @@ class PointDetector:
 
     def __init__(
         self,
-        model: nn.Module,
+        model: Network,
         codec: BoxCodec,
         variables: VariableDict,
         input_size: tuple[int, int],
@@ -50,9 +51,9 @@ class PointDetector:
         Raises:
           UserError: the spec and variables of the model do not belong together.
         """
-        model, codec = trained.build()
+        network, variables, codec = trained.fold()
         threshold = SCORE_THRESHOLD if score_threshold is None else score_threshold
-        return cls(model, codec, trained.variables, trained.spec.test_size, threshold)
+        return cls(network, codec, jax.device_put(variables), trained.spec.test_size, threshold)
 
     def __call__(self, image: UInt8[np.ndarray, "h w 3"], name: str = "") -> Boxes:
         """Boxes of the people in one image, in image pixels; `name` is ignored."""

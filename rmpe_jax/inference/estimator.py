@@ -15,7 +15,6 @@ from rmpe_jax.detectors import Boxes, Detector, open_detector
 from rmpe_jax.errors import UserError
 from rmpe_jax.inference.poses import Poses
 from rmpe_jax.model_io.pose_model import PoseModel, load_pose_model
-from rmpe_jax.models.folding import fold_batch_norm
 from rmpe_jax.ops import geometry
 from rmpe_jax.pose_nms import PoseNmsParams, load_params
 from rmpe_jax.top_down.estimation import BoxBatch, make_estimate_poses
@@ -79,11 +78,10 @@ class PoseEstimator:
         # Boxes that are looked up by name refer to pixels as the file stores them.
         self._uses_stored_pixels = getattr(detector, "uses_stored_pixels", False)
         self._nms = nms or model.nms or PoseNmsParams.default(self.skeleton)
-        network, codec = model.build()
-        folded, variables = fold_batch_norm(network, model.variables, codec.input_size)
+        network, variables, codec = model.fold(chunk)
         self._variables = jax.device_put(variables)
         self._estimate_poses = make_estimate_poses(
-            folded,
+            network,
             codec,
             self.skeleton,
             model.spec.crop,

@@ -10,8 +10,9 @@ import flax.linen as nn
 from rmpe_jax.codecs.boxes import BoxCodec
 from rmpe_jax.config import spec_to_dict
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_io.model_file import check_variables, save_model
+from rmpe_jax.model_io.model_file import save_model
 from rmpe_jax.model_io.read import Which, read_network
+from rmpe_jax.models.folding import FoldedNetwork, check_variables, fold_batch_norm
 from rmpe_jax.models.spec import DetectorSpec, require_detector
 
 
@@ -34,10 +35,25 @@ class DetectorModel(NamedTuple):
         Raises:
           UserError: spec and variables do not belong together.
         """
-        module, codec = self.spec.build()
-        name = f"{self.spec.network} ({self.version})" if self.version else self.spec.network
-        check_variables(module, self.variables, self.spec.test_size, name)
-        return module, codec
+        module, size = self.spec.module(), self.spec.test_size
+        output = check_variables(module, self.variables, size, self._name)
+        return module, self.spec.codec(output, size)
+
+    def fold(self) -> tuple[FoldedNetwork, dict[str, Any], BoxCodec]:
+        """The network for inference, one image at a time, its variables, and its codec.
+
+        Raises:
+          UserError: spec and variables do not belong together.
+        """
+        size = self.spec.test_size
+        network, variables = fold_batch_norm(
+            self.spec.module(), self.variables, size, name=self._name
+        )
+        return network, variables, self.spec.codec(network.output, size)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.spec.network} ({self.version})" if self.version else self.spec.network
 
 
 def load_detector_model(path: str | os.PathLike, checkpoint: Which | None = None) -> DetectorModel:

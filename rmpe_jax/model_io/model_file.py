@@ -9,8 +9,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import flax.linen as nn
-import jax
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -75,34 +73,6 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
             f"{path} is not a model file of rmpe_jax, or is damaged: fetch it again, or name a "
             "training run's workdir"
         ) from None
-
-
-def check_variables(
-    module: nn.Module, variables: Mapping[str, Any], input_size: tuple[int, int], name: str
-) -> None:
-    """Checks that variables fit a network, without computing anything.
-
-    Args:
-      module: the network, of images (b, H, W, 3).
-      variables: of a file or a run.
-      input_size: (height, width).
-      name: of the network, for messages.
-
-    Raises:
-      UserError: a variable is missing, unknown, or of another shape.
-    """
-    images = jax.ShapeDtypeStruct((1, *input_size, 3), "float32")
-    expected = jax.eval_shape(module.init, jax.random.key(0), images)
-    if _shapes(expected) != _shapes(variables):
-        raise UserError(
-            f"the variables are not those of {name}: the model's config and weights do not belong "
-            "together, fetch it again"
-        )
-
-
-def _shapes(variables: Mapping[str, Any]) -> dict[str, tuple[int, ...]]:
-    leaves = jax.tree.leaves_with_path(dict(variables))
-    return {jax.tree_util.keystr(path): tuple(leaf.shape) for path, leaf in leaves}
 
 
 def _stored(name: str, array: np.ndarray, half: bool) -> np.ndarray:

@@ -9,8 +9,9 @@ import flax.linen as nn
 from rmpe_jax.codecs.pose import PoseCodec
 from rmpe_jax.config import spec_to_dict
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_io.model_file import check_variables, save_model
+from rmpe_jax.model_io.model_file import save_model
 from rmpe_jax.model_io.read import Which, read_network
+from rmpe_jax.models.folding import FoldedNetwork, check_variables, fold_batch_norm
 from rmpe_jax.models.spec import ModelSpec, require_pose
 from rmpe_jax.pose_nms import PoseNmsParams, params_from_dict, params_to_dict
 
@@ -36,10 +37,27 @@ class PoseModel(NamedTuple):
         Raises:
           UserError: spec and variables do not belong together.
         """
-        module, codec = self.spec.build()
-        name = f"{self.spec.network} ({self.version})" if self.version else self.spec.network
-        check_variables(module, self.variables, codec.input_size, name)
-        return module, codec
+        module = self.spec.module()
+        output = check_variables(module, self.variables, self.spec.input_size, self._name)
+        return module, self.spec.codec(output)
+
+    def fold(self, batch_size: int = 1) -> tuple[FoldedNetwork, dict[str, Any], PoseCodec]:
+        """The network for inference, its variables, and its codec.
+
+        Args:
+          batch_size: of the crops; see `fold_batch_norm`.
+
+        Raises:
+          UserError: spec and variables do not belong together.
+        """
+        network, variables = fold_batch_norm(
+            self.spec.module(), self.variables, self.spec.input_size, batch_size, self._name
+        )
+        return network, variables, self.spec.codec(network.output)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.spec.network} ({self.version})" if self.version else self.spec.network
 
 
 def load_pose_model(path: str | os.PathLike, checkpoint: Which | None = None) -> PoseModel:

@@ -6,7 +6,6 @@ weights convert by name; see `rmpe_jax.interop.efficientnet`.
 """
 
 import functools
-import operator
 from collections.abc import Iterator
 
 import flax.linen as nn
@@ -43,8 +42,7 @@ def depthwise(
     size = kernel.shape[0]
     height, width = -(-x.shape[1] // stride), -(-x.shape[2] // stride)
     padded = _pad(x, size // 2, size // 2, dilation=1)
-    taps = _taps(padded, size, height, width, stride)
-    return functools.reduce(operator.add, (tap * kernel[i, j] for i, j, tap in taps))
+    return _correlate(padded, kernel, height, width, stride)
 
 
 def _pad(
@@ -60,15 +58,38 @@ def _pad(
     return jax.lax.optimization_barrier(jax.lax.pad(x, zero, ((0, 0, 0), edges, edges, (0, 0, 0))))
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3, 4))
+def _correlate(
+    padded: Float[Array, "b h w c"],
+    kernel: Float[Array, "s s c"],
+    height: int,
+    width: int,
+    stride: int,
+) -> Float[Array, "b {height} {width} c"]:
+    """The sum over kernel elements of the element times the pixels under it.
+
+    Layers of the same shape are traced once, by `jit`. `jax.lax` takes half the time to trace that
+    indices and operators do.
+    """
+    size, _, channels = kernel.shape
+
+    def product(i: int, j: int, tap: Array) -> Array:
+        element = jax.lax.slice(kernel, (i, j, 0), (i + 1, j + 1, channels))
+        return jax.lax.mul(tap, jax.lax.broadcast_in_dim(element, tap.shape, (1, 2, 3)))
+
+    taps = _taps(padded, size, height, width, stride)
+    return functools.reduce(jax.lax.add, (product(i, j, tap) for i, j, tap in taps))
+
+
 def _taps(
     padded: Float[Array, "b h w c"], size: int, height: int, width: int, stride: int
 ) -> Iterator[tuple[int, int, Array]]:
     """Yields (i, j, the pixels under kernel element (i, j)) for every element of the kernel."""
+    batch, _, _, channels = padded.shape
     for i in range(size):
         for j in range(size):
-            rows = slice(i, i + stride * (height - 1) + 1, stride)
-            columns = slice(j, j + stride * (width - 1) + 1, stride)
-            yield i, j, padded[:, rows, columns]
+            end = (batch, i + stride * (height - 1) + 1, j + stride * (width - 1) + 1, channels)
+            yield i, j, jax.lax.slice(padded, (0, i, j, 0), end, (1, stride, stride, 1))
 
 
 def _depthwise_forward(x: Array, kernel: Array, stride: int):
@@ -82,10 +103,7 @@ def _depthwise_backward(stride: int, residual: tuple[Array, Array], grad: Array)
     # Output pixel o depends on the input pixels stride * o - pad + i. So the gradient of the input
     # is the gradient of the output, dilated by the stride and correlated with the mirrored kernel.
     dilated = _pad(grad, size - 1 - pad, size, dilation=stride)
-    grad_x = sum(
-        tap * kernel[size - 1 - i, size - 1 - j]
-        for i, j, tap in _taps(dilated, size, height, width, 1)
-    )
+    grad_x = _correlate(dilated, kernel[::-1, ::-1], height, width, 1)
     padded = _pad(x, pad, pad, dilation=1)
     taps = _taps(padded, size, out_height, out_width, stride)
     grad_kernel = jnp.stack([(tap * grad).sum((0, 1, 2)) for _, _, tap in taps])

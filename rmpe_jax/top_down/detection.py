@@ -3,7 +3,6 @@
 import functools
 from typing import Any, NamedTuple
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from flax.typing import VariableDict
@@ -13,6 +12,7 @@ from rmpe_jax.codecs.boxes import BoxCodec
 from rmpe_jax.codecs.heatmap import RgbImages
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.greedy import greedy_assignment
+from rmpe_jax.top_down.prediction import Network
 
 MAX_BOXES = 64
 NMS_IOU = 0.45  # boxes are imprecise; average precision hardly changes from 0.35 to 0.6
@@ -35,7 +35,7 @@ class PaddedBoxes(NamedTuple):
 
 @functools.partial(jax.jit, static_argnames=("model", "codec", "max_boxes", "nms_iou"))
 def detect(
-    model: nn.Module,
+    model: Network,
     codec: BoxCodec,
     variables: VariableDict,
     image: RgbImages,
@@ -47,7 +47,7 @@ def detect(
     """Find people in images of the network's size, as made by `letterbox.fit_image`.
 
     Args:
-      model: the network.
+      model: the network, hashable.
       codec: of the network.
       variables: of the network.
       image: RGB from 0 to 255; height and width are multiples of the network's stride.
