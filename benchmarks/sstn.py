@@ -1,9 +1,13 @@
-"""Cost of the spatial transformer at inference: the SPPE alone, and within STN and SDTN.
+"""Cost of the spatial transformer: at inference, and of a training step by its guidance.
 
   python benchmarks/sstn.py
+  python benchmarks/sstn.py --training --model=tinypose_xs --input-size 96 64 --batch-size=32
 
-Prints one JSON line: milliseconds per crop (medians over runs that take turns) and their ratio. The
-goal is at most 1.15 with the small localization network.
+Prints one JSON line with milliseconds per crop (medians over runs that take turns) and ratios. At
+inference: the SPPE alone, and within STN and SDTN; the goal is a ratio of at most 1.15 with the
+small localization network. With `--training`: a step of the second stage, by gradients and by
+central differences, with and without parallel SPPE. `_mb` is the memory of the compiled step beside
+its arguments, as XLA reports it.
 """
 
 import argparse
@@ -12,16 +16,22 @@ import json
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from rmpe_jax.arguments import positive_int, present_names
+from rmpe_jax.config import default_config, model_spec, parse_config
 from rmpe_jax.models import SPPE_NAMES, build_sppe
 from rmpe_jax.models.localization import LOCALIZATION_NAMES, build_localization
 from rmpe_jax.models.rmpe import RMPE
 from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
+from rmpe_jax.training.objectives import PoseObjective
+from rmpe_jax.training.optimizers import build_optimizer
+from rmpe_jax.training.state import init_state, init_variables
+from rmpe_jax.training.step import make_train_step
 
 
 def main() -> None:
@@ -33,8 +43,15 @@ def main() -> None:
     parser.add_argument("--batch-size", type=positive_int, default=8)
     parser.add_argument("--dtype", default="float32", choices=("float32", "bfloat16"))
     parser.add_argument("--repeats", type=positive_int, default=7)
+    parser.add_argument("--training", action="store_true", help="time training steps instead")
     args = parser.parse_args(present_names(sys.argv[1:], {}))
 
+    result = training(args) if args.training else inference(args)
+    device = jax.devices()[0].device_kind
+    print(json.dumps({"benchmark": "sstn", "device": device, **vars(args), **result}))
+
+
+def inference(args: argparse.Namespace) -> dict[str, float]:
     dtype = jnp.dtype(args.dtype)
     sppe = build_sppe(args.model, 17, dtype)
     net = RMPE(sppe, build_localization(args.localization, dtype))
@@ -46,6 +63,60 @@ def main() -> None:
         "sppe_ms": functools.partial(jax.jit(sppe.apply), alone, crops),
         "sstn_ms": functools.partial(jax.jit(net.apply), variables, crops),
     }
+    ms = milliseconds(runs, args)
+    return {**ms, "ratio": round(ms["sstn_ms"] / ms["sppe_ms"], 3)}
+
+
+def training(args: argparse.Namespace) -> dict[str, float]:
+    """Steps of second stages on noise; each run starts from the same state."""
+    runs, megabytes = {}, {}
+    for parallel in ("parallel", "alone"):
+        for guidance in ("autodiff", "differences"):
+            name = f"{parallel}_{guidance}"
+            runs[f"{name}_ms"], megabytes[f"{name}_mb"] = step_of(args, parallel, guidance)
+    ms = milliseconds(runs, args)
+    ratios = {
+        f"{parallel}_ratio": round(
+            ms[f"{parallel}_differences_ms"] / ms[f"{parallel}_autodiff_ms"], 3
+        )
+        for parallel in ("parallel", "alone")
+    }
+    return {**ms, **ratios, **megabytes}
+
+
+def step_of(args: argparse.Namespace, parallel: str, guidance: str) -> tuple[Callable, float]:
+    """A compiled training step as a function without arguments, and its temporary megabytes."""
+    config = default_config()
+    config.model.name, config.model.dtype = args.model, args.dtype
+    config.model.input_size = tuple(args.input_size)
+    config.codec.loss = "cross_entropy"
+    config.sstn.enabled, config.sstn.localization = True, args.localization
+    config.sstn.guidance = guidance
+    if parallel == "parallel":
+        config.sstn.parallel, config.sstn.parallel_from = args.model, "the same"
+    run = parse_config(config)
+    spec = model_spec(run)
+    model, codec = spec.build()
+    optimizer = build_optimizer(run.optim, run.total_steps, run.sstn)
+    state = init_state(init_variables(spec, model, 0), optimizer, run.optim)
+    rng, b = np.random.default_rng(0), args.batch_size
+    size = np.array(args.input_size[::-1])
+    batch = {
+        "image": rng.integers(0, 256, (b, *args.input_size, 3), np.uint8),
+        "keypoints": (rng.uniform(0.2, 0.8, (b, 17, 2)) * size).astype(np.float32),
+        "weights": np.ones((b, 17), np.float32),
+        "centered_from_crop": np.tile(np.eye(2, 3, dtype=np.float32), (b, 1, 1)),
+        "corrupt": np.zeros(b, bool),
+    }
+    batch = jax.tree.map(jnp.asarray, batch)
+    step = jax.jit(make_train_step(model, PoseObjective(codec, run.sstn), optimizer))
+    compiled = step.lower(state, batch).compile()
+    memory = compiled.memory_analysis()
+    return functools.partial(compiled, state, batch), round(memory.temp_size_in_bytes / 2**20, 1)
+
+
+def milliseconds(runs: dict[str, Callable], args: argparse.Namespace) -> dict[str, float]:
+    """The median time of each run per crop; the runs take turns."""
     for run in runs.values():
         jax.block_until_ready(run())
     seconds = {name: [] for name in runs}
@@ -54,16 +125,9 @@ def main() -> None:
             start = time.perf_counter()
             jax.block_until_ready(run())
             seconds[name].append(time.perf_counter() - start)
-
-    ms = {name: 1e3 * statistics.median(s) / args.batch_size for name, s in seconds.items()}
-    result = {
-        "benchmark": "sstn",
-        "device": jax.devices()[0].device_kind,
-        **vars(args),
-        **{name: round(value, 3) for name, value in ms.items()},
-        "ratio": round(ms["sstn_ms"] / ms["sppe_ms"], 3),
+    return {
+        name: round(1e3 * statistics.median(s) / args.batch_size, 3) for name, s in seconds.items()
     }
-    print(json.dumps(result))
 
 
 if __name__ == "__main__":

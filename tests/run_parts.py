@@ -25,7 +25,7 @@ def parts(config) -> Parts:
         objective = PoseObjective(codec, run.sstn)
     else:
         objective = DetectionObjective(codec, run.detection.bbox_weight)
-    optimizer = build_optimizer(run.optim, run.total_steps, run.sstn.localization_factor)
+    optimizer = build_optimizer(run.optim, run.total_steps, run.sstn)
     step = make_train_step(
         model,
         objective,

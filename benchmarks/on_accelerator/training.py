@@ -113,7 +113,7 @@ def step_program(case: Case) -> Program:
     run = case.run()
     network, codec = case.build()
     objective = PoseObjective(codec, run.sstn)
-    optimizer = build_optimizer(run.optim, run.total_steps, run.sstn.localization_factor)
+    optimizer = build_optimizer(run.optim, run.total_steps, run.sstn)
     step = make_train_step(
         network,
         objective,

@@ -23,7 +23,7 @@ WITHOUT_EFFECT = frozenset(
     }
 )
 # Keys that the trained parameters do not depend on.
-_EXACT = WITHOUT_EFFECT | {"codec.decode", "codec.blur_sigma", "detection.test_size"}
+_EXACT = WITHOUT_EFFECT | {"codec.decode", "codec.blur_sigma", "sstn.decode", "detection.test_size"}
 
 
 class Change(NamedTuple):

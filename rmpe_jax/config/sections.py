@@ -34,10 +34,14 @@ class SstnConfig:
     localization: str = "small"  # or the paper's "resnet18"
     localization_weights: str = ""  # torchvision's ResNet-18 to start "resnet18" from
     localization_factor: float = 1.0  # on the learning rate of the localization network
+    localization_warmup: int = 0  # steps over which this factor rises from 0
     parallel: str = ""  # name of the parallel SPPE's network; empty: none
     parallel_from: str = ""  # its weights, named as in model.init_from; empty: model.init_from
     parallel_weight: float = 1.0  # of its loss
     placement_weight: float = 0.0  # of views' distance from well-placed crops; 0 in the paper
+    guidance: str = "autodiff"  # what theta learns from: gradients, or "differences" of a loss
+    difference_step: float = 0.25  # of these differences, in normalized coordinates of the crop
+    decode: str = "crop"  # heatmaps after the SDTN, or "view": before it, and points are mapped
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +67,7 @@ class DataConfig:
     padding: float = 1.25
     proposals: Mode = "none"  # boxes to crop people by: "jitter", "global", "atomic"
     pgpg_model: str = ""  # of rmpe fit-pgpg, for "atomic", see docs/pgpg.md
+    jitter_strength: float = 1.0  # of "jitter": 1 moves by up to 1/3, scales by 1/2 to 2
     patch_prob: float = 0.0  # chance of a part of the person's box instead
     resident: bool = False  # decode all people once, into the memory of the devices
     strict: bool = False  # fail on the first unreadable image

@@ -25,6 +25,7 @@ _ATTRIBUTES = {
     "codec.loss": "loss",
     "sstn.enabled": "sstn",
     "sstn.localization": "localization",
+    "sstn.decode": "sstn_decode",
     "model.input_size": "input_size",
     "model.dtype": "dtype",
     "model.mean": "mean",
@@ -52,7 +53,7 @@ _IDENTITY = (
 
 
 def model_spec(run: RunConfig) -> Spec:
-    """The model of a run, with the parallel SPPE that training adds to it."""
+    """The model of a run, with what training adds to it: the parallel SPPE and its guidance."""
     kind = _KINDS[run.model.task]
     names = {field.name for field in dataclasses.fields(kind)}
     values: dict[str, Any] = {
@@ -61,9 +62,11 @@ def model_spec(run: RunConfig) -> Spec:
         if name in names
     }
     if kind is ModelSpec:
+        differences = run.sstn.guidance == "differences"
         values |= {
             "skeleton": get_skeleton(run.model.skeleton),
             "parallel": run.sstn.parallel,
+            "difference_step": run.sstn.difference_step if differences else None,
             "transformer": run.transformer,
         }
     return kind(**values)

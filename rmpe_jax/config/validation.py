@@ -20,6 +20,8 @@ from rmpe_jax.skeletons import SKELETONS
 TASKS = ("pose", "detection")
 OPTIMIZERS = ("adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "step")
+GUIDANCES = ("autodiff", "differences")
+VIEW_DECODERS = ("crop", "view")
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -81,8 +83,17 @@ def _validate_transformer(transformer: ml_collections.ConfigDict) -> None:
 
 def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.ConfigDict) -> None:
     _require_known("sstn.localization", sstn.localization, LOCALIZATION_NAMES)
-    for key in ("localization_factor", "parallel_weight", "placement_weight"):
+    _require_known("sstn.guidance", sstn.guidance, GUIDANCES)
+    _require_known("sstn.decode", sstn.decode, VIEW_DECODERS)
+    for key in (
+        "localization_factor",
+        "localization_warmup",
+        "parallel_weight",
+        "placement_weight",
+    ):
         _require(sstn[key] >= 0, f"sstn.{key}", sstn[key], "0 or more")
+    step = sstn.difference_step
+    _require(0 < step < 1, "sstn.difference_step", step, "more than 0 and less than 1")
     usable = not sstn.localization_weights or (sstn.enabled and sstn.localization == "resnet18")
     wanted = "empty, unless sstn.enabled with the localization 'resnet18'"
     _require(usable, "sstn.localization_weights", sstn.localization_weights, wanted)
@@ -125,6 +136,8 @@ def _validate_data(data: ml_collections.ConfigDict, augment: ml_collections.Conf
     wanted = "the pgpg.npz that rmpe fit-pgpg writes, for atomic proposals"
     has_model = data.proposals != "atomic" or bool(data.pgpg_model)
     _require(has_model, "data.pgpg_model", data.pgpg_model, wanted)
+    strength = data.jitter_strength
+    _require(0 < strength <= 1, "data.jitter_strength", strength, "more than 0, at most 1")
     for key in ("patch_prob", "max_suspicious"):
         _require(0 <= data[key] <= 1, f"data.{key}", data[key], "from 0 to 1")
     for key, least in (("num_threads", 1), ("prefetch", 1), ("num_workers", 0)):

@@ -22,6 +22,7 @@ from rmpe_jax.data.readers.categories import PERSON, category_of
 from rmpe_jax.data.readers.coco import coco_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.bootstrap import RankedPoses
 from rmpe_jax.evaluation.results import person_among
 from rmpe_jax.files import read_json
 from rmpe_jax.ops import geometry
@@ -170,6 +171,45 @@ def pose_ap(
     return dict(zip(METRICS, stats, strict=True))
 
 
+def ranked_poses(dataset: PoseDataset, results: list[dict]) -> RankedPoses:
+    """How poses match people, for `bootstrap.resampled_ap`; `coco_ap` is the AP of all images.
+
+    Args:
+      dataset: the annotated images.
+      results: as in `coco_ap`.
+
+    Raises:
+      UserError: as `coco_ap`.
+    """
+    content, sigmas = coco_content(dataset), dataset.skeleton.oks_sigmas
+    checked = _checked(results, content, "keypoints", 3 * len(sigmas))
+    evaluation: Any = _evaluated(content, checked, "keypoints", sigmas)
+    num_images = len(evaluation.params.imgIds)
+    # pycocotools has the images for each area range, all areas first, and None for empty images.
+    found = [
+        (number, image)
+        for number, image in enumerate(evaluation.evalImgs[:num_images])
+        if image is not None
+    ]
+    thresholds = len(evaluation.params.iouThrs)
+    people = np.zeros(num_images, int)
+    for number, image in found:
+        people[number] = np.sum(image["gtIgnore"] == 0)
+    scores = np.concatenate([np.zeros(0), *(image["dtScores"] for _, image in found)])
+    order = np.argsort(-scores, kind="mergesort")  # as in pycocotools
+    matched, ignored = (
+        np.concatenate([np.zeros((thresholds, 0)), *(image[key] for _, image in found)], -1) != 0
+        for key in ("dtMatches", "dtIgnore")
+    )
+    numbers = np.repeat([n for n, _ in found], [len(image["dtScores"]) for _, image in found])
+    return RankedPoses(
+        numbers.astype(int)[order],
+        (matched & ~ignored)[:, order],
+        (~matched & ~ignored)[:, order],
+        people,
+    )
+
+
 def warn_of_nobody(dataset: PoseDataset, metrics: dict[str, float]) -> None:
     """Log that AP is -1 because nobody in the evaluated images counts."""
     if metrics["AP"] == -1:
@@ -188,6 +228,21 @@ def _stats(
     image_ids: Sequence[int | str] | None = None,
 ) -> list[float]:
     """pycocotools' figures; `results` are those of `_checked`."""
+    evaluation: Any = _evaluated(content, results, kind, sigmas, image_ids)
+    with contextlib.redirect_stdout(io.StringIO()):
+        evaluation.accumulate()
+        evaluation.summarize()
+    return [float(value) for value in evaluation.stats]
+
+
+def _evaluated(
+    content: dict,
+    results: list[dict],
+    kind: Literal["keypoints", "bbox"],
+    sigmas: Sigmas | None = None,
+    image_ids: Sequence[int | str] | None = None,
+) -> COCOeval:
+    """pycocotools' matches of the poses or boxes of each image; `results` as in `_stats`."""
     # pycocotools sorts images by id, which fails for numbers among names. The order decides which
     # of two equal scores counts first.
     names = sorted(
@@ -206,9 +261,7 @@ def _stats(
         if sigmas is not None:
             params.kpt_oks_sigmas = np.asarray(sigmas, np.float64)
         evaluation.evaluate()
-        evaluation.accumulate()
-        evaluation.summarize()
-    return [float(value) for value in evaluation.stats]
+    return evaluation
 
 
 def _api(records: list[dict], number_of: Mapping[int | str, int]) -> CocoApi:

@@ -15,7 +15,6 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.files import atomic_write, write_json
 from rmpe_jax.interop.stablehlo import PLATFORMS, to_stablehlo
 from rmpe_jax.model_io.pose_model import PoseModel
-from rmpe_jax.models.folding import fold_batch_norm
 from rmpe_jax.skeletons.skeleton import UNNAMED_PREFIX
 
 FORMATS = ("stablehlo", "onnx")
@@ -88,8 +87,9 @@ def pose_function(
     if function == "heatmaps" and not model.spec.has_heatmaps:
         raise UserError(f"{model.spec.network} has no heatmaps: use --function=keypoints")
     spec = dataclasses.replace(model.spec, dtype=dtype or model.spec.dtype)
-    module, codec = model._replace(spec=spec).build()
-    network, variables = fold_batch_norm(module, model.variables, codec.input_size)
+    if function == "heatmaps":
+        spec = dataclasses.replace(spec, sstn_decode="crop")  # heatmaps are those of the crop
+    network, variables, codec = model._replace(spec=spec).fold()
 
     def maps(crops: jax.Array) -> Any:
         return codec.maps(network.apply(variables, crops))

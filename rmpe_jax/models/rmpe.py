@@ -3,7 +3,8 @@
 Fang et al., RMPE, ICCV 2017, §3.1 and Fig. 4. The STN shows the SPPE a view: a better placed part
 of the crop. The SDTN maps the heatmaps of the view back to the frame of the crop. In training, a
 frozen parallel SPPE also sees the view, without an SDTN. Its target is the pose in the frame of the
-well-placed box, so its loss teaches the STN where that box is.
+well-placed box, so its loss teaches the STN where that box is. The localization network learns from
+the gradient of both losses, as in the paper, or from central differences (`ops.differences`).
 """
 
 from typing import NamedTuple
@@ -12,10 +13,14 @@ import flax.linen as nn
 import jax
 from jaxtyping import Array, Float
 
+from rmpe_jax.codecs.view import ViewHeatmaps
+from rmpe_jax.ops.differences import NUM_PROBES, probe_thetas
 from rmpe_jax.ops.spatial_transformer import affine_sample, invert_theta, theta_on_raster
 
 HeatmapArray = Float[Array, "b heatmap_h heatmap_w k"]
 Heatmaps = HeatmapArray | list[HeatmapArray]  # a list has one array per stack of the SPPE
+ProbeArray = Float[Array, "b probes heatmap_h heatmap_w k"]
+ProbeHeatmaps = ProbeArray | list[ProbeArray]
 
 
 class TrainingOutputs(NamedTuple):
@@ -26,18 +31,22 @@ class TrainingOutputs(NamedTuple):
       parallel_heatmaps: heatmaps in the frame of the STN's view, from the frozen parallel branch,
         or None without that branch.
       theta: affine maps from pixels of the view to pixels of the crop, in normalized coordinates.
+      probe_heatmaps: with `RMPE.difference_step`, heatmaps (b, 8, h, w, k) at the thetas of
+        `ops.differences.probe_thetas`; of the parallel branch in the frames of the views, or else,
+        without that branch, of the SPPE in the frame of the crop.
     """
 
     heatmaps: Heatmaps
     parallel_heatmaps: Heatmaps | None
     theta: Float[Array, "b 2 3"]
+    probe_heatmaps: ProbeHeatmaps | None = None
 
 
 class RMPE(nn.Module):
     """Maps crops (b, H, W, 3) to heatmaps (b, h, w, k) in the frames of the crops.
 
     An SPPE with stacks gives a list of heatmaps, one array per stack. With `train=True` the output
-    is `TrainingOutputs`.
+    is `TrainingOutputs`. Otherwise, with `in_view`, it is `ViewHeatmaps`.
 
     The parallel branch gets no gradient, and its batch norms use their running statistics and never
     update them. An optimizer with weight decay must exclude "parallel_sppe" (`train.py` does).
@@ -50,6 +59,11 @@ class RMPE(nn.Module):
       logits: the SPPE's heatmaps are logits. For logits, 0 is not a background value, so pixels
         outside the view are filled with each heatmap's minimum instead of 0.
       sstn: False removes STN and SDTN, which gives the plain two-step system.
+      difference_step: if not None, training probes the view at 8 thetas that are this step away,
+        and the samplers get a constant theta: no loss on heatmaps has a gradient in the
+        localization network. What guides it is made of `TrainingOutputs.probe_heatmaps`. Probes
+        are forward passes, without gradient and with the running statistics of batch norms.
+      in_view: outside of training, give the heatmaps of the view and theta, without SDTN.
     """
 
     sppe: nn.Module
@@ -57,28 +71,58 @@ class RMPE(nn.Module):
     parallel_sppe: nn.Module | None = None
     logits: bool = False
     sstn: bool = True
+    difference_step: float | None = None
+    in_view: bool = False
 
     def __call__(
         self, x: Float[Array, "b h w 3"], train: bool = False
-    ) -> Heatmaps | TrainingOutputs:
+    ) -> Heatmaps | ViewHeatmaps | TrainingOutputs:
         if not self.sstn:
             return self.sppe(x, train)
         theta = self.theta(x, train)
-        view = stn(x, theta)
-        heatmaps = jax.tree.map(
-            lambda maps: sdtn(maps, theta, _size(x), self.logits), self.sppe(view, train)
-        )
+        placement, probes = theta, None
+        if self.difference_step is not None:
+            placement = jax.lax.stop_gradient(theta)
+            # Before the SPPE's batch norms update their statistics.
+            probes = self._probes(x, placement, self.difference_step) if train else None
+        view = stn(x, placement)
+        heatmaps = self.sppe(view, train)
         parallel_heatmaps = None
         # Initialization creates the branch's parameters even with train=False.
         if self.parallel_sppe is not None and (train or self.is_initializing()):
-            parallel_heatmaps = self._parallel(self.parallel_sppe, view)
-        return TrainingOutputs(heatmaps, parallel_heatmaps, theta) if train else heatmaps
+            parallel_heatmaps = self._frozen(self.parallel_sppe, view)
+        if self.in_view and not train:
+            return ViewHeatmaps(heatmaps, theta)
+        heatmaps = self._to_crop(heatmaps, placement, _size(x))
+        if not train:
+            return heatmaps
+        return TrainingOutputs(heatmaps, parallel_heatmaps, theta, probes)
 
     def theta(self, x: Float[Array, "b h w 3"], train: bool = False) -> Float[Array, "b 2 3"]:
         """Affine maps from pixels of the STN's view to pixels of the crop, normalized."""
         return self.localization(x, train)
 
-    def _parallel(self, branch: nn.Module, view: Float[Array, "b h w 3"]) -> Heatmaps:
+    def _to_crop(
+        self, heatmaps: Heatmaps, theta: Float[Array, "b 2 3"], size: tuple[int, int]
+    ) -> Heatmaps:
+        return jax.tree.map(lambda maps: sdtn(maps, theta, size, self.logits), heatmaps)
+
+    def _probes(
+        self, x: Float[Array, "b h w 3"], theta: Float[Array, "b 2 3"], step: float
+    ) -> ProbeHeatmaps:
+        """Heatmaps of the branch that guides, at all probes, in one batch."""
+        thetas = probe_thetas(theta, step)
+        views = jax.vmap(stn, in_axes=(None, 1), out_axes=1)(x, thetas)
+        # The probes of a crop stay together, so each device keeps its own crops.
+        views, thetas = (values.reshape(-1, *values.shape[2:]) for values in (views, thetas))
+        if self.parallel_sppe is not None:
+            heatmaps = self._frozen(self.parallel_sppe, views)
+        else:
+            heatmaps = self._to_crop(self._frozen(self.sppe, views), thetas, _size(x))
+        return jax.tree.map(lambda maps: maps.reshape(-1, NUM_PROBES, *maps.shape[1:]), heatmaps)
+
+    def _frozen(self, branch: nn.Module, view: Float[Array, "b h w 3"]) -> Heatmaps:
+        """Heatmaps of a branch that gets no gradient and keeps its statistics."""
         frozen = nn.map_variables(
             lambda branch, x: branch(x, train=False),
             "params",

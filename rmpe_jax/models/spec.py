@@ -16,6 +16,7 @@ from rmpe_jax.codecs.boxes import NUM_MAPS, BoxCodec
 from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.codecs.pose import PoseCodec
 from rmpe_jax.codecs.simcc import SimccCodec
+from rmpe_jax.codecs.view import ViewCodec
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
 from rmpe_jax.models.localization import build_localization
@@ -48,6 +49,9 @@ class ModelSpec:
       dtype: of the arithmetic; parameters are float32.
       blur_sigma: of the smoothing before decoding; see `HeatmapCodec`.
       transformer: options of a ViTPose.
+      difference_step: of the STN's guidance in training, see `RMPE`; None: by gradients.
+      sstn_decode: "crop": keypoints are read from heatmaps after the SDTN; "view": from those
+        before it, and mapped to the crop, see `ViewCodec`.
     """
 
     network: str
@@ -67,6 +71,8 @@ class ModelSpec:
     dtype: str = "float32"
     blur_sigma: float = 0.0
     transformer: TransformerOptions = dataclasses.field(default_factory=TransformerOptions)
+    difference_step: float | None = None
+    sstn_decode: str = "crop"
 
     @property
     def crop(self) -> CropSpec:
@@ -88,26 +94,37 @@ class ModelSpec:
         Raises:
           UserError: the network does not work at this input size.
         """
+        module = self.module()
+        return module, self.codec(_output(module, self.input_size))
+
+    def module(self) -> nn.Module:
+        """The network."""
         num_keypoints, dtype = self.skeleton.num_keypoints, jnp.dtype(self.dtype)
         build = functools.partial(
             build_sppe, num_keypoints=num_keypoints, dtype=dtype, transformer=self.transformer
         )
         module = build(self.network)
+        if not self.sstn or not self.has_heatmaps:
+            return module
+        return RMPE(
+            sppe=module,
+            localization=build_localization(self.localization, dtype),
+            parallel_sppe=build(self.parallel) if self.parallel else None,
+            logits=self.loss != "mse",
+            difference_step=self.difference_step,
+            in_view=self._in_view,
+        )
+
+    def codec(self, output: Any) -> PoseCodec:
+        """The codec that fits an output of the network, of which only the shapes are used."""
         if not self.has_heatmaps:
-            _output(module, self.input_size)  # raises
-            return module, SimccCodec(self.input_size, self.mean, self.std)
-        if self.sstn:
-            parallel = build(self.parallel) if self.parallel else None
-            module = RMPE(
-                sppe=module,
-                localization=build_localization(self.localization, dtype),
-                parallel_sppe=parallel,
-                logits=self.loss != "mse",
-            )
-        codec = HeatmapCodec(
+            return SimccCodec(self.input_size, self.mean, self.std)
+        heatmaps = output.heatmaps if self._in_view else output
+        last = heatmaps[-1] if isinstance(heatmaps, list) else heatmaps
+        return (ViewCodec if self._in_view else HeatmapCodec)(
             loss=self.loss,
             input_size=self.input_size,
-            heatmap_size=_heatmap_size(module, self.input_size),
+            heatmap_size=tuple(last.shape[1:3]),
             sigma=self.sigma,
             integer_center=self.integer_center,
             decode=self.decode,
@@ -116,7 +133,10 @@ class ModelSpec:
             alignment=self.alignment,
             blur_sigma=self.blur_sigma,
         )
-        return module, codec
+
+    @property
+    def _in_view(self) -> bool:
+        return self.sstn and self.sstn_decode == "view"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -145,16 +165,31 @@ class DetectorSpec:
         Raises:
           UserError: the network does not work at this input size, or has stacks or no maps.
         """
-        module = build_sppe(self.network, NUM_MAPS, jnp.dtype(self.dtype))
-        output = _output(module, self.input_size)
+        module = self.module()
+        return module, self.codec(_output(module, self.input_size), self.input_size)
+
+    def module(self) -> nn.Module:
+        """The network."""
+        return build_sppe(self.network, NUM_MAPS, jnp.dtype(self.dtype))
+
+    def codec(self, output: Any, image_size: tuple[int, int]) -> BoxCodec:
+        """The codec that fits the network.
+
+        Args:
+          output: of the network; only the shapes are used.
+          image_size: (height, width) of the images that it was made of.
+
+        Raises:
+          UserError: the network has stacks or no maps.
+        """
         if isinstance(output, list):
             raise UserError(
                 f"model: {self.network} has stacks, which a detector cannot have; use another"
             )
         if self.network in RTMPOSE_MODELS:
             raise UserError(f"model: {self.network} has no maps for a detector; use another")
-        stride = self.input_size[0] // output.shape[1]
-        return module, BoxCodec(self.input_size, stride, self.mean, self.std)
+        stride = image_size[0] // output.shape[1]
+        return BoxCodec(self.input_size, stride, self.mean, self.std)
 
 
 def require_pose(spec: ModelSpec | DetectorSpec) -> ModelSpec:
@@ -179,14 +214,7 @@ def require_detector(spec: ModelSpec | DetectorSpec) -> DetectorSpec:
     return spec
 
 
-def _heatmap_size(module: nn.Module, input_size: tuple[int, int]) -> tuple[int, int]:
-    output = _output(module, input_size)
-    last = output[-1] if isinstance(output, list) else output
-    return tuple(last.shape[1:3])
-
-
 def _output(module: nn.Module, input_size: tuple[int, int]) -> Any:
     """Shapes of what the network makes of one image; nothing is computed."""
     image = jax.ShapeDtypeStruct((1, *input_size, 3), jnp.float32)
-    variables = jax.eval_shape(module.init, jax.random.key(0), image)
-    return jax.eval_shape(module.apply, variables, image)
+    return jax.eval_shape(lambda x: module.init_with_output(jax.random.key(0), x)[0], image)

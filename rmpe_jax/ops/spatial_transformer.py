@@ -121,6 +121,21 @@ def theta_from_pixels(
     return jnp.concatenate([linear, offset], -1)
 
 
+def pixels_from_theta(
+    theta: Float[Array, "*b 2 3"], size: tuple[int, int]
+) -> Float[Array, "*b 2 3"]:
+    """The affine in pixels of a theta: source_from_target, the inverse of `theta_from_pixels`.
+
+    Args:
+      theta: a warp from a raster of `size` to a raster of the same size.
+      size: (height, width).
+    """
+    half = jnp.asarray(_half_extent(size), theta.dtype)
+    linear = theta[..., :2] * half[:, None] / half
+    offset = half[:, None] * (1 + theta[..., 2:]) - (linear * half).sum(-1, keepdims=True)
+    return jnp.concatenate([linear, offset], -1)
+
+
 def placement_error(
     theta: Float[Array, "b 2 3"], centered_from_crop: Float[Array, "b 2 3"], size: tuple[int, int]
 ) -> Float[Array, ""]:

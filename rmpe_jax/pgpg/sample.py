@@ -26,6 +26,7 @@ MODES = get_args(Mode)
 MIN_PATCH_FRACTION = 0.7  # of the sides of the person's box, as in the RMPE release
 JITTER_IOU = 0.5
 _JITTER_TRIES = 32
+_MATCHED_BOXES = 2000  # drawn to find the median IoU of a strength
 
 
 def sample_boxes(
@@ -70,25 +71,57 @@ def _sample(
 
 
 def jitter_boxes(
-    rng: np.random.Generator, gt_bboxes: Float[np.ndarray, "n 4"], num: int
+    rng: np.random.Generator,
+    gt_bboxes: Float[np.ndarray, "n 4"],
+    num: int,
+    strength: float = 1.0,
 ) -> Float[np.ndarray, "n num 4"]:
     """Boxes that are moved and scaled at random, with an IoU above 0.5 (P17's "random jittering").
 
-    The center moves by up to a third of width and height, and each side changes by a factor of 1/2
-    to 2; either alone can just reach that IoU. Of 32 such boxes the first with a high enough IoU is
-    taken, or the person's own box if there is none.
+    With strength 1, the center moves by up to a third of width and height, and each side changes by
+    a factor of 1/2 to 2; either alone can just reach that IoU. Of 32 such boxes the first with a
+    high enough IoU is taken, or the person's own box if there is none. Their median IoU is .56.
+
+    Args:
+      rng: source of all randomness.
+      gt_bboxes: people's own boxes, xyxy image pixels.
+      num: boxes per person.
+      strength: factor on the range of movements and of the logarithms of factors; see
+        `jitter_strength`.
     """
     n = len(gt_bboxes)
+    move, stretch = strength / 3, strength * math.log(2)
     size = geometry.xywh_from_xyxy(gt_bboxes)[:, None, None, 2:]
     center = (gt_bboxes[:, :2] + gt_bboxes[:, 2:])[:, None, None] / 2
-    center = center + rng.uniform(-1 / 3, 1 / 3, (n, num, _JITTER_TRIES, 2)) * size
-    half = size / 2 * np.exp(rng.uniform(-math.log(2), math.log(2), (n, num, _JITTER_TRIES, 2)))
+    center = center + rng.uniform(-move, move, (n, num, _JITTER_TRIES, 2)) * size
+    half = size / 2 * np.exp(rng.uniform(-stretch, stretch, (n, num, _JITTER_TRIES, 2)))
     boxes = np.concatenate([center - half, center + half], -1)
     boxes = np.concatenate([boxes, np.broadcast_to(gt_bboxes[:, None, None], (n, num, 1, 4))], -2)
     iou = geometry.box_iou(boxes, gt_bboxes[:, None, None])[..., 0]
     first = (iou > JITTER_IOU).argmax(-1)
     chosen = np.take_along_axis(boxes, first[..., None, None], -2)[..., 0, :]
     return chosen.astype(np.float32)
+
+
+def jitter_strength(median_iou: float) -> float:
+    """The strength at which half of the boxes of `jitter_boxes` have at least this IoU.
+
+    With the median IoU of a detector's boxes, random jitter is as strong as the detector's errors
+    and differs from them in kind alone.
+
+    Args:
+      median_iou: less than 1. If it is below that of strength 1, the result is 1.
+    """
+    person = np.array([[0, 0, 1, 1]], np.float32)
+    low, high = 0.0, 1.0
+    for _ in range(12):
+        middle = (low + high) / 2
+        boxes = jitter_boxes(np.random.default_rng(0), person, _MATCHED_BOXES, middle)[0]
+        if np.median(geometry.box_iou(boxes, person)) > median_iou:
+            low = middle
+        else:
+            high = middle
+    return high
 
 
 def patch_boxes(
@@ -114,11 +147,13 @@ class Proposals:
         one Gaussian with the author's constants; "atomic", a sample of a fitted model.
       patch_prob: probability of a box of `patch_boxes` instead (0.3 in the RMPE release).
       model: the model that "global" and "atomic" sample from, for the order of the keypoints.
+      jitter_strength: of `jitter_boxes`.
     """
 
     mode: Mode = "none"
     patch_prob: float = 0.0
     model: PgpgModel | None = None
+    jitter_strength: float = 1.0
 
     def draw(
         self,
@@ -148,7 +183,8 @@ class Proposals:
             patch = _clipped(patch_boxes(rng, bbox[None], 1)[0, 0], size)
             return patch, patch
         if self.mode == "jitter":
-            return bbox, _clipped(jitter_boxes(rng, bbox[None], 1)[0, 0], size)
+            jittered = jitter_boxes(rng, bbox[None], 1, self.jitter_strength)
+            return bbox, _clipped(jittered[0, 0], size)
         if self.model is not None:
             people = keypoints[None], bbox[None], 1, visibility[None]
             return bbox, _clipped(_sample(self.model, rng, *people)[0, 0], size)
@@ -159,7 +195,11 @@ NO_PROPOSALS = Proposals()
 
 
 def open_proposals(
-    mode: str, model_path: str | os.PathLike, patch_prob: float, skeleton: Skeleton
+    mode: str,
+    model_path: str | os.PathLike,
+    patch_prob: float,
+    skeleton: Skeleton,
+    jitter_strength: float = 1.0,
 ) -> Proposals:
     """Proposals for keypoints of `skeleton`.
 
@@ -168,13 +208,14 @@ def open_proposals(
       model_path: of the fitted model, for the mode "atomic" only.
       patch_prob: see `Proposals`.
       skeleton: of the keypoints.
+      jitter_strength: of `jitter_boxes`, for the mode "jitter".
 
     Raises:
       UserError: the mode is unknown, or the model is missing or invalid.
     """
     match mode:
         case "none" | "jitter":
-            return Proposals(mode, patch_prob)
+            return Proposals(mode, patch_prob, jitter_strength=jitter_strength)
         case "global":
             return Proposals(mode, patch_prob, global_model().for_skeleton(skeleton))
         case "atomic" if not model_path:

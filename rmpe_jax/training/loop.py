@@ -1,5 +1,6 @@
 """The training loop, written to be read from top to bottom."""
 
+import collections
 import contextlib
 import dataclasses
 import math
@@ -36,6 +37,7 @@ from rmpe_jax.training.tasks import Task
 
 _TASKS = {"pose": pose_task, "detection": detection_task}  # by `config.model.task`
 TERMINATED = 128 + signal.SIGTERM  # exit status after a SIGTERM
+_STEPS_AHEAD = 2  # that the host may start before the devices are done, each with its batch
 
 
 def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dict[str, float]:
@@ -74,7 +76,7 @@ def _train(
     task = _TASKS[run.model.task](run)
 
     # ---- optimizer and state -------------------------------------------------------------------
-    optimizer = build_optimizer(run.optim, run.total_steps, run.sstn.localization_factor)
+    optimizer = build_optimizer(run.optim, run.total_steps, run.sstn)
     schedule = learning_rate(run.optim, run.total_steps)
     variables = init_variables(
         task.spec,
@@ -131,6 +133,7 @@ def _train(
         batches = stack.enter_context(contextlib.closing(_batches(task.dataset, start, run.data)))
         sharding = meshes.batch_sharded(mesh)
         log = Log(start, run.total_steps, run.batch_size)
+        started: collections.deque[Any] = collections.deque()
         profiler = StepProfiler(run.profile_steps, workdir / "profile")
         stack.callback(profiler.close)
         for step in range(start + 1, run.total_steps + 1):
@@ -138,6 +141,9 @@ def _train(
                 with log.waiting():
                     batch = meshes.put_batch(_sent(next(batches), task), sharding)
                 state, metrics = train_step(state, task.complete(batch))
+            started.append(metrics)
+            if len(started) > _STEPS_AHEAD:
+                jax.block_until_ready(started.popleft())
             log.add(metrics)
             last, stopping = step == run.total_steps, must_stop(step)
             reporting = last or stopping or _due(step, run.log_every)

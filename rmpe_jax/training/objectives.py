@@ -12,6 +12,7 @@ from rmpe_jax.codecs.pose import PoseCodec
 from rmpe_jax.config import SstnConfig
 from rmpe_jax.models.rmpe import TrainingOutputs
 from rmpe_jax.ops import geometry
+from rmpe_jax.ops.differences import central_differences, with_gradient
 from rmpe_jax.ops.losses import heatmap_accuracy
 from rmpe_jax.ops.spatial_transformer import placement_error, theta_metrics
 
@@ -82,16 +83,39 @@ class PoseObjective:
         STN looks. Joints outside the crop do not count, since the STN cannot bring them in (RMPE,
         section 3.1). `placement_weight` is not in the paper: it penalizes the distance to the
         well-placed crop itself.
+
+        With the guidance "differences" the losses of heatmaps do not depend on theta. Theta then
+        has the central differences of the parallel SPPE's loss as gradient, or, without a parallel
+        SPPE, those of the loss in the crop. The value of the loss is the same.
         """
         centered_from_crop = batch["centered_from_crop"]
         placement = placement_error(outputs.theta, centered_from_crop, self.codec.input_size)
         metrics = {"placement": placement} | theta_metrics(outputs.theta)
         loss = self.sstn.placement_weight * placement
-        if outputs.parallel_heatmaps is None:
-            return loss, metrics
-        keypoints = geometry.transform_points(centered_from_crop, batch["keypoints"])
-        parallel = self.codec.compute_loss(outputs.parallel_heatmaps, keypoints, batch["weights"])
-        return loss + self.sstn.parallel_weight * parallel, metrics | {"parallel_loss": parallel}
+        keypoints, weights = batch["keypoints"], batch["weights"]
+        guide_weight = 1.0
+        if outputs.parallel_heatmaps is not None:
+            keypoints = geometry.transform_points(centered_from_crop, keypoints)
+            guide_weight = self.sstn.parallel_weight
+            parallel = self.codec.compute_loss(outputs.parallel_heatmaps, keypoints, weights)
+            loss += guide_weight * parallel
+            metrics["parallel_loss"] = parallel
+        if outputs.probe_heatmaps is not None:
+            probes = jax.vmap(self._losses)(outputs.probe_heatmaps, keypoints, weights)
+            slopes = central_differences(probes, self.sstn.difference_step)
+            loss += guide_weight * with_gradient(outputs.theta, slopes / len(slopes))
+        return loss, metrics
+
+    def _losses(
+        self, heatmaps: Any, keypoints: Float[Array, "k 2"], weights: Float[Array, " k"]
+    ) -> Float[Array, " probes"]:
+        """The loss of one crop at each of its probes."""
+
+        def loss(heatmaps: Any) -> Float[Array, ""]:
+            single = jax.tree.map(lambda maps: maps[None], heatmaps)
+            return self.codec.compute_loss(single, keypoints[None], weights[None])
+
+        return jax.vmap(loss)(heatmaps)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ import re
 import optax
 from flax import traverse_util
 
-from rmpe_jax.config import OptimConfig
+from rmpe_jax.config import OptimConfig, SstnConfig
 
 Params = dict
 
@@ -29,14 +29,14 @@ def learning_rate(optim: OptimConfig, total_steps: int) -> optax.Schedule:
 
 
 def build_optimizer(
-    optim: OptimConfig, total_steps: int, localization_factor: float = 1.0
+    optim: OptimConfig, total_steps: int, sstn: SstnConfig
 ) -> optax.GradientTransformation:
     """The optimizer of the trainable parameters, a flat dict by path (see `split_frozen`).
 
     Args:
       optim: which optimizer and schedule.
       total_steps: length of the run, at which the schedule ends.
-      localization_factor: on the learning rate of the submodule "localization".
+      sstn: factor on the learning rate of the submodule "localization", and its warm-up.
     """
     schedule = learning_rate(optim, total_steps)
     match optim.name:
@@ -51,10 +51,14 @@ def build_optimizer(
     parts = [update, optax.scale_by_learning_rate(schedule)]
     if optim.clip_norm:
         parts.insert(0, optax.clip_by_global_norm(optim.clip_norm))
-    factors = {"backbone": optim.backbone_factor, "localization": localization_factor}
+    factors = {"backbone": optim.backbone_factor, "localization": sstn.localization_factor}
     for name, factor in factors.items():
         if factor != 1:
             parts.append(optax.masked(optax.scale(factor), functools.partial(_is_in, name)))
+    if sstn.localization_warmup:
+        rise = optax.linear_schedule(0.0, 1.0, sstn.localization_warmup)
+        is_localization = functools.partial(_is_in, "localization")
+        parts.append(optax.masked(optax.scale_by_schedule(rise), is_localization))
     if optim.layer_decay != 1:
         parts.append(optax.stateless(functools.partial(_decay_by_layer, optim.layer_decay)))
     return optax.chain(*parts)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 from jaxtyping import UInt8
 
-from rmpe_jax.config import RunConfig, model_spec
+from rmpe_jax.config import DataConfig, RunConfig, model_spec
 from rmpe_jax.data import pipeline
 from rmpe_jax.data.resident import load_canvases
 from rmpe_jax.data.sources import open_source
@@ -15,7 +15,8 @@ from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.predictions import predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
 from rmpe_jax.models.spec import require_pose
-from rmpe_jax.pgpg.sample import open_proposals
+from rmpe_jax.pgpg.sample import Proposals, open_proposals
+from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.top_down.cropping import crop_canvases
 from rmpe_jax.top_down.prediction import make_predict
 from rmpe_jax.training import mesh as meshes
@@ -50,7 +51,7 @@ def pose_task(run: RunConfig) -> Task:
         skeleton=spec.skeleton,
         crop=spec.crop,
         augmentation=run.augmentation,
-        proposals=open_proposals(data.proposals, data.pgpg_model, data.patch_prob, spec.skeleton),
+        proposals=proposals_of(data, spec.skeleton),
         resident=data.resident,
         **stream_options(run),
     )
@@ -83,6 +84,17 @@ def pose_task(run: RunConfig) -> Task:
         size=f"{len(source):,} people",
         evaluate=score if evaluations else None,
         **placed,
+    )
+
+
+def proposals_of(data: DataConfig, skeleton: Skeleton) -> Proposals:
+    """The boxes that people are cropped by in training.
+
+    Raises:
+      UserError: the model of "atomic" proposals cannot be used.
+    """
+    return open_proposals(
+        data.proposals, data.pgpg_model, data.patch_prob, skeleton, data.jitter_strength
     )
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import pathlib
+import re
 import runpy
 
 import cv2
@@ -15,6 +16,8 @@ from rmpe_jax.config import parse_config
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import coco_ap
+from rmpe_jax.evaluation.bootstrap import RankedPoses, image_resamples, resampled_ap
+from rmpe_jax.evaluation.boxes import DatasetBoxes
 from rmpe_jax.evaluation.coco import coco_content
 from rmpe_jax.experiments.ablation import run
 from rmpe_jax.experiments.ablation.config import (
@@ -23,11 +26,26 @@ from rmpe_jax.experiments.ablation.config import (
     parse_ablation,
     require_same_settings,
 )
-from rmpe_jax.experiments.ablation.report import markdown, read_scores, write_report
-from rmpe_jax.experiments.ablation.rows import FULL, ROWS, select_rows, unique_trainings
+from rmpe_jax.experiments.ablation.oracle import well_placed_boxes
+from rmpe_jax.experiments.ablation.report import (
+    Score,
+    compare,
+    markdown,
+    read_scores,
+    write_report,
+)
+from rmpe_jax.experiments.ablation.rows import (
+    FULL,
+    ROWS,
+    SSTN_ROWS,
+    select_rows,
+    unique_trainings,
+)
 from rmpe_jax.experiments.ablation.run import load_ablation, prepare_data, row_path, run_seed
-from rmpe_jax.experiments.ablation.trainings import Training, stages
+from rmpe_jax.experiments.ablation.trainings import Training, jitter_path, stages
 from rmpe_jax.experiments.ablation.views import misplaced_boxes, view_corners, views_sheet
+from rmpe_jax.experiments.scenes import draw_scenes
+from rmpe_jax.files import write_json
 from rmpe_jax.lock import FolderLock
 from rmpe_jax.model_io.pose_model import load_pose_model
 
@@ -43,7 +61,10 @@ def get_config():
 """
 
 
-def tiny(folder, trainings=("atomic_sstn_parallel", "none")) -> AblationConfig:
+TINY = ("atomic_sstn_parallel", "atomic", "none")
+
+
+def tiny(folder, trainings=TINY) -> AblationConfig:
     """The ablation on synthetic scenes with two steps per stage and few scenes."""
     config = runpy.run_path(str(REPO / "configs/ablation_synthetic.py"))["get_config"](str(folder))
     config.total_steps, config.batch_size = 2, 4
@@ -51,6 +72,8 @@ def tiny(folder, trainings=("atomic_sstn_parallel", "none")) -> AblationConfig:
     config.model.input_size = (32, 32)
     with config.unlocked():
         config.ablation.second.total_steps = 2
+        config.ablation.localization.total_steps = 2
+        config.ablation.localization.batch_size = 4
         config.ablation.scenes = {"train": (0, 50), "fit": (100, 4), "val": (200, 4)}
         config.ablation.nms_steps = 2
         config.ablation.trainings = trainings
@@ -58,9 +81,10 @@ def tiny(folder, trainings=("atomic_sstn_parallel", "none")) -> AblationConfig:
 
 
 def test_rows_are_table_3():
-    assert len({row.name for row in ROWS}) == len(ROWS) == 14
+    assert len({row.name for row in ROWS}) == len(ROWS) == 20
     assert ROWS[0].training == FULL
-    assert len(unique_trainings(ROWS)) == 7
+    assert len(unique_trainings(ROWS)) == 9
+    assert {row.name for row in ROWS if row.name in SSTN_ROWS} == set(SSTN_ROWS)
     paper = {row.name: row.paper_map for row in ROWS if row.paper_map}
     assert paper["full"] - paper["no_sstn"] == pytest.approx(2.6)
     assert paper["full"] - paper["pgpg_none"] == pytest.approx(7.8)
@@ -68,7 +92,7 @@ def test_rows_are_table_3():
 
 def test_rows_can_be_selected_by_training():
     rows = select_rows(("none",))
-    assert [row.name for row in rows] == ["two_step"]
+    assert [row.name for row in rows] == ["oracle_own", "two_step"]
     assert select_rows(()) == ROWS
 
 
@@ -76,12 +100,21 @@ def test_second_stages_differ_only_in_the_ablated_parts(tmp_path):
     ablation = tiny(tmp_path)
     configs = {}
     for training in unique_trainings(ROWS):
-        (first, first_dir), (second, _) = stages(ablation, training, 3, tmp_path)
+        (first, first_dir), *alone, (second, _) = stages(ablation, training, 3, tmp_path)
         parse_config(first)
         parse_config(second)
         assert first.data.proposals == "none"
-        assert second.model.init_from == str(first_dir)
         assert first.seed == second.seed == 3
+        assert len(alone) == training.sstn
+        for stage, workdir in alone:
+            run = parse_config(stage)
+            assert run.optim.frozen == "^sppe/"
+            assert run.sstn.guidance == training.guidance
+            assert run.sstn.localization_warmup == 50
+            assert stage.model.init_from == str(first_dir)
+            first_dir = workdir
+        assert second.model.init_from == str(first_dir)
+        second.model.init_from = "before"
         configs[training.name] = second.to_dict()
     reference = configs["none"]
     for name, content in configs.items():
@@ -91,10 +124,20 @@ def test_second_stages_differ_only_in_the_ablated_parts(tmp_path):
     assert configs["atomic_sstn"]["sstn"]["parallel"] == ""
     assert configs["atomic_sstn_parallel"]["sstn"]["parallel"] == "tinypose_xs"
     assert not configs["atomic"]["sstn"]["enabled"]
+    assert configs["atomic_sstn_differences"]["sstn"]["guidance"] == "differences"
+    jitter = Training("jitter", True, True)
+    write_json(jitter_path(tmp_path), {"strength": 0.5})
+    assert stages(ablation, jitter, 3, tmp_path)[-1][0].data.jitter_strength == 0.5
+
+
+def test_without_localization_stages(tmp_path):
+    ablation = dataclasses.replace(tiny(tmp_path), localization={})
+    (_, first), (second, _) = stages(ablation, FULL, 0, tmp_path)
+    assert second.model.init_from == str(first)
 
 
 def test_a_finished_run_is_the_first_stage(tmp_path):
-    ablation = dataclasses.replace(tiny(tmp_path), first="elsewhere")
+    ablation = dataclasses.replace(tiny(tmp_path), first="elsewhere", localization={})
     ((second, workdir),) = stages(ablation, Training("jitter", True, True), 0, tmp_path)
     assert second.model.init_from == "elsewhere"
     assert workdir == tmp_path / "seed0/jitter_sstn_parallel"
@@ -109,13 +152,56 @@ def test_the_table_of_scores(tmp_path):
             path.parent.mkdir(parents=True, exist_ok=True)
             if value is not None:
                 path.write_text(json.dumps({"AP": value, "AP50": 1.0}))
-    rows = read_scores(ablation, tmp_path, "scenes")
+    rows = compare(*read_scores(ablation, tmp_path, "scenes"), ROWS[0], ROWS)
     np.testing.assert_allclose(rows[0].values, [50, 60, 90])
     np.testing.assert_allclose(rows[1].deltas, [-10, -4])
     last = markdown(rows).splitlines()[-1]
     assert "| 48.0 ± 11.3 | -7.0 ± 4.2 | 2 | 78.2 | -2.6 |" in last
     write_report(ablation, tmp_path)
     assert json.loads((tmp_path / "table.json").read_text())["scenes"][1]["row"] == "no_sstn"
+
+
+def test_intervals_of_a_difference_are_of_the_same_images(tmp_path, make_poses):
+    """Two systems that err on the same images: AP varies with the images, the difference little."""
+    scores = {}
+    for row, is_right in zip(ROWS[:2], (0.6, 0.5), strict=True):
+        for seed in (0, 1):
+            poses = make_poses(is_right)
+            draws = image_resamples(len(poses.people), 200, seed=0)
+            scores.setdefault(row, {})[seed] = Score(
+                100 * is_right, 100 * resampled_ap(poses, draws)
+            )
+    full, other = compare("AP", scores, ROWS[0], ROWS)
+    assert full.interval[0] < full.values.mean() < full.interval[1]
+    low, high = other.delta_interval
+    assert -100 < low < high < 0
+    assert high - low < full.interval[1] - full.interval[0]
+    last = markdown([full, other]).splitlines()[-1]
+    assert re.search(r"\| -10\.0 \[-\d+\.\d, -\d+\.\d\] \| 2 \| 78\.2 \| -2\.6 \|", last)
+
+
+@pytest.fixture
+def make_poses():
+    """A function from a fraction to a system that finds the people of that part of 60 images."""
+
+    def make(is_right):
+        images = np.arange(60)
+        hits = np.tile(images < 60 * is_right, (10, 1))
+        return RankedPoses(images, hits, ~hits, np.ones(60, int))
+
+    return make
+
+
+def test_boxes_of_an_ideal_theta(tmp_path):
+    """Of the person that a box overlaps by half; other boxes stay."""
+    draw_scenes(tmp_path, range(2))
+    dataset = open_dataset(f"coco:{tmp_path}")
+    person = dataset.images[1].bboxes[0]
+    width = person[2] - person[0]
+    boxes = np.stack([person + np.array([0.2, 0, 0.2, 0]) * width, person + 4000])
+    found = DatasetBoxes(np.array([1, 1]), boxes, np.ones(2), np.full(2, -1))
+    placed = well_placed_boxes(dataset, found)
+    np.testing.assert_array_equal(placed, [person, boxes[1]])
 
 
 def test_any_dataset_as_coco_ground_truth(shared_data):
@@ -253,8 +339,13 @@ def test_a_complete_run_and_its_repetition(tmp_path, capsys):
     prepare_data(ablation, out)
     run_seed(ablation, out, 0)
     table = write_report(ablation, out)
-    assert table.count("\n| ") == 1 + len(select_rows(ablation.trainings))
-    for name in ("bars_scenes.png", "theta.png"):
+    rows = select_rows(ablation.trainings)
+    compared = 1 + sum(row.name in SSTN_ROWS for row in rows)
+    assert table.count("\n| ") == 2 + len(rows) + compared
+    strength = json.loads(jitter_path(out).read_text())["strength"]
+    assert 0 < strength <= 1
+    assert "[" in table
+    for name in ("bars_scenes.png", "bars_scenes_sstn.png", "theta.png"):
         assert min(cv2.imread(str(out / name)).shape[:2]) > 100
     written = {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
     capsys.readouterr()
@@ -263,7 +354,7 @@ def test_a_complete_run_and_its_repetition(tmp_path, capsys):
     assert "step" not in capsys.readouterr().err
     assert written == {path: path.stat().st_mtime_ns for path in out.rglob("*.json")}
 
-    (_, (_, workdir)) = stages(ablation, FULL, 0, out)
+    *_, (_, workdir) = stages(ablation, FULL, 0, out)
     model = load_pose_model(workdir)
     scenes = ablation.sets["scenes"]
     requests, people = misplaced_boxes(open_dataset(scenes.data), scenes.boxes, 2)

@@ -9,9 +9,11 @@ import numpy as np
 import optax
 import pytest
 
+from rmpe_jax.codecs.view import ViewHeatmaps
 from rmpe_jax.models.localization import SmallLocalization
 from rmpe_jax.models.rmpe import RMPE, TrainingOutputs, sdtn, stn
 from rmpe_jax.ops import geometry, heatmaps
+from rmpe_jax.ops.differences import probe_thetas
 
 SIZE = (32, 24)
 THETA = np.array([[0.8, 0.05, 0.12], [-0.04, 0.9, -0.1]], np.float32)
@@ -197,3 +199,65 @@ def test_parallel_branch_never_moves():
         assert all(jax.tree.leaves(same[kind]["parallel_sppe"]))
         assert not any(jax.tree.leaves(same[kind]["sppe"]["bn"]))
         assert not any(jax.tree.leaves(same[kind]["localization"]))
+
+
+# ---- guidance by differences, and decoding in the view -------------------------------------------
+
+
+@pytest.mark.parametrize("stacks", [1, 2])
+@pytest.mark.parametrize("has_branch", [True, False])
+def test_probes_are_heatmaps_at_thetas_nearby(has_branch, stacks):
+    """Of the parallel branch in the view, or of the SPPE in the crop; with fixed statistics."""
+    branch = TinySppe(stacks) if has_branch else None
+    net, variables, x = network(sppe=TinySppe(stacks), parallel_sppe=branch, difference_step=0.2)
+    variables = with_head(variables)
+    found, _ = apply_in_training(net, variables, x)
+    thetas = probe_thetas(found.theta, 0.2)
+    guide = part(variables, "parallel_sppe" if has_branch else "sppe")
+    for number in (0, 6):
+        expected = apply(TinySppe(stacks), guide, stn(x, thetas[:, number]))
+        if not has_branch:
+            expected = jax.tree.map(lambda m, n=number: sdtn(m, thetas[:, n], SIZE), expected)
+        ours = jax.tree.map(lambda maps, n=number: maps[:, n], found.probe_heatmaps)
+        for a, b in zip(jax.tree.leaves(ours), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-5)
+    same, _ = apply_in_training(net.clone(difference_step=None), variables, x)
+    for a, b in zip(jax.tree.leaves(same.heatmaps), jax.tree.leaves(found.heatmaps), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
+    assert same.probe_heatmaps is None
+    assert not isinstance(apply(net, variables, x), TrainingOutputs)
+
+
+@pytest.mark.parametrize("has_branch", [True, False])
+def test_with_differences_no_heatmap_has_a_gradient_in_theta(has_branch):
+    branch = TinySppe() if has_branch else None
+    net, variables, x = network(parallel_sppe=branch, difference_step=0.2)
+    variables = with_head(variables)
+
+    def loss(params, of):
+        outputs, _ = apply_in_training(net, variables | {"params": params}, x)
+        return sum((leaf**2).sum() for leaf in jax.tree.leaves(of(outputs)))
+
+    def moves(of):
+        gradient = jax.jit(jax.grad(lambda p: loss(p, of)))(variables["params"])
+        return {
+            name for name, g in gradient.items() if any((x != 0).any() for x in jax.tree.leaves(g))
+        }
+
+    assert moves(lambda o: o.heatmaps) == {"sppe"}
+    assert moves(lambda o: (o.parallel_heatmaps, o.probe_heatmaps)) == set()
+    assert moves(lambda o: o.theta) == {"localization"}
+
+
+def test_outside_of_training_the_view_can_be_given():
+    net, variables, x = network()
+    variables = with_head(variables)
+    found = apply(net.clone(in_view=True), variables, x)
+    assert isinstance(found, ViewHeatmaps)
+    expected = apply(net.sppe, part(variables, "sppe"), stn(x, found.theta))
+    np.testing.assert_allclose(found.heatmaps, expected, atol=1e-5)
+    np.testing.assert_allclose(
+        sdtn(found.heatmaps, found.theta, SIZE), apply(net, variables, x), atol=1e-5
+    )
+    trained, _ = apply_in_training(net.clone(in_view=True), variables, x)
+    assert isinstance(trained, TrainingOutputs)

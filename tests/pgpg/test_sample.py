@@ -13,6 +13,7 @@ from rmpe_jax.pgpg import (
     PgpgModel,
     Proposals,
     jitter_boxes,
+    jitter_strength,
     open_proposals,
     patch_boxes,
     sample_boxes,
@@ -119,6 +120,16 @@ def test_jittered_boxes_reach_all_the_way_to_the_limit():
     assert (iou == 1).mean() < 0.002  # it is very rare that no try is good enough
     left, top, right, bottom = offsets_from_boxes(boxes, BOX).mean(0)
     np.testing.assert_allclose([left + right, top + bottom], 0, atol=0.02)
+
+
+@pytest.mark.parametrize("median", [0.6, 0.745, 0.9])
+def test_jitter_as_strong_as_a_detectors_errors(median):
+    strength = jitter_strength(median)
+    boxes = jitter_boxes(np.random.default_rng(7), BOX, 4000, strength)[0]
+    assert np.median(box_iou(boxes, BOX)) == pytest.approx(median, abs=0.015)
+    assert jitter_strength(0.4) == 1
+    proposals = open_proposals("jitter", "", 0.0, LSP, strength)
+    assert proposals.jitter_strength == strength
 
 
 @settings(max_examples=60, deadline=None)

@@ -180,7 +180,7 @@ def test_a_network_of_another_structure_is_one_line(tmp_path, config, meta, chan
 def test_a_state_of_another_optimizer_is_one_line(tmp_path, config, key, value, part):
     def state() -> TrainState:
         run = parse_config(config)
-        optimizer = build_optimizer(run.optim, run.total_steps, run.sstn.localization_factor)
+        optimizer = build_optimizer(run.optim, run.total_steps, run.sstn)
         return init_state({"params": params, "batch_stats": {}}, optimizer, run.optim)
 
     params = {name: {"kernel": jnp.ones((2, 3))} for name in ("backbone", "head")}

@@ -153,6 +153,26 @@ def test_nothing_is_read_from_the_device_between_log_lines(config, tmp_path, mon
     assert during["flush"] >= 6  # the losses; so reads are seen
 
 
+def test_the_host_is_at_most_two_steps_ahead(config, tmp_path, monkeypatch):
+    """Else a SIGTERM waits for all steps that are queued, and the queue holds their batches."""
+    config.total_steps, config.log_every, config.checkpoint_every = 6, 6, 6
+    events, sent, wait = [], loop._sent, jax.block_until_ready
+
+    def recorded_batch(*arguments):
+        events.append("batch")
+        return sent(*arguments)
+
+    def recorded_wait(x):
+        if isinstance(x, dict) and "loss" in x:  # the metrics of a step
+            events.append("wait")
+        return wait(x)
+
+    monkeypatch.setattr(loop, "_sent", recorded_batch)
+    monkeypatch.setattr(jax, "block_until_ready", recorded_wait)
+    train(config, tmp_path)
+    assert events == ["batch"] * 2 + ["batch", "wait"] * 4
+
+
 @pytest.mark.parametrize("at", [1, 3])
 def test_sigterm_saves_and_the_same_command_goes_on(config, tmp_path, monkeypatch, capsys, at):
     train(config, tmp_path / "whole")

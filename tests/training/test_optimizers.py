@@ -205,3 +205,25 @@ def test_position_embeddings_do_not_decay(config):
     updates, _ = optimizer.update(zeros, optimizer.init(params), params)
     assert not np.any(updates["backbone/pos_embed"])
     assert np.all(np.asarray(updates["fc1/kernel"]) < 0)
+
+
+def test_the_localization_network_warms_up(config):
+    """Its updates are 0, a third, two thirds and all of those without warm-up; others are whole."""
+    config.optim.schedule, config.sstn.localization_factor = "constant", 0.5
+    params = {"localization/theta/bias": np.ones(6, np.float32), "sppe/conv": np.ones(2)}
+    grads = jax.tree.map(np.ones_like, params)
+
+    def updates() -> list[dict]:
+        optimizer, found = parts(config).optimizer, []
+        state = optimizer.init(params)
+        for _ in range(5):
+            update, state = optimizer.update(grads, state, params)
+            found.append(update)
+        return found
+
+    whole = updates()
+    config.sstn.localization_warmup = 3
+    for warm, plain, part in zip(updates(), whole, (0, 1 / 3, 2 / 3, 1, 1), strict=True):
+        bias, rest = params
+        np.testing.assert_allclose(warm[bias], part * plain[bias], rtol=1e-6)
+        np.testing.assert_array_equal(warm[rest], plain[rest])

@@ -1,5 +1,6 @@
 """Training with the spatial transformer: the losses, what is frozen, and the stages."""
 
+import functools
 import json
 import pathlib
 import runpy
@@ -14,9 +15,10 @@ from toy import metrics_of, same
 from rmpe_jax.config import parse_config
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.checkpoints import load_variables
-from rmpe_jax.models.rmpe import RMPE
+from rmpe_jax.models.rmpe import RMPE, sdtn, stn
 from rmpe_jax.skeletons import COCO, MPII, UNION
 from rmpe_jax.training.loop import train
+from rmpe_jax.training.objectives import PoseObjective
 
 SIZE = (32, 32)
 
@@ -124,8 +126,65 @@ def test_the_localization_network_learns_at_its_own_rate(config, batch):
     np.testing.assert_allclose(change(slow, *rest), change(whole, *rest), rtol=1e-5, atol=1e-7)
 
 
+@pytest.mark.parametrize("parallel", ["toy", pytest.param("", marks=pytest.mark.slow)])
+def test_differences_guide_the_localization_network(config, batch, parallel):
+    """Theta's bias gets the central differences of the guiding loss, the rest what it had."""
+    config.sstn.parallel, config.sstn.parallel_weight = parallel, 0.5
+    config.sstn.difference_step = 0.2
+    plain, _, state, _ = build(config)
+    config.sstn.guidance = "differences"
+    model, codec = run_parts.network(config)
+    objective = PoseObjective(codec, parse_config(config).sstn)
+    batch = jax.tree.map(jnp.asarray, batch)
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def gradient(model, params):
+        def loss(params):
+            variables = {"params": params, "batch_stats": state.batch_stats}
+            x = codec.inputs(batch["image"])
+            outputs, _ = model.apply(variables, x, train=True, mutable=["batch_stats"])
+            return objective.loss(outputs, batch)[0]
+
+        return jax.value_and_grad(loss)(params)
+
+    value, grads = gradient(model, state.params)
+    expected_value, expected = gradient(plain, state.params)
+    assert float(value) == pytest.approx(float(expected_value), rel=1e-5)
+    kernel = ("conv_out", "kernel")
+    np.testing.assert_allclose(
+        grads["sppe"][kernel[0]][kernel[1]], expected["sppe"][kernel[0]][kernel[1]], atol=1e-6
+    )
+
+    name = "parallel_sppe" if parallel else "sppe"
+    variables = {"params": state.params[name], "batch_stats": state.batch_stats[name]}
+    shift = batch["centered_from_crop"][:, None, :, 2]
+    keypoints = batch["keypoints"] + (shift if parallel else 0)
+
+    @jax.jit
+    def guiding_loss(theta):
+        """The mean over the crops, with the statistics at the start."""
+        thetas = jnp.tile(theta, (8, 1, 1))
+        heatmaps = plain.sppe.apply(variables, stn(codec.inputs(batch["image"]), thetas))
+        heatmaps = heatmaps if parallel else sdtn(heatmaps, thetas, SIZE)
+        values = (heatmaps[:, None], keypoints[:, None], batch["weights"][:, None])
+        return jax.vmap(codec.compute_loss)(*values).mean()
+
+    slopes = np.zeros((2, 3))
+    for entry in ((0, 2), (1, 1)):
+        step = np.zeros((2, 3), np.float32)
+        step[entry] = 0.2
+        ahead, behind = (float(guiding_loss(jnp.eye(2, 3) + s)) for s in (step, -step))
+        slopes[entry] = (ahead - behind) / 0.4 * (0.5 if parallel else 1)
+    bias = np.asarray(grads["localization"]["theta"]["bias"]).reshape(2, 3)
+    for entry in ((0, 2), (1, 1)):
+        assert bias[entry] == pytest.approx(slopes[entry], rel=0.02, abs=1e-6)
+        assert slopes[entry] != 0
+    assert bias[0, 1] == bias[1, 0] == 0
+
+
 @pytest.mark.slow
-def test_the_parallel_branch_teaches_where_to_look(config, batch):
+@pytest.mark.parametrize("guidance", ["autodiff", "differences"])
+def test_the_parallel_branch_teaches_where_to_look(config, batch, guidance):
     """With an ideal parallel branch theta finds the well-placed crops.
 
     Crops show three joints as a red, a green and a blue spot; the branch's heatmaps are the view.
@@ -144,6 +203,7 @@ def test_the_parallel_branch_teaches_where_to_look(config, batch):
     }
     config.model.mean, config.model.std = (0.0,) * 3, (1.0,) * 3
     config.optim.learning_rate, config.sstn.parallel_weight = 0.003, 10.0
+    config.sstn.guidance = guidance
     _, _, state, step = build(config)
     branch = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), state.params["sppe"])
     branch["backbone"]["bn"]["scale"] += 1

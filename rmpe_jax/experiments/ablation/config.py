@@ -46,6 +46,9 @@ class AblationConfig:
       pgpg: data to fit PGPG to: for each dataset its spec, then detections files.
       nms_steps: values of each parameter of pose NMS per search.
       sets: datasets to report results on, by name.
+      localization: keys of the config that localization stages change, in sections, after `second`.
+        Each training with SSTN has such a stage before its second one, which trains the
+        localization network alone. Empty: there is none.
     """
 
     first_stage: ml_collections.ConfigDict
@@ -58,6 +61,7 @@ class AblationConfig:
     pgpg: tuple[tuple[str, ...], ...]
     nms_steps: int
     sets: dict[str, EvaluationSet]
+    localization: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def parse_ablation(config: ml_collections.ConfigDict) -> AblationConfig:
@@ -107,7 +111,7 @@ def require_same_settings(ablation: AblationConfig, folder: pathlib.Path) -> Non
     if not has_results or not path.exists():
         write_json(path, settings)
         return
-    earlier = read_json(path, "settings file")
+    earlier = {"localization": {}} | read_json(path, "settings file")
     try:
         changes = config_changes(earlier.pop("first_stage"), run)
     except (AttributeError, KeyError, TypeError):
@@ -128,10 +132,12 @@ def require_same_settings(ablation: AblationConfig, folder: pathlib.Path) -> Non
 
 def _values(name: str, content: dict[str, Any], kind: Any) -> dict[str, Any]:
     """The values of the fields of a dataclass, except `first_stage`; lists become tuples."""
-    names = [field.name for field in dataclasses.fields(kind) if field.name != "first_stage"]
+    fields = [field for field in dataclasses.fields(kind) if field.name != "first_stage"]
+    names = [f.name for f in fields if f.default_factory is dataclasses.MISSING]
     if missing := [key for key in names if key not in content]:
         raise UserError(f"{name} has no {missing[0]!r}: add it; it must have {', '.join(names)}")
     return {
-        key: tuple(content[key]) if isinstance(content[key], list) else content[key]
-        for key in names
+        field.name: tuple(value) if isinstance(value, list) else value
+        for field in fields
+        if (value := content.get(field.name)) is not None
     }

@@ -1,4 +1,4 @@
-"""Plots of the ablation: differences to the full system, and theta during training."""
+"""Plots of the ablation: differences to a system, and theta during training."""
 
 import json
 import os
@@ -10,7 +10,12 @@ from matplotlib.figure import Figure
 from rmpe_jax.experiments.ablation.rows import ScoredRow
 
 _OURS, _PAPER = "#1478c8", "#cfd3da"
-_COLORS = {"atomic_sstn_parallel": "#e8710a", "atomic_sstn": "#1478c8"}  # of trainings
+_COLORS = {  # of trainings
+    "atomic_sstn_parallel": "#e8710a",
+    "atomic_sstn": "#1478c8",
+    "atomic_sstn_parallel_differences": "#1d8f4e",
+    "atomic_sstn_differences": "#8a5cc2",
+}
 _TITLES = {  # of metrics
     "placement": "view to well-placed crop, half sides",
     "theta_change": "mean |theta - identity|",
@@ -20,10 +25,12 @@ _TITLES = {  # of metrics
 
 
 def plot_deltas(scores: list[ScoredRow], path: str | os.PathLike) -> None:
-    """Bars: each row's difference to the full system, beside the same difference in the paper.
+    """Bars: each row's difference to the first, beside the same difference in the paper.
+
+    The lines on the bars are the intervals of the table, or the standard deviation over seeds.
 
     Args:
-      scores: rows of the table; the first is the full system.
+      scores: rows of the table; the first is the system that the others are compared to.
       path: of the file to write.
     """
     rows = scores[1:][::-1]
@@ -31,7 +38,7 @@ def plot_deltas(scores: list[ScoredRow], path: str | os.PathLike) -> None:
     axes = figure.subplots()
     y = np.arange(len(rows))
     means = [row.deltas.mean() for row in rows]
-    errors = [row.deltas.std(ddof=1) if len(row.deltas) > 1 else 0 for row in rows]
+    errors = np.array([_error(row) for row in rows]).T
     paper = [row.paper_delta or 0 for row in rows]
     n = len(scores[0].values)
     here = f"here, {n} seeds" if n > 1 else "here, 1 seed"
@@ -39,14 +46,26 @@ def plot_deltas(scores: list[ScoredRow], path: str | os.PathLike) -> None:
     axes.barh(y - 0.2, paper, 0.38, color=_PAPER, label="paper, MPII, mAP")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(y, [row.row.title for row in rows], fontsize=8)
-    axes.set_xlabel(f"{scores[0].metric} minus that of the full system, points")
+    axes.set_xlabel(f"{scores[0].metric} minus that of: {scores[0].row.title}, points")
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False, fontsize=8)
     figure.savefig(path, dpi=90)
 
 
+def _error(row: ScoredRow) -> tuple[float, float]:
+    """Lengths of the line to the left and to the right of the end of a row's bar."""
+    mean = float(row.deltas.mean())
+    if row.delta_interval:
+        low, high = row.delta_interval
+        return max(mean - low, 0.0), max(high - mean, 0.0)
+    deviation = float(row.deltas.std(ddof=1)) if len(row.deltas) > 1 else 0.0
+    return deviation, deviation
+
+
 def plot_theta(seed_folders: list[pathlib.Path], path: str | os.PathLike) -> None:
-    """Theta during the second stage, with and without the parallel SPPE, one line per seed.
+    """Theta during training, by training, one line per seed.
+
+    A localization stage comes before step 0.
 
     Args:
       seed_folders: `WORKDIR/seedN` of each seed.
@@ -57,9 +76,12 @@ def plot_theta(seed_folders: list[pathlib.Path], path: str | os.PathLike) -> Non
     for axes, (metric, title) in zip(all_axes, _TITLES.items(), strict=True):
         for training, color in _COLORS.items():
             for number, folder in enumerate(seed_folders):
+                alone = folder / f"{training}_localization" / "metrics.jsonl"
+                before, earlier = read_metric(alone, metric)
                 steps, values = read_metric(folder / training / "metrics.jsonl", metric)
+                steps = [step - before[-1] for step in before] + steps
                 label = training if number == 0 else None
-                axes.plot(steps, values, color=color, linewidth=1, label=label)
+                axes.plot(steps, earlier + values, color=color, linewidth=1, label=label)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)

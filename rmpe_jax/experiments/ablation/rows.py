@@ -7,7 +7,7 @@ from jaxtyping import Float
 
 from rmpe_jax.experiments.ablation.trainings import Training
 
-PAPER_FULL = 80.8  # mAP of the paper's full system
+Interval = tuple[float, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,8 @@ class Row:
       title: in the table.
       training: how it was trained.
       nms: a name for `nms.open_nms`, or `learned`: parameters learned on a split of their own.
-      boxes: `detector` or `gt`.
+      boxes: `detector`, `gt`, or `oracle`: the detector's, with the theta of the well-placed crop.
+      decode: as `config.sstn.decode`.
       paper_map: mAP in the paper's Table 3, on MPII's validation set; None if it has no such row.
     """
 
@@ -28,6 +29,7 @@ class Row:
     training: Training
     nms: str = "learned"
     boxes: str = "detector"
+    decode: str = "crop"
     paper_map: float | None = None
 
 
@@ -37,35 +39,69 @@ class ScoredRow:
 
     Attributes:
       row: the system.
+      reference: the system that it is compared to.
       metric: `AP` or `mAP`.
       values: one per seed.
-      deltas: one per seed: the value minus that of the full system of the same seed.
+      deltas: one per seed: the value minus that of the reference of the same seed.
+      interval: 95 % of the resamples of images and seeds have a mean in it, see
+        `evaluation.bootstrap`; None if it is not known.
+      delta_interval: likewise, of the difference.
     """
 
     row: Row
+    reference: Row
     metric: str
     values: Float[np.ndarray, " s"]
     deltas: Float[np.ndarray, " s"]
+    interval: Interval | None = None
+    delta_interval: Interval | None = None
 
     @property
     def paper_delta(self) -> float | None:
         """The same difference in the paper; None if the paper has no such row."""
-        return None if self.row.paper_map is None else self.row.paper_map - PAPER_FULL
+        ours, theirs = self.row.paper_map, self.reference.paper_map
+        return None if ours is None or theirs is None else ours - theirs
 
 
 FULL = Training("atomic", sstn=True, parallel=True)
+NO_SSTN = Row(
+    "no_sstn",
+    "without SSTN and parallel SPPE",
+    Training("atomic", sstn=False, parallel=False),
+    paper_map=78.2,
+)
 
 ROWS = (
-    Row("full", "RMPE: SSTN, parallel SPPE, PGPG, pose NMS learned", FULL, paper_map=PAPER_FULL),
-    Row(
-        "no_sstn",
-        "without SSTN and parallel SPPE",
-        Training("atomic", False, False),
-        paper_map=78.2,
-    ),
+    Row("full", "RMPE: SSTN, parallel SPPE, PGPG, pose NMS learned", FULL, paper_map=80.8),
+    NO_SSTN,
     Row("no_parallel", "without parallel SPPE", Training("atomic", True, False), paper_map=79.1),
+    Row("differences", "guided by differences", Training("atomic", True, True, "differences")),
+    Row(
+        "no_parallel_differences",
+        "guided by differences, without parallel SPPE",
+        Training("atomic", True, False, "differences"),
+    ),
+    Row("full_view", "decoded in the view", FULL, decode="view"),
+    Row(
+        "differences_view",
+        "guided by differences, decoded in the view",
+        Training("atomic", True, True, "differences"),
+        decode="view",
+    ),
+    Row("oracle", "ideal theta before the SPPE without SSTN", NO_SSTN.training, boxes="oracle"),
+    Row(
+        "oracle_own",
+        "ideal theta before an SPPE of people's own boxes",
+        Training("none", False, False),
+        boxes="oracle",
+    ),
     Row("pgpg_none", "without PGPG", Training("none", True, True), paper_map=73.0),
-    Row("pgpg_jitter", "random jittering instead", Training("jitter", True, True), paper_map=77.9),
+    Row(
+        "pgpg_jitter",
+        "random jittering instead, of the detector's median IoU",
+        Training("jitter", True, True),
+        paper_map=77.9,
+    ),
     Row("pgpg_global", "PGPG with one Gaussian, the author's", Training("global", True, True)),
     Row("nms_none", "without pose NMS", FULL, "none", paper_map=75.7),
     Row("nms_box", "NMS of boxes instead", FULL, "box"),
@@ -81,6 +117,19 @@ ROWS = (
         paper_map=71.7,
     ),
     Row("gt", "RMPE on ground-truth boxes", FULL, "none", boxes="gt", paper_map=84.2),
+)
+
+
+# Rows that differ from `NO_SSTN` in the spatial transformer alone, and its ceilings.
+SSTN_ROWS = (
+    "full",
+    "no_parallel",
+    "differences",
+    "no_parallel_differences",
+    "full_view",
+    "differences_view",
+    "oracle",
+    "oracle_own",
 )
 
 

@@ -5,31 +5,45 @@ scores are files. `WORKDIR/seedN/` contains the trainings, their poses before NM
 learned parameters of pose NMS in `nms/`, and the scores in `rows/`.
 """
 
+import dataclasses
 import functools
 import json
 import pathlib
 import sys
 
+import numpy as np
+from jaxtyping import Float
+
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.bootstrap import image_resamples, resampled_ap
 from rmpe_jax.evaluation.boxes import load_boxes
-from rmpe_jax.evaluation.coco import coco_ap
+from rmpe_jax.evaluation.coco import coco_ap, ranked_poses
 from rmpe_jax.evaluation.nms import apply_nms, open_nms
 from rmpe_jax.evaluation.protocol import score_results
 from rmpe_jax.evaluation.results import person_records
-from rmpe_jax.experiments.ablation.config import AblationConfig, parse_ablation
+from rmpe_jax.experiments.ablation.config import AblationConfig, EvaluationSet, parse_ablation
+from rmpe_jax.experiments.ablation.oracle import oracle_poses
 from rmpe_jax.experiments.ablation.rows import FULL, Row, select_rows, unique_trainings
-from rmpe_jax.experiments.ablation.trainings import Training, pgpg_folder, stages
+from rmpe_jax.experiments.ablation.trainings import Training, jitter_path, pgpg_folder, stages
 from rmpe_jax.experiments.evaluate import evaluate_pose_model
 from rmpe_jax.experiments.fit_nms import fit_nms, search_line
-from rmpe_jax.experiments.fit_pgpg import Options, fit_from_files
+from rmpe_jax.experiments.fit_pgpg import Options, fit_from_files, read_set
 from rmpe_jax.experiments.scenes import draw_scenes
 from rmpe_jax.experiments.stages import load_config
-from rmpe_jax.files import write_json
+from rmpe_jax.files import atomic_write, write_json
+from rmpe_jax.model_io.pose_model import PoseModel
+from rmpe_jax.ops import geometry
+from rmpe_jax.pgpg.model import boxes_from_offsets
+from rmpe_jax.pgpg.sample import jitter_strength
 from rmpe_jax.pose_nms import load_params
 
 PRESETS = ("paper", "rmpe", "alphapose")
+RESAMPLES = 500  # of images and seeds, for the intervals
+_PGPG_OPTIONS = Options(
+    num_atoms=(0, 4, 8, 16), num_components=(1, 2, 4, 8), min_iou=0.5, min_score=0.09, seed=0
+)
 
 
 def load_ablation(spec: str) -> AblationConfig:
@@ -45,7 +59,13 @@ def load_ablation(spec: str) -> AblationConfig:
         ablation = parse_ablation(config)
     except UserError as error:
         raise UserError(f"{spec}: {error}") from None
-    for training in unique_trainings(select_rows(ablation.trainings)):
+    rows = select_rows(ablation.trainings)
+    if FULL not in unique_trainings(rows) and any(row.nms == "learned" for row in rows):
+        raise UserError(
+            f"{spec}: config.ablation.trainings={ablation.trainings!r} lacks {FULL.name}, from "
+            "whose poses NMS is learned: add it"
+        )
+    for training in unique_trainings(rows):
         for stage, _ in stages(ablation, training, 0, pathlib.Path()):
             parse_config(stage)
     return ablation
@@ -71,7 +91,7 @@ def run_seed(ablation: AblationConfig, folder: pathlib.Path, seed: int) -> None:
 
 
 def prepare_data(ablation: AblationConfig, folder: pathlib.Path) -> None:
-    """Draws the synthetic scenes and fits PGPG, unless that is done.
+    """Draws the synthetic scenes, fits PGPG and matches the random jitter, unless that is done.
 
     The datasets of `ablation.sets` are opened before the fit, so that a wrong path is found at
     once.
@@ -86,14 +106,19 @@ def prepare_data(ablation: AblationConfig, folder: pathlib.Path) -> None:
             load_boxes(open_dataset(datasets.data), datasets.boxes, skip_unknown=True)
             load_boxes(open_dataset(datasets.fit_data), datasets.fit_boxes, skip_unknown=True)
         _log("fitting PGPG to the detector's boxes")
-        options = Options(
-            num_atoms=(0, 4, 8, 16),
-            num_components=(1, 2, 4, 8),
-            min_iou=0.5,
-            min_score=0.09,
-            seed=0,
-        )
-        print(fit_from_files(pgpg_folder(folder), ablation.pgpg, (), options))
+        print(fit_from_files(pgpg_folder(folder), ablation.pgpg, (), _PGPG_OPTIONS))
+    if not jitter_path(folder).exists():
+        median = median_iou(ablation)
+        content = {"median_iou": median, "strength": jitter_strength(median)}
+        write_json(jitter_path(folder), content)
+
+
+def median_iou(ablation: AblationConfig) -> float:
+    """The median IoU with people's boxes of the detected boxes that PGPG is fitted to."""
+    sets = [read_set(spec, files, _PGPG_OPTIONS) for spec, *files in ablation.pgpg]
+    offsets = np.concatenate([one.samples.offsets for one in sets])
+    person = np.array([[0, 0, 1, 1]], offsets.dtype)
+    return float(np.median(geometry.box_iou(boxes_from_offsets(offsets, person), person)))
 
 
 def find_poses(
@@ -103,40 +128,64 @@ def find_poses(
     from rmpe_jax.model_io.pose_model import load_pose_model
     from rmpe_jax.training.loop import train
 
-    required = {}
-    for name, datasets in ablation.sets.items():
-        required[name, "detector"] = datasets.data, datasets.boxes
-        if training == FULL:
-            required[name, "gt"] = datasets.data, "gt"
-            required[name, "fit"] = datasets.fit_data, datasets.fit_boxes
-    missing = {
-        key: value
-        for key, value in required.items()
-        if not _poses_path(folder, seed, training, *key).exists()
-    }
+    rows = [row for row in select_rows(ablation.trainings) if row.training == training]
+    kinds = [(row.boxes, row.decode) for row in rows]
+    kinds += [("fit", "crop")] if training == FULL else []
+    missing = [
+        (name, boxes, decode)
+        for name in ablation.sets
+        for boxes, decode in dict.fromkeys(kinds)
+        if not _poses_path(folder, seed, training, name, boxes, decode).exists()
+    ]
     if not missing:
         return
     for stage, workdir in stages(ablation, training, seed, folder):
         _log(f"{workdir}:")
         train(stage, workdir)
     model = load_pose_model(workdir, "last")
-    for key, (data, boxes) in missing.items():
-        out = _poses_path(folder, seed, training, *key).parent
-        evaluate_pose_model(model, data, boxes, out, skip_unknown=True)
+    for name, boxes, decode in missing:
+        out = _poses_path(folder, seed, training, name, boxes, decode).parent
+        _write_poses(model, ablation.sets[name], boxes, decode, out)
+
+
+def _write_poses(
+    model: PoseModel, datasets: EvaluationSet, boxes: str, decode: str, out: pathlib.Path
+) -> None:
+    """Poses on one kind of boxes, as of `Row.boxes`, or `fit`: those that NMS is learned from."""
+    if boxes == "oracle":
+        oracle_poses(model, datasets.data, datasets.boxes, out)
+        return
+    data, file = {
+        "detector": (datasets.data, datasets.boxes),
+        "gt": (datasets.data, "gt"),
+        "fit": (datasets.fit_data, datasets.fit_boxes),
+    }[boxes]
+    spec = dataclasses.replace(model.spec, sstn_decode=decode)
+    evaluate_pose_model(model._replace(spec=spec), data, file, out, skip_unknown=True)
 
 
 def score_row(ablation: AblationConfig, row: Row, seed: int, folder: pathlib.Path) -> None:
-    """Writes the metrics of a row on each dataset, unless they exist."""
+    """Writes the metrics of a row on each dataset, unless they exist.
+
+    For AP it also writes the AP of resamples of the images, the same for all rows and seeds, from
+    which intervals are computed.
+    """
     for name, datasets in ablation.sets.items():
         path = row_path(folder, seed, name, row)
         if path.exists():
             continue
         dataset = open_dataset(datasets.data)
-        poses = person_records(_poses_path(folder, seed, row.training, name, row.boxes))
+        files = _poses_path(folder, seed, row.training, name, row.boxes, row.decode)
+        poses = person_records(files)
         nms = row.nms
         if nms == "learned":
             nms = str(learn_nms(ablation, name, seed, folder))
-        metrics = score_results(dataset, filter_results(dataset, poses, nms))
+        results = filter_results(dataset, poses, nms)
+        metrics = score_results(dataset, results)
+        if dataset.skeleton.name == "coco":
+            draws = image_resamples(len(dataset.images), RESAMPLES, seed=0)
+            with atomic_write(path.with_suffix(".npy"), "wb") as file:
+                np.save(file, resampled_ap(ranked_poses(dataset, results), draws))
         write_json(path, metrics)
         _log(f"seed {seed}, {name}, {row.title}: {next(iter(metrics.values())):.4g}")
 
@@ -187,10 +236,24 @@ def row_path(folder: pathlib.Path, seed: int, name: str, row: Row) -> pathlib.Pa
     return folder / f"seed{seed}" / "rows" / name / f"{row.name}.json"
 
 
+def load_resampled(
+    folder: pathlib.Path, seed: int, name: str, row: Row
+) -> Float[np.ndarray, " b"] | None:
+    """AP of a row on each resample of the images, a fraction; None if that was not written."""
+    path = row_path(folder, seed, name, row).with_suffix(".npy")
+    return np.load(path) if path.exists() else None
+
+
 def _poses_path(
-    folder: pathlib.Path, seed: int, training: Training, name: str, boxes: str
+    folder: pathlib.Path,
+    seed: int,
+    training: Training,
+    name: str,
+    boxes: str,
+    decode: str = "crop",
 ) -> pathlib.Path:
-    return folder / f"seed{seed}" / "poses" / training.name / f"{name}_{boxes}" / "results.json"
+    poses = f"{name}_{boxes}" + "_view" * (decode == "view")
+    return folder / f"seed{seed}" / "poses" / training.name / poses / "results.json"
 
 
 def _log(text: str) -> None:

@@ -1,17 +1,20 @@
-"""The trainings of the ablation: one first stage, and second stages that start from it.
+"""The trainings of the ablation: one first stage, and stages that start from it.
 
 The first stage is the SPPE alone on people's own boxes, like the trained hourglass that the paper
 starts from. It is also the frozen parallel SPPE. The second stages differ in the ablated parts.
 All have the same number of steps, with or without a spatial transformer, so that no system is
-trained for fewer steps than another.
+trained for fewer steps than another. If the ablation has localization stages, each training with a
+spatial transformer has one between the two, in which its SPPE is frozen: it gets no step more.
 """
 
 import dataclasses
 import pathlib
+from typing import Any
 
 import ml_collections
 
 from rmpe_jax.experiments.ablation.config import AblationConfig
+from rmpe_jax.files import read_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,16 +25,19 @@ class Training:
       proposals: boxes to crop people by, as `config.data.proposals`.
       sstn: the second stage has the symmetric spatial transformer.
       parallel: the second stage has the parallel SPPE.
+      guidance: of the spatial transformer, as `config.sstn.guidance`.
     """
 
     proposals: str
     sstn: bool
     parallel: bool
+    guidance: str = "autodiff"
 
     @property
     def name(self) -> str:
         """Such as `atomic_sstn_parallel`; also the name of the folder."""
         parts = [self.proposals, "sstn" * self.sstn, "parallel" * self.parallel]
+        parts.append(self.guidance * (self.guidance != "autodiff"))
         return "_".join(filter(None, parts))
 
 
@@ -51,18 +57,27 @@ def first_stage(ablation: AblationConfig, seed: int, folder: pathlib.Path) -> St
     return stage, folder / f"seed{seed}" / "first"
 
 
+def localization_stage(
+    ablation: AblationConfig, training: Training, seed: int, folder: pathlib.Path
+) -> Stage:
+    """The stage of a training with SSTN in which only the localization network learns.
+
+    Other arguments as of `first_stage`.
+    """
+    stage = _continued(ablation, training, seed, folder)
+    stage.update(ablation.localization)
+    stage.optim.frozen = "^sppe/"
+    return stage, folder / f"seed{seed}" / f"{training.name}_localization"
+
+
 def second_stage(
     ablation: AblationConfig, training: Training, seed: int, folder: pathlib.Path
 ) -> Stage:
     """The second stage of a training; other arguments as of `first_stage`."""
-    stage, before = first_stage(ablation, seed, folder)
-    stage.update(ablation.second)
-    stage.model.init_from = ablation.first or str(before)
-    stage.data.proposals = training.proposals
-    if training.proposals == "atomic":
-        stage.data.pgpg_model = str(pgpg_folder(folder) / "pgpg.npz")
-    stage.sstn.enabled = training.sstn
-    stage.sstn.parallel = stage.model.name if training.parallel else ""
+    stage = _continued(ablation, training, seed, folder)
+    if training.sstn and ablation.localization:
+        _, before = localization_stage(ablation, training, seed, folder)
+        stage.model.init_from = str(before)
     return stage, folder / f"seed{seed}" / training.name
 
 
@@ -71,12 +86,38 @@ def stages(
 ) -> list[Stage]:
     """The stages to train, in order; other arguments as of `first_stage`.
 
-    If `ablation.first` names a finished run, there is only the second stage.
+    If `ablation.first` names a finished run, there is no first stage.
     """
-    second = second_stage(ablation, training, seed, folder)
-    return [second] if ablation.first else [first_stage(ablation, seed, folder), second]
+    made = [] if ablation.first else [first_stage(ablation, seed, folder)]
+    if training.sstn and ablation.localization:
+        made.append(localization_stage(ablation, training, seed, folder))
+    return [*made, second_stage(ablation, training, seed, folder)]
 
 
 def pgpg_folder(folder: pathlib.Path) -> pathlib.Path:
     """The output folder of `rmpe fit-pgpg`, for all seeds."""
     return folder / "pgpg"
+
+
+def jitter_path(folder: pathlib.Path) -> pathlib.Path:
+    """The file with the `strength` of random jitter that matches the detector, for all seeds."""
+    return pgpg_folder(folder) / "jitter.json"
+
+
+def _continued(
+    ablation: AblationConfig, training: Training, seed: int, folder: pathlib.Path
+) -> Any:
+    """The config of a stage after the first."""
+    stage, before = first_stage(ablation, seed, folder)
+    stage.update(ablation.second)
+    stage.model.init_from = ablation.first or str(before)
+    stage.data.proposals = training.proposals
+    if training.proposals == "atomic":
+        stage.data.pgpg_model = str(pgpg_folder(folder) / "pgpg.npz")
+    # Configs are also checked before there is data, which the strength is found from.
+    if training.proposals == "jitter" and jitter_path(folder).exists():
+        stage.data.jitter_strength = read_json(jitter_path(folder), "jitter file")["strength"]
+    stage.sstn.enabled = training.sstn
+    stage.sstn.parallel = stage.model.name if training.parallel else ""
+    stage.sstn.guidance = training.guidance
+    return stage
