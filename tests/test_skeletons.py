@@ -15,13 +15,14 @@ from rmpe_jax.skeletons import (
     HALPE136,
     LSP,
     MPII,
+    POSETRACK,
     SKELETONS,
     UNION,
     get_skeleton,
 )
 
 every_skeleton = pytest.mark.parametrize("skeleton", SKELETONS.values(), ids=SKELETONS)
-BODIES = (COCO, MPII, LSP, CROWDPOSE, UNION)
+BODIES = (COCO, MPII, LSP, CROWDPOSE, POSETRACK, UNION)
 every_body = pytest.mark.parametrize("skeleton", BODIES, ids=lambda s: s.name)
 with_faces = pytest.mark.parametrize("skeleton", [HALPE136, COCO_WHOLEBODY], ids=lambda s: s.name)
 
@@ -45,6 +46,7 @@ def shifted(pairs, start):
         (COCO, [(1, 2), (3, 4), (5, 6), (7, 8), (9, 10), (11, 12), (13, 14), (15, 16)]),
         (MPII, [(0, 5), (1, 4), (2, 3), (10, 15), (11, 14), (12, 13)]),
         (LSP, [(0, 5), (1, 4), (2, 3), (6, 11), (7, 10), (8, 9)]),
+        (POSETRACK, [(i, i + 1) for i in range(3, 17, 2)]),
         (CROWDPOSE, [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9), (10, 11)]),
         (HALPE26, [*COCO_PAIRS, (20, 21), (22, 23), (24, 25)]),
         (

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 
 from rmpe_jax import arguments
-from rmpe_jax.cli import label, learn, models, predict, prepare
+from rmpe_jax.cli import label, learn, models, predict, prepare, tracks
 from rmpe_jax.errors import UserError
 
 # Subcommands with absl flags, which --config.KEY=VALUE needs: their module and summary.
@@ -63,6 +63,7 @@ def make_parser() -> argparse.ArgumentParser:
     predict.add_predict(commands)
     for name, (_, summary) in _ABSL_COMMANDS.items():
         commands.add_parser(name, help=summary)
+    tracks.add_eval_tracks(commands)
     prepare.add_prepare(commands)
     label.add_label(commands)
     learn.add_fit_nms(commands)

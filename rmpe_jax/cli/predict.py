@@ -11,7 +11,8 @@ _PREDICT_HELP = """\
 Find the poses of the people in images and videos, and write them to a folder.
 
 INPUT is an image, a video, a folder (its images and videos, also in subfolders), a list (.txt, one
-path per line), or the number of a webcam, which runs until Ctrl-C.
+path per line), or the number of a webcam, which runs until Ctrl-C. With --track, the images of one
+folder are the frames of one video, in the order of their names.
 
 OUT gets poses.jsonl, which grows by one line per image. The outputs of --format, --draw and
 --report are written at the end, also when the run is interrupted.
@@ -20,6 +21,7 @@ _PREDICT_EXAMPLES = """\
 examples:
   rmpe predict photo.jpg --draw
   rmpe predict images/ clip.mp4 --out results --model runs/coco --detector person.onnx --report
+  rmpe predict clip.mp4 --out results --track --smooth one-euro --draw
   rmpe predict images/ --out poses --format coco --detector boxes.json --flip-test --resume
 """
 
@@ -70,6 +72,13 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
     add("--draw", action="store_true", help="also draw the poses on the images and videos")
     add("--draw-boxes", action="store_true", help="draw the detector's boxes too")
     add("--report", action="store_true", help="also write report.html, a page that shows the poses")
+    add("--track", action="store_true", help="also tell who is who over a video: track ids")
+    add(
+        "--smooth",
+        choices=("none", "one-euro", "offline"),
+        help="with --track: smooth the poses of each person over time, in all outputs but "
+        "poses.jsonl; one-euro uses the past, offline past and future (default: none)",
+    )
     add("--resume", action="store_true", help="continue the results in OUT")
     add(
         "--flip-test",
@@ -97,11 +106,13 @@ def _predict_files(args: argparse.Namespace) -> str:
     """Predict, and return the closing line."""
     from rmpe_jax.detectors.factory import is_lookup
     from rmpe_jax.entry import use_compilation_cache
+    from rmpe_jax.errors import UserError
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.lock import FolderLock
     from rmpe_jax.predict.inputs import find_files, frame_names
     from rmpe_jax.predict.run import (
         check_output_folder,
+        check_tracking,
         closing_line,
         predict_files,
         prepare_output_folder,
@@ -109,8 +120,13 @@ def _predict_files(args: argparse.Namespace) -> str:
 
     # Errors of inputs and folder are reported before the model is loaded. Nothing is written to
     # the folder before the model and the detector are accepted.
+    if args.smooth and not args.track:
+        raise UserError("--smooth needs to know who is who: add --track")
     found = find_files(args.inputs, output_folder=args.out, upright=not is_lookup(args.detector))
     settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
+    smooth = args.smooth or "none"
+    check_tracking(found.inputs, args.track, smooth, args.draw or args.draw_boxes or args.report)
+    settings |= {"track": args.track, "smooth": None if smooth == "none" else smooth}
     settings["inputs"] = [os.path.abspath(text) for text in args.inputs]
     with FolderLock(args.out) as lock:
         check_output_folder(args.out, settings, args.resume)
@@ -135,6 +151,8 @@ def _predict_files(args: argparse.Namespace) -> str:
             report=args.report,
             resume=args.resume,
             lock=lock,
+            track=args.track,
+            smooth=smooth,
         )
     seconds = time.monotonic() - start
     return f"{closing_line(summary, found.passed_over)}; wrote {args.out} in {seconds:.1f} s"

@@ -1,5 +1,6 @@
 """Images, videos and an HTML page that show the poses of `rmpe predict`."""
 
+import contextlib
 import logging
 import pathlib
 from collections.abc import Iterable, Sequence
@@ -12,8 +13,18 @@ from jaxtyping import UInt8
 from rmpe_jax.data.images import ImageError
 from rmpe_jax.files import atomic_write
 from rmpe_jax.predict.formats import ImagePoses
-from rmpe_jax.predict.inputs import Frame, ImageInput, Input, VideoInput
+from rmpe_jax.predict.inputs import (
+    Frame,
+    ImageInput,
+    Input,
+    VideoInput,
+    count_frames,
+    read_frames,
+)
+from rmpe_jax.predict.journal import JournalIndex
 from rmpe_jax.predict.report import Report
+from rmpe_jax.predict.tracks import Track
+from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.visualize import VideoFile, draw_poses
 
@@ -60,7 +71,12 @@ class Drawings:
         poses = result.poses
         bboxes = poses.bboxes if self._draw_boxes else None
         drawn = draw_poses(
-            frame.image, poses.keypoints, poses.keypoint_scores, self._skeleton, bboxes
+            frame.image,
+            poses.keypoints,
+            poses.keypoint_scores,
+            self._skeleton,
+            bboxes,
+            track_ids=result.track_ids,
         )
         if frame.video is None:
             _write_image(self._path_of(frame.name), drawn)
@@ -121,6 +137,14 @@ class RunReport:
         if is_shown and not self.has(frame.name):
             self._report.add(frame.image, result)
 
+    def add_tracks(self, tracks: Sequence[Track]) -> None:
+        """Add the table of tracks, after all images.
+
+        Raises:
+          UserError: the page cannot be written.
+        """
+        self._report.add_tracks(tracks)
+
     def __enter__(self) -> "RunReport":
         self._report.__enter__()
         return self
@@ -160,6 +184,22 @@ def add_earlier_results(
     if errors:
         line = "images with earlier results that cannot be shown: %d, such as: %s"
         logging.getLogger(__name__).warning(line, len(errors), errors[0])
+
+
+def draw_again(
+    outputs: Sequence[VisualOutput], inputs: Sequence[Input], results: JournalIndex
+) -> None:
+    """Read all inputs again and show their results; images without a result are left out.
+
+    Raises:
+      UserError: an output cannot be written.
+    """
+    with contextlib.closing(read_frames(inputs)) as frames:
+        for frame in progress(frames, count_frames(inputs), "images drawn"):
+            result = results.get(frame.name)
+            if frame.image is not None and result is not None:
+                for output in outputs:
+                    output.add(frame, result)
 
 
 def _write_image(path: pathlib.Path, image: UInt8[np.ndarray, "h w 3"]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, Int
 
 from rmpe_jax import skeletons
 from rmpe_jax.evaluation.results import PERSON, ImageId, coco_results, image_stem
@@ -42,11 +42,14 @@ class ImagePoses(NamedTuple):
       name: of the image file, without folders, or relative to the folder given as input.
       size: (height, width) in pixels.
       poses: in pixels of the image.
+      track_ids: of each person, from 1 and unique in a video, -1 for people without a track; None
+        if the run does not track.
     """
 
     name: str
     size: tuple[int, int]
     poses: Poses
+    track_ids: Int[np.ndarray, " n"] | None = None
 
 
 def joint_rows(poses: Poses) -> Float[np.ndarray, "n k 3"]:
@@ -54,6 +57,20 @@ def joint_rows(poses: Poses) -> Float[np.ndarray, "n k 3"]:
     rows = [np.asarray(poses.keypoints, np.float64), np.asarray(poses.keypoint_scores)[..., None]]
     joints = np.concatenate([rows[0].round(3), rows[1].astype(np.float64).round(6)], -1)
     return np.where(np.isfinite(joints).all(-1, keepdims=True), joints, 0)
+
+
+def as_written(poses: Poses) -> Poses:
+    """The poses as they are read from a journal: rounded, zeros where a joint is not finite."""
+    joints = joint_rows(poses)
+    decimals = {"scores": 6, "bboxes": 3, "bbox_scores": 6}
+    return Poses(
+        joints[..., :2].astype(np.float32),
+        joints[..., 2].astype(np.float32),
+        **{
+            name: np.asarray(getattr(poses, name), np.float64).round(places).astype(np.float32)
+            for name, places in decimals.items()
+        },
+    )
 
 
 def image_id_of(name: str) -> ImageId:
@@ -66,7 +83,8 @@ def coco_records(result: ImagePoses, skeleton: Skeleton) -> list[dict]:
     """Records of COCO's result format, one per person.
 
     If the skeleton has all of COCO's 17 joints, the records have these, so that COCO's evaluation
-    can read the file; otherwise they have the skeleton's joints in its order.
+    can read the file; otherwise they have the skeleton's joints in its order. In a tracked run each
+    has a `track_id`, None if the person has no track.
 
     Raises:
       UserError: the poses do not have the joints of the skeleton.
@@ -76,7 +94,7 @@ def coco_records(result: ImagePoses, skeleton: Skeleton) -> list[dict]:
     chosen = skeletons.COCO.indices_in(skeleton)
     if (chosen >= 0).all():
         joints = joints[:, chosen]
-    return coco_results(
+    records = coco_results(
         [image_id_of(result.name)] * len(joints),
         joints[..., :2],
         joints[..., 2],
@@ -84,22 +102,35 @@ def coco_records(result: ImagePoses, skeleton: Skeleton) -> list[dict]:
         poses.bboxes,
         poses.bbox_scores,
     )
+    ids = track_ids_or_none(result)
+    if ids is None:
+        return records
+    return [{**record, "track_id": i} for record, i in zip(records, ids, strict=True)]
+
+
+def track_ids_or_none(result: ImagePoses) -> list[int | None] | None:
+    """The track id of each person, None for people without a track; None if the run has none."""
+    if result.track_ids is None:
+        return None
+    return [i if i > 0 else None for i in result.track_ids.tolist()]
 
 
 def alphapose_records(result: ImagePoses) -> list[dict]:
     """Records of AlphaPose's `alphapose-results.json`, one per person, with all joints.
 
     The score is AlphaPose's: the mean of the joint scores, plus the box score, plus 1.25 times the
-    highest joint score. `idx` is what AlphaPose writes without tracking.
+    highest joint score. `idx` is the track id, -1 for people without a track; in runs that do not
+    track it is what AlphaPose writes without tracking.
     """
     poses, joints = result.poses, joint_rows(result.poses)
     names, joint_scores = [result.name] * len(joints), joints[..., 2]
     scores = joint_scores.mean(-1) + poses.bbox_scores + 1.25 * joint_scores.max(-1)
     records = coco_results(names, joints[..., :2], joint_scores, scores, poses.bboxes)
+    ids = [[0.0]] * len(records) if result.track_ids is None else result.track_ids.tolist()
     return [
         {key: value for key, value in record.items() if key != "bbox"}
-        | {"box": record["bbox"], "idx": [0.0]}
-        for record in records
+        | {"box": record["bbox"], "idx": i}
+        for record, i in zip(records, ids, strict=True)
     ]
 
 
@@ -125,6 +156,7 @@ def openpose_document(result: ImagePoses, skeleton: Skeleton) -> dict:
     """OpenPose's JSON of one image, with the 18 joints of its COCO model.
 
     The neck is the mean of the shoulders, score included. Joints that the skeleton lacks are zeros.
+    `person_id` is the track id, -1 for people without one.
 
     Raises:
       UserError: the poses do not have the joints of the skeleton.
@@ -138,16 +170,18 @@ def openpose_document(result: ImagePoses, skeleton: Skeleton) -> dict:
     shoulders = joints[:, _SHOULDERS]
     has_both = (shoulders[..., 2] > 0).all(-1)
     joints[has_both, _NECK] = shoulders[has_both].mean(1)
-    return {"version": OPENPOSE_VERSION, "people": [_openpose_person(pose) for pose in joints]}
+    ids = [-1] * len(joints) if result.track_ids is None else result.track_ids.tolist()
+    people = [_openpose_person(pose, i) for pose, i in zip(joints, ids, strict=True)]
+    return {"version": OPENPOSE_VERSION, "people": people}
 
 
 def _check_joints(result: ImagePoses, skeleton: Skeleton) -> None:
     skeleton.check_num_keypoints(result.poses.keypoints.shape[1], f"{result.name}: poses")
 
 
-def _openpose_person(joints: Float[np.ndarray, "18 3"]) -> dict:
+def _openpose_person(joints: Float[np.ndarray, "18 3"], person_id: int) -> dict:
     parts = ("face", "hand_left", "hand_right")
-    person = {"person_id": [-1], "pose_keypoints_2d": joints.reshape(-1).round(6).tolist()}
+    person = {"person_id": [person_id], "pose_keypoints_2d": joints.reshape(-1).round(6).tolist()}
     person |= {f"{part}_keypoints_2d": [] for part in parts}
     return person | {f"{part}_keypoints_3d": [] for part in ("pose", *parts)}
 

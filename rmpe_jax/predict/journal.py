@@ -5,7 +5,8 @@ This is the only format that keeps all of `Poses`; the other formats are made fr
     {"name": "a.jpg", "height": 480, "width": 640, "skeleton": "coco", "people": [
      {"keypoints": [[x, y, score], ...], "score": s, "bbox": [x1, y1, x2, y2], "bbox_score": b}]}
 
-in image pixels. A line without its newline is incomplete, as after a kill: the reader skips it, and
+in image pixels. In a tracked run each person has a `track_id` too, null for people without a track.
+A line without its newline is incomplete, as after a kill: the reader skips it, and
 resuming the journal cuts it off. Other lines that are not JSON are damaged: they are skipped and
 counted in the log, and resuming the journal removes them.
 """
@@ -14,14 +15,15 @@ import json
 import logging
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
+from jaxtyping import Int
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import atomic_write, not_writable, to_json
 from rmpe_jax.inference.poses import Poses
-from rmpe_jax.predict.formats import ImagePoses, joint_rows
+from rmpe_jax.predict.formats import ImagePoses, joint_rows, track_ids_or_none
 from rmpe_jax.skeletons import Skeleton
 
 
@@ -94,6 +96,41 @@ def read_journal(path: str | os.PathLike, skeleton: Skeleton) -> Iterator[ImageP
         logging.getLogger(__name__).warning(line, path, bad, first_bad)
 
 
+def write_journal(
+    path: str | os.PathLike, results: Iterable[ImagePoses], skeleton: Skeleton
+) -> None:
+    """Write a whole journal at once: the file has the old or the new content.
+
+    Raises:
+      UserError: the file cannot be written, or a person's score or box is not finite.
+    """
+    with atomic_write(path) as file:
+        for result in results:
+            file.write(to_json(_to_dict(result, skeleton), path) + "\n")
+
+
+class JournalIndex:
+    """The results of a journal by name; holds their places in the file only."""
+
+    def __init__(self, path: str | os.PathLike, skeleton: Skeleton) -> None:
+        """Read the names in a file of `write_journal`."""
+        self._path, self._skeleton = path, skeleton
+        self._starts: dict[str, int] = {}
+        position = 0
+        for line, result in _read_lines(path, skeleton):
+            if result is not None:
+                self._starts[result.name] = position
+            position += len(line)
+
+    def get(self, name: str) -> ImagePoses | None:
+        """The result for the image of this name, if there is one."""
+        if name not in self._starts:
+            return None
+        with open(self._path, "rb") as file:
+            file.seek(self._starts[name])
+            return _from_line(file.readline(), self._skeleton, f"{self._path}: {name}")
+
+
 def _read_lines(
     path: str | os.PathLike, skeleton: Skeleton
 ) -> Iterator[tuple[bytes, ImagePoses | None]]:
@@ -126,7 +163,10 @@ def _to_dict(result: ImagePoses, skeleton: Skeleton) -> dict:
         np.asarray(poses.bbox_scores, np.float64).round(6),
     )
     keys = ("keypoints", "score", "bbox", "bbox_score")
-    people = zip(*(column.tolist() for column in columns), strict=True)
+    columns = tuple(column.tolist() for column in columns)
+    if (ids := track_ids_or_none(result)) is not None:
+        keys, columns = (*keys, "track_id"), (*columns, ids)
+    people = zip(*columns, strict=True)
     height, width = result.size
     return {
         "name": result.name,
@@ -153,13 +193,22 @@ def _from_line(line: bytes, skeleton: Skeleton, where: str) -> ImagePoses | None
                 f"{where} has poses of the skeleton {record['skeleton']!r}, not {skeleton.name!r}: "
                 "use a model with that skeleton, or start a new file"
             )
-        return ImagePoses(name, size, _poses_of(people, skeleton.num_keypoints))
+        poses = _poses_of(people, skeleton.num_keypoints)
+        return ImagePoses(name, size, poses, _track_ids_of(people))
     except (ValueError, KeyError, TypeError):
         raise _not_a_journal(where) from None
 
 
 def _not_a_journal(where: str) -> UserError:
     return UserError(f"{where} does not have the poses of an image: give a journal")
+
+
+def _track_ids_of(people: list[dict]) -> Int[np.ndarray, " n"] | None:
+    """The people's track ids; None if they have none, and for images without people."""
+    if not any("track_id" in person for person in people):
+        return None
+    ids = [person["track_id"] for person in people]
+    return np.array([-1 if i is None else i for i in ids], np.int32)
 
 
 def _poses_of(people: list[dict], num_keypoints: int) -> Poses:

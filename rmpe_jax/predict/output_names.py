@@ -3,6 +3,7 @@
 import pathlib
 
 JOURNAL = "poses.jsonl"
+SMOOTHED = "smoothed.jsonl"  # the journal with the smoothed poses of a tracked run
 SETTINGS = "settings.json"
 REPORT = "report.html"
 DRAWINGS = "drawn"  # a folder of images with poses drawn on them
@@ -12,7 +13,7 @@ OF_FORMAT = {
     "openpose": "openpose",  # a folder
 }
 
-_NAMES = {JOURNAL, SETTINGS, REPORT, DRAWINGS, *OF_FORMAT.values(), ".lock"}
+_NAMES = {JOURNAL, SMOOTHED, SETTINGS, REPORT, DRAWINGS, *OF_FORMAT.values(), ".lock"}
 
 
 def is_result(path: pathlib.Path, out: pathlib.Path) -> bool:

@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import string
+from collections.abc import Sequence
 
 import cv2
 import numpy as np
@@ -19,8 +20,16 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.files import not_writable
 from rmpe_jax.ops import geometry
 from rmpe_jax.predict.formats import ImagePoses, joint_rows
+from rmpe_jax.predict.tracks import Track, describe_lengths
 from rmpe_jax.skeletons import Skeleton
-from rmpe_jax.visualize.poses import BOX_COLOR, SIDE_COLORS, diagonal, line_width, side_of
+from rmpe_jax.visualize.poses import (
+    BOX_COLOR,
+    SIDE_COLORS,
+    diagonal,
+    line_width,
+    side_of,
+    track_color,
+)
 
 _PAGE = pathlib.Path(__file__).with_name("report.html")
 _JPEG_QUALITY = 82
@@ -92,6 +101,14 @@ class Report:
             "</article>\n"
         )
 
+    def add_tracks(self, tracks: Sequence[Track]) -> None:
+        """Append the table of the tracks; images cannot follow.
+
+        Raises:
+          UserError: the file cannot be written.
+        """
+        self._write(_table_of_tracks(tracks))
+
     def _write(self, text: str) -> None:
         try:
             self._file.write(text)
@@ -148,14 +165,49 @@ def _person(result: ImagePoses, i: int, skeleton: Skeleton, threshold: float) ->
     # Box coordinates start at the edge of the first pixel, those of joints and SVG at its center.
     x, y, right, bottom = (float(v) - 0.5 for v in poses.bboxes[i])
     score, box_score = float(poses.scores[i]), float(poses.bbox_scores[i])
+    track_id = None if result.track_ids is None else int(result.track_ids[i])
+    track = "" if track_id is None else f'data-track="{max(track_id, 0) or ""}" '
     return (
-        f'<g class="person" tabindex="0" role="img" data-score="{score:.4f}" '
+        f'<g class="person" tabindex="0" role="img" data-score="{score:.4f}" {track}'
         f'data-box="{box_score:.4f}" data-joints="{" ".join(f"{s:.4g}" for s in joints[:, 2])}" '
-        f'aria-label="person, score {score:.2f}" style="--w:{width:.2f}">'
+        f'aria-label="person, score {score:.2f}" style="--w:{width:.2f}{_colors(track_id)}">'
         f'<rect class="box" x="{x:.1f}" y="{y:.1f}" width="{right - x:.1f}" '
         f'height="{bottom - y:.1f}"/>'
         f'<g class="limbs">{_limbs(joints, shown, skeleton)}</g>'
-        f'<g class="joints">{_joint_circles(joints, shown, skeleton, width)}</g></g>\n'
+        f'<g class="joints">{_joint_circles(joints, shown, skeleton, width)}</g>'
+        f"{_number(joints[shown], track_id, width)}</g>\n"
+    )
+
+
+def _colors(track_id: int | None) -> str:
+    """Style that gives all sides of a tracked person the color of the track."""
+    if track_id is None:
+        return ""
+    return "".join(f";--{side}:rgb{track_color(track_id)}" for side in SIDE_COLORS)
+
+
+def _number(shown: Float[np.ndarray, "n 3"], track_id: int | None, width: float) -> str:
+    """The track id above the highest joint."""
+    if track_id is None or track_id < 1 or not len(shown):
+        return ""
+    x, y, _ = shown[shown[:, 1].argmin()]
+    y = max(y - 4 * width, 6 * width)
+    return f'<text class="middle" x="{x:.1f}" y="{y:.1f}">{track_id}</text>'
+
+
+def _table_of_tracks(tracks: Sequence[Track]) -> str:
+    lengths = sorted(track.num_frames for track in tracks)
+    rows = [
+        f"<tr><td>{html.escape(track.video)}</td>"
+        f'<td style="color:rgb{track_color(track.track_id)}">■ {track.track_id}</td>'
+        f"<td>{track.first}</td><td>{track.last}</td>"
+        f"<td>{track.num_frames}</td><td>{track.num_frames / track.frame_rate:.1f}</td></tr>\n"
+        for track in tracks
+    ]
+    return (
+        f"<aside><details><summary>{describe_lengths(lengths)}</summary>\n"
+        "<table><tr><th>video</th><th>track</th><th>first frame</th><th>last frame</th>"
+        f"<th>frames</th><th>seconds</th></tr>\n{''.join(rows)}</table></details></aside>\n"
     )
 
 

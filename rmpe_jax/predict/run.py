@@ -1,7 +1,8 @@
 """A run of `rmpe predict`: read, detect, estimate and write concurrently, from files to files.
 
 Each result is written to the journal, one line per image, as soon as it is found. The other formats
-are made from the journal at the end, also when the run is interrupted.
+are made from the journal at the end, also when the run is interrupted. A run that tracks adds track
+ids to each result; smoothed poses are in a second journal, which the other formats are made from.
 """
 
 import contextlib
@@ -19,7 +20,13 @@ from rmpe_jax.files import write_json
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.inference.poses import Poses
 from rmpe_jax.lock import FolderLock
-from rmpe_jax.predict.drawings import Drawings, RunReport, VisualOutput, add_earlier_results
+from rmpe_jax.predict.drawings import (
+    Drawings,
+    RunReport,
+    VisualOutput,
+    add_earlier_results,
+    draw_again,
+)
 from rmpe_jax.predict.formats import ImagePoses, write_alphapose, write_coco, write_openpose
 from rmpe_jax.predict.inputs import (
     Frame,
@@ -29,9 +36,20 @@ from rmpe_jax.predict.inputs import (
     frame_names,
     read_frames,
 )
-from rmpe_jax.predict.journal import Journal, read_journal
-from rmpe_jax.predict.output_names import DRAWINGS, JOURNAL, OF_FORMAT, REPORT, SETTINGS
+from rmpe_jax.predict.journal import Journal, JournalIndex, read_journal, write_journal
+from rmpe_jax.predict.output_names import (
+    DRAWINGS,
+    JOURNAL,
+    OF_FORMAT,
+    REPORT,
+    SETTINGS,
+    SMOOTHED,
+)
 from rmpe_jax.predict.pipeline import prefetch
+from rmpe_jax.predict.sequences import Sequences
+from rmpe_jax.predict.smoothed import OneEuroSmoother, Smoothing, smoothed
+from rmpe_jax.predict.tracks import RunTracker, describe_lengths
+from rmpe_jax.predict.videos import VideoInput
 from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import Skeleton
 
@@ -62,6 +80,7 @@ class Summary(NamedTuple):
       unreadable: images and videos that were skipped because they cannot be read.
       already_done: images that an earlier run had processed.
       failed: images that were skipped because the detector or the network raised an error.
+      track_lengths: frames of each track, earlier runs' included; None if the run does not track.
     """
 
     images: int = 0
@@ -69,6 +88,7 @@ class Summary(NamedTuple):
     unreadable: int = 0
     already_done: int = 0
     failed: int = 0
+    track_lengths: tuple[int, ...] | None = None
 
 
 def closing_line(summary: Summary, passed_over: Sequence[pathlib.Path] = ()) -> str:
@@ -81,6 +101,8 @@ def closing_line(summary: Summary, passed_over: Sequence[pathlib.Path] = ()) -> 
     parts = [
         f"{summary.images:,} images, {summary.people:,} people, {summary.unreadable:,} unreadable"
     ]
+    if summary.track_lengths is not None:
+        parts.append(describe_lengths(summary.track_lengths))
     if summary.failed:
         parts.append(f"{summary.failed:,} on which the detector or the network failed")
     if summary.already_done:
@@ -127,7 +149,10 @@ def check_output_folder(
         raise UserError(f"{out} has results already: continue with --resume or name another folder")
     try:
         earlier = json.loads((out / SETTINGS).read_text(encoding="utf-8"))
-        differing = [key for key, value in settings.items() if earlier.get(key) != value]
+        # A setting that is not stored was not in use, as in results of earlier versions.
+        differing = [
+            key for key, value in settings.items() if (earlier.get(key) or None) != (value or None)
+        ]
     except (OSError, ValueError, AttributeError):
         raise UserError(f"{out / SETTINGS} cannot be read: name another folder") from None
     if differing:
@@ -136,6 +161,31 @@ def check_output_folder(
             f"{out} has results with {key} {earlier.get(key)!r}, not {settings[key]!r}: "
             "use the same, or name another folder"
         )
+
+
+def check_tracking(
+    inputs: Sequence[Input], track: bool, smooth: Smoothing, shows_images: bool
+) -> None:
+    """Check that these options of a run fit together.
+
+    Args:
+      inputs: of the run.
+      track: whether it tracks.
+      smooth: how poses are smoothed.
+      shows_images: whether the run draws or makes a report.
+
+    Raises:
+      UserError: the run smooths without tracking, or smooths offline what it shows of a webcam.
+    """
+    if smooth != "none" and not track:
+        raise UserError("--smooth needs to know who is who: add --track")
+    if smooth == "offline" and shows_images:
+        for item in inputs:
+            if isinstance(item, VideoInput) and isinstance(item.source, int):
+                raise UserError(
+                    f"{item.name}: --smooth offline reads a video again to draw it, but a webcam "
+                    "cannot be read again: use one-euro, or neither --draw nor --report"
+                )
 
 
 def _has_results(out: pathlib.Path) -> bool:
@@ -154,6 +204,8 @@ def predict_files(
     report: bool = False,
     resume: bool = False,
     lock: FolderLock | None = None,
+    track: bool = False,
+    smooth: Smoothing = "none",
 ) -> Summary:
     """Find poses in all inputs and write them to a folder.
 
@@ -173,14 +225,23 @@ def predict_files(
       resume: continue the results in `out`, skipping what they contain. Images of earlier results
         are still drawn and added to the report.
       lock: of `out`; must be held whenever a result is written.
+      track: give people track ids, see `sequences` for what is a video.
+      smooth: how the poses of each track are smoothed, in all outputs but `poses.jsonl`; the
+        smoothed poses are in `smoothed.jsonl`. Smoothing offline reads the inputs a second time to
+        draw them, when all of them are done.
 
     Raises:
-      UserError: the folder or its results cannot be used, no image has a result, or the detector
-        looks boxes up by name and finds the same boxes for two images.
+      UserError: the folder or its results cannot be used, no image has a result, the detector
+        looks boxes up by name and finds the same boxes for two images, or `check_tracking` fails.
     """
+    check_tracking(inputs, track, smooth, shows_images=draw or report)
     estimator.check_names(frame_names(inputs))
-    with contextlib.ExitStack() as stack:
-        journal = stack.enter_context(Journal(out / JOURNAL, estimator.skeleton, resume))
+    sequences = Sequences(inputs) if track else None
+    inputs = sequences.inputs if sequences else inputs
+    identify = _Identify(sequences, smooth, estimator.skeleton) if sequences else None
+    is_drawn_later = smooth == "offline"
+
+    def open_outputs(stack: contextlib.ExitStack, resume: bool) -> list[VisualOutput]:
         outputs: list[VisualOutput] = []
         if draw:
             drawings = Drawings(out / DRAWINGS, estimator.skeleton, draw_boxes)
@@ -188,9 +249,18 @@ def predict_files(
         if report:
             page = RunReport(out / REPORT, estimator.skeleton, resume)
             outputs.append(stack.enter_context(page))
-        add_earlier_results(outputs, inputs, read_journal(out / JOURNAL, estimator.skeleton))
+            if identify:  # also called if the run is interrupted
+                stack.callback(lambda: page.add_tracks(identify.tracker.tracks()))
+        return outputs
+
+    with contextlib.ExitStack() as stack:
+        journal = stack.enter_context(Journal(out / JOURNAL, estimator.skeleton, resume))
+        outputs = [] if is_drawn_later else open_outputs(stack, resume)
+        earlier = read_journal(out / JOURNAL, estimator.skeleton)
+        earlier = map(identify.replay, earlier) if identify else earlier
+        add_earlier_results(outputs, inputs, earlier)
         # Also called if the run is interrupted, with all results in the journal.
-        stack.callback(_write_formats, out, formats, estimator.skeleton)
+        stack.callback(_write_formats, out, formats, estimator.skeleton, sequences, smooth)
         already_done = len(journal.done)
         total = count_frames(inputs)
         remaining = None if total is None else max(total - already_done, 0)
@@ -200,7 +270,7 @@ def predict_files(
         for frame, poses in progress(results, remaining, "images"):
             if lock:
                 lock.require_held()
-            summary = _write_result(summary, frame, poses, journal, outputs)
+            summary = _write_result(summary, frame, poses, journal, outputs, identify)
             if summary.failed == _MAX_FAILED and not summary.images:
                 raise UserError(
                     f"stopped: the detector or the network failed on {_MAX_FAILED} images, and no "
@@ -214,7 +284,32 @@ def predict_files(
             f"none of the {skipped:,} images has a result: the detector or the network failed on "
             f"{summary.failed:,}, as the lines above say"
         )
+    if is_drawn_later and (draw or report):
+        with contextlib.ExitStack() as stack:
+            outputs = open_outputs(stack, resume=False)
+            draw_again(outputs, inputs, JournalIndex(out / SMOOTHED, estimator.skeleton))
+    if identify:
+        identify.tracker.warn_of_missing_room()
+        lengths = tuple(track.num_frames for track in identify.tracker.tracks())
+        summary = summary._replace(track_lengths=lengths)
     return summary
+
+
+class _Identify:
+    """Track ids for the results of a run, and the smoothed poses that are shown at once."""
+
+    def __init__(self, sequences: Sequences, smooth: Smoothing, skeleton: Skeleton) -> None:
+        self.tracker = RunTracker(sequences, skeleton)
+        self._smoother = OneEuroSmoother(sequences) if smooth == "one-euro" else None
+
+    def replay(self, result: ImagePoses) -> ImagePoses:
+        """Follow a result of an earlier run; what is shown of it."""
+        self.tracker.replay(result)
+        return self.shown(result)
+
+    def shown(self, result: ImagePoses) -> ImagePoses:
+        """The next result with ids as it is drawn."""
+        return self._smoother.add(result) if self._smoother else result
 
 
 def _write_result(
@@ -223,6 +318,7 @@ def _write_result(
     poses: Poses | None,
     journal: Journal,
     outputs: Sequence[VisualOutput],
+    identify: _Identify | None,
 ) -> Summary:
     """Write the poses of one image, and count it."""
     if frame.image is None or poses is None:
@@ -231,8 +327,10 @@ def _write_result(
             return summary._replace(unreadable=summary.unreadable + 1)
         return summary._replace(failed=summary.failed + 1)
     result = ImagePoses(frame.name, frame.image.shape[:2], poses)
+    result = identify.tracker.add(result) if identify else result
+    shown = identify.shown(result) if identify else result
     for output in outputs:
-        output.add(frame, result)
+        output.add(frame, shown)
     journal.add(result)
     return summary._replace(images=summary.images + 1, people=summary.people + len(poses.scores))
 
@@ -332,8 +430,18 @@ def _failed(frame: Frame, what: str, error: Exception) -> Frame:
     return frame._replace(error=f"{frame.name}: the {what} failed ({reason})")
 
 
-def _write_formats(out: pathlib.Path, formats: Sequence[str], skeleton: Skeleton) -> None:
+def _write_formats(
+    out: pathlib.Path,
+    formats: Sequence[str],
+    skeleton: Skeleton,
+    sequences: Sequences | None,
+    smooth: Smoothing,
+) -> None:
+    source = out / JOURNAL
+    if sequences and smooth != "none":
+        source = out / SMOOTHED
+        results = smoothed(read_journal(out / JOURNAL, skeleton), sequences, smooth)
+        write_journal(source, results, skeleton)
     for name in formats:
         if name in _WRITE:
-            path = out / OF_FORMAT[name]
-            _WRITE[name](path, read_journal(out / JOURNAL, skeleton), skeleton)
+            _WRITE[name](out / OF_FORMAT[name], read_journal(source, skeleton), skeleton)

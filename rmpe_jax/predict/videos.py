@@ -15,7 +15,7 @@ from rmpe_jax.data.images import ImageError, opencv_path, to_rgb
 from rmpe_jax.errors import UserError
 from rmpe_jax.predict.media import silence_opencv
 
-_DEFAULT_FRAME_RATE = 25.0  # of videos that do not specify one
+DEFAULT_FRAME_RATE = 25.0  # of videos that do not specify one, and of folders of frames
 _TIMED_FRAMES = 8  # of an animation, which its frame rate is computed from
 _CHUNK_BYTES = 2**27  # of frames that are decoded together
 
@@ -52,7 +52,7 @@ def open_video(name: str, source: str | int) -> VideoInput:
     rate = capture.get(cv2.CAP_PROP_FPS)
     count = int(capture.get(cv2.CAP_PROP_FRAME_COUNT)) if isinstance(source, str) else 0
     capture.release()
-    rate = rate if np.isfinite(rate) and rate > 0 else _DEFAULT_FRAME_RATE
+    rate = rate if np.isfinite(rate) and rate > 0 else DEFAULT_FRAME_RATE
     return VideoInput(name, source, rate, count if count > 0 else None)
 
 
@@ -60,7 +60,7 @@ def open_animation(name: str, path: pathlib.Path) -> VideoInput:
     """An animated image as an input; its frame rate is the mean of its first frames."""
     _, animation = cv2.imreadanimation(opencv_path(path), 0, _TIMED_FRAMES)
     milliseconds = float(np.mean(animation.durations)) if len(animation.durations) else 0.0
-    rate = 1000 / milliseconds if milliseconds > 0 else _DEFAULT_FRAME_RATE
+    rate = 1000 / milliseconds if milliseconds > 0 else DEFAULT_FRAME_RATE
     return VideoInput(name, os.fspath(path), rate, cv2.imcount(opencv_path(path)), True)
 
 

@@ -6,7 +6,7 @@ Shared by host and device code; imports only NumPy.
 import math
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.skeletons.body import COCO, CROWDPOSE, LSP, MPII, UNION
+from rmpe_jax.skeletons.body import COCO, CROWDPOSE, LSP, MPII, POSETRACK, UNION
 from rmpe_jax.skeletons.skeleton import UNNAMED_PREFIX, Skeleton
 from rmpe_jax.skeletons.whole_body import COCO_WHOLEBODY, FACE_AND_HANDS, HALPE26, HALPE136
 
@@ -18,6 +18,7 @@ __all__ = [
     "HALPE136",
     "LSP",
     "MPII",
+    "POSETRACK",
     "SKELETONS",
     "UNION",
     "Skeleton",
@@ -25,7 +26,8 @@ __all__ = [
 ]
 
 SKELETONS = {
-    s.name: s for s in (COCO, MPII, LSP, CROWDPOSE, UNION, HALPE26, HALPE136, COCO_WHOLEBODY)
+    s.name: s
+    for s in (COCO, MPII, LSP, CROWDPOSE, UNION, HALPE26, HALPE136, COCO_WHOLEBODY, POSETRACK)
 }
 
 

@@ -1,4 +1,4 @@
-"""Skeletons of bodies: COCO, MPII, LSP, CrowdPose, and their union."""
+"""Skeletons of bodies: COCO, MPII, LSP, CrowdPose, PoseTrack, and the union of all."""
 
 from rmpe_jax.skeletons.skeleton import Skeleton
 
@@ -77,7 +77,24 @@ CROWDPOSE = _skeleton(  # Li et al., CVPR 2019; order of the `categories` entry 
     (*ARMS_AND_LEGS, *TORSO, *NECK),
 )
 
-# All joints of the four datasets, COCO's first: a network trained on it serves all of them.
+# Andriluka et al., CVPR 2018; order of the `categories` entry of PoseTrack18. Its "head_bottom" is
+# MPII's upper neck. Its ears are never annotated.
+POSETRACK = _skeleton(
+    "posetrack",
+    "nose upper_neck head_top left_ear right_ear left_shoulder right_shoulder left_elbow "
+    "right_elbow left_wrist right_wrist left_hip right_hip left_knee right_knee left_ankle "
+    "right_ankle",
+    (
+        *ARMS_AND_LEGS,
+        *TORSO,
+        *NECK,
+        ("nose", "upper_neck"),
+        ("nose", "left_ear"),
+        ("nose", "right_ear"),
+    ),
+)
+
+# All joints of the five datasets, COCO's first: a network trained on it serves all of them.
 UNION = _skeleton(
     "union",
     " ".join((*COCO.joints, "pelvis", "thorax", "upper_neck", "head_top")),

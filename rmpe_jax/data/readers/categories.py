@@ -14,8 +14,8 @@ from rmpe_jax.skeletons.skeleton import UNNAMED_PREFIX, Skeleton
 
 PERSON = 1  # COCO's id of the category person
 
-# CrowdPose's names of two joints, as they are spelled here.
-_OTHER_NAMES = {"head": "headtop", "neck": "upperneck"}
+# CrowdPose's and PoseTrack's names of joints, as they are spelled here.
+_OTHER_NAMES = {"head": "headtop", "neck": "upperneck", "headbottom": "upperneck"}
 _SHOWN = 5  # categories or joints that a message names
 
 

@@ -48,7 +48,7 @@ def place_people(rng: np.random.Generator, size: tuple[int, int]) -> list[Figure
         if len(figures) == count:
             break
         figure = _random_figure(rng, size, _MAX_HEIGHT[count - 1])
-        box, limit = _extent(figure), 0.15 if rng.random() < 0.8 else 0.45
+        box, limit = extent(figure), 0.15 if rng.random() < 0.8 else 0.45
         if _overlap(box, boxes).max(initial=0) <= limit:
             figures.append(figure)
             boxes = np.concatenate([boxes, box[None]])
@@ -60,7 +60,7 @@ def place_occluders(rng: np.random.Generator, figures: list[Figure]) -> list[Occ
     occluders = []
     for _ in range(rng.poisson(0.15 * len(figures))):
         figure = figures[rng.integers(len(figures))]
-        low, high = np.split(_extent(figure), 2)
+        low, high = np.split(extent(figure), 2)
         center = low + rng.uniform(0, 1, 2) * (high - low)
         half = rng.uniform(0.1, 0.29, 2) * (high - low)
         bbox = np.concatenate([center - half, center + half])
@@ -74,23 +74,24 @@ def _random_figure(rng: np.random.Generator, size: tuple[int, int], max_height: 
     scale = frame[1] * np.exp(rng.uniform(np.log(_MIN_HEIGHT), np.log(max_height)))
     skeleton = pose_body(sample_build(rng), sample_pose(rng))
     figure = Figure(skeleton, sample_outfit(rng), np.zeros(2), 1.0)
-    low, high = np.split(_extent(figure), 2)
+    low, high = np.split(extent(figure), 2)
     scale = min(scale, float((0.97 * frame / (high - low)).min()))
-    extent = scale * (high - low)
+    sides = scale * (high - low)
     # Small people are far away and therefore higher in the image, but rarely at its top.
-    corner = rng.uniform((0.0, 0.25), (1.0, 1.0)) * (frame - extent)
+    corner = rng.uniform((0.0, 0.25), (1.0, 1.0)) * (frame - sides)
     if rng.random() < _OUTSIDE_PROB:
-        beyond = rng.uniform(0.1, 0.45) * extent
+        beyond = rng.uniform(0.1, 0.45) * sides
         edge = rng.integers(3)
         if edge == 0:
             corner[0] = -beyond[0]
         else:
             axis = edge - 1
-            corner[axis] = (frame - extent + beyond)[axis]
+            corner[axis] = (frame - sides + beyond)[axis]
     return dataclasses.replace(figure, origin=corner - scale * low, scale=scale)
 
 
-def _extent(figure: Figure) -> Float[np.ndarray, " 4"]:
+def extent(figure: Figure) -> Float[np.ndarray, " 4"]:
+    """Box (xyxy pixels) around a person as a whole, hidden or outside the image or not."""
     points = figure.project(np.stack(list(figure.skeleton.points.values())))
     margin = _MARGIN * figure.scale
     return np.concatenate([points.min(0) - margin, points.max(0) + margin])
