@@ -41,9 +41,10 @@ install: .venv/.installed  ## create .venv and install the package for demo and 
 demo: install  ## train on synthetic scenes and evaluate, 6 to 15 minutes on 2 cores; results in demo/
 	$(PY) -m rmpe_jax.experiments.demo --out demo
 
+# Optimizing the small programs of the tests takes longer than running them.
 .PHONY: test
 test: install  ## run the tests
-	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST)  # compiles small programs in half the time
+	JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST)
 
 .PHONY: test-slow
 test-slow: install  ## run the slow tests

@@ -29,7 +29,9 @@ def track_by_greedy_iou(
     There is no motion model. A box without a track starts one.
 
     Args:
-      bboxes, scores, valid: of the video.
+      bboxes: of the video, xyxy.
+      scores: of the boxes.
+      valid: where there is a box.
       min_score: boxes with lower scores are ignored.
       min_iou: of a box and the last box of its track.
     """
@@ -86,7 +88,9 @@ def track_by_byte_track(
     except those of the first frame, and ends if it is missed in the second.
 
     Args:
-      bboxes, scores, valid: of the video.
+      bboxes: of the video, xyxy.
+      scores: of the boxes.
+      valid: where there is a box.
       params: thresholds.
     """
     params = params or ByteTrackParams()

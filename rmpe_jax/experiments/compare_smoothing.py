@@ -1,6 +1,6 @@
 """Compares smoothing filters on true joints of synthetic clips with noise added.
 
-  python -m rmpe_jax.experiments.compare_smoothing [--clips 20] [--frames 100] [--fps 25]
+  python -m rmpe_jax.experiments.compare_smoothing --clips 20 --frames 100 --fps 25
 
 Noise is normal, independent from frame to frame. Prints a JSON line for each filter and a table:
 the mean error of visible joints, the mean lag behind the way that a joint moves, and the jerk, the

@@ -1,6 +1,6 @@
 """Compares trackers on synthetic clips with an imperfect detector.
 
-  python -m rmpe_jax.experiments.compare_trackers [--clips 20] [--frames 100] [--fps 25]
+  python -m rmpe_jax.experiments.compare_trackers --clips 20 --frames 100 --fps 25
 
 All get the same people: the simulated poses of `data.synthetic`, after pose NMS. Prints a JSON line
 for each tracker and a table. Intervals are the middle 95 % over resamples of the clips.

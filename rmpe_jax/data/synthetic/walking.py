@@ -63,7 +63,8 @@ def walking_pose(walker: Walker, cycle: float, speed: float, yaw: float, tilt: f
       walker: the person.
       cycle: number of cycles, of two steps each, since any time.
       speed: in m/s; limbs swing less when slow, and hang when standing.
-      yaw, tilt: as in `Pose`, in degrees.
+      yaw: as in `Pose`, in degrees.
+      tilt: likewise.
     """
     swing = min(speed / _FULL_SWING, 1.0)
     phase = 2 * np.pi * (cycle + np.array([0, 0.5]))  # left and right leg
