@@ -75,19 +75,22 @@ def _pair_similarities(people: Detections, sigmas: Float[Any, " k"], params: Flo
     """All similarities that the flows need; 0 beyond the end of the video."""
     num_frames, num_people = people.valid.shape
     sure = people.keypoint_scores >= params.min_joint_score
+    rows = [np.flatnonzero(valid) for valid in people.valid]
 
     def between(a: int, b: int) -> Float[np.ndarray, "n n"]:
-        return similarity(
-            people.keypoints[a],
-            np.zeros_like(people.keypoint_scores[a]),
-            sure[a],
-            people.bboxes[a],
-            people.keypoints[b],
-            sure[b],
-            people.bboxes[b],
+        values = np.zeros((num_people, num_people), np.float32)
+        values[np.ix_(rows[a], rows[b])] = similarity(
+            people.keypoints[a, rows[a]],
+            np.zeros_like(people.keypoint_scores[a, rows[a]]),
+            sure[a, rows[a]],
+            people.bboxes[a, rows[a]],
+            people.keypoints[b, rows[b]],
+            sure[b, rows[b]],
+            people.bboxes[b, rows[b]],
             sigmas,
             params.min_joints,
         )
+        return values
 
     later = np.zeros((params.max_gap + 1, num_frames, num_people, num_people), np.float32)
     for gap in range(params.max_gap + 1):

@@ -126,7 +126,8 @@ def test_the_localization_network_learns_at_its_own_rate(config, batch):
     np.testing.assert_allclose(change(slow, *rest), change(whole, *rest), rtol=1e-5, atol=1e-7)
 
 
-@pytest.mark.parametrize("parallel", ["toy", pytest.param("", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["toy", ""])
 def test_differences_guide_the_localization_network(config, batch, parallel):
     """Theta's bias gets the central differences of the guiding loss, the rest what it had."""
     config.sstn.parallel, config.sstn.parallel_weight = parallel, 0.5
