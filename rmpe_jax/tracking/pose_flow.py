@@ -13,7 +13,6 @@ NumPy and SciPy, on the host.
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.optimize
 from jaxtyping import Float, Int
 
 from rmpe_jax.errors import UserError
@@ -197,6 +196,8 @@ def _stitch(ids: Int[np.ndarray, "w n"], flows: list[Flow], next_id: int) -> int
     A flow continues the identity with which it shares the most people in the frames that earlier
     windows had too. Other flows get new ids.
     """
+    import scipy.optimize  # here, because it takes half a second
+
     known = np.unique(ids[ids >= 0])
     people = [(np.flatnonzero(flow >= 0), flow[flow >= 0]) for flow in flows]
     shared = np.array([[(ids[at] == one).sum() for one in known] for at in people], float)

@@ -125,7 +125,7 @@ def literal_names(name):
     names = {f"{layer}.{end}" for layer in layers for end in ends}
     names.add("backbone.embeddings.position_embeddings")
     if name != "vitpose_s_simple":
-        norms = ("weight", "bias", "running_mean", "running_var")
+        norms = ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")
         names |= {f"head.batchnorm{i}.{end}" for i in (1, 2) for end in norms}
         names |= {f"head.deconv{i}.weight" for i in (1, 2)}
     return names
