@@ -65,7 +65,7 @@ tutorials: .venv/.installed-docs  ## run the notebooks of docs/tutorials and sav
 	$(PY) docs/run_tutorials.py
 
 # They need data or an accelerator, or are no program.
-NOT_IN_BENCH := $(addprefix benchmarks/,loader.py accelerator.py torch_fastpose.py)
+NOT_IN_BENCH := $(addprefix benchmarks/,loader.py accelerator.py torch_fastpose.py best_time.py)
 
 .PHONY: bench
 bench: install  ## measure speed, as JSON lines; DATA=coco:FOLDER:SPLIT adds the data loader

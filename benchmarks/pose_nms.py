@@ -10,13 +10,11 @@ for 1,300 images.
 
 import argparse
 import json
-import os
-import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from best_time import best_time
 
 from rmpe_jax.arguments import positive_int
 from rmpe_jax.ops.average_precision import GroundTruth
@@ -45,23 +43,6 @@ def scenes(num_images: int, n: int, seed: int = 0) -> tuple[PoseCandidates, Grou
     visibility = np.full(people.shape[:3], 2)
     truth = people, visibility, boxes, size[..., 0, 0] ** 2, crowd, crowd, ~crowd
     return jax.tree.map(jnp.asarray, (PoseCandidates(*candidates), GroundTruth(*truth)))
-
-
-def best_time(run: Callable, repeats: int) -> dict[str, float]:
-    """Seconds of the best run after the first one, and of compilation (the first run)."""
-    times = []
-    for _ in range(repeats + 1):
-        start, cpu_start = time.perf_counter(), time.process_time()
-        jax.block_until_ready(run())
-        times.append((time.perf_counter() - start, time.process_time() - cpu_start))
-    seconds, cpu_seconds = min(times[1:])
-    compile_seconds = times[0][0] - seconds
-    return {
-        "seconds": round(seconds, 5),
-        "cpu_seconds": round(cpu_seconds, 5),
-        "compile_seconds": round(compile_seconds, 2),
-        "load": round(os.getloadavg()[0], 1),
-    }
 
 
 def numpy_nms(keypoints, scores, bboxes, bbox_scores, params: PoseNmsParams) -> list[int]:

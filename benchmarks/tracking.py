@@ -10,15 +10,13 @@ average of the machine during the measurement.
 import argparse
 import functools
 import json
-import os
-import time
-from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.optimize
+from best_time import best_time
 
 from rmpe_jax.arguments import positive_int
 from rmpe_jax.ops.padding import bucket_size
@@ -58,22 +56,6 @@ def walkers(num_frames: int, num_people: int, seed: int = 0) -> Detections:
     scores = joint_scores.mean(-1)
     columns = keypoints, joint_scores, bboxes, scores
     return Detections(*(values.astype(np.float32) for values in columns), valid)
-
-
-def best_time(run: Callable, repeats: int) -> dict[str, float]:
-    """Seconds of the best run after the first one, and of compilation (the first run)."""
-    times = []
-    for _ in range(repeats + 1):
-        start, cpu_start = time.perf_counter(), time.process_time()
-        jax.block_until_ready(run())
-        times.append((time.perf_counter() - start, time.process_time() - cpu_start))
-    seconds, cpu_seconds = min(times[1:])
-    return {
-        "seconds": round(seconds, 4),
-        "cpu_seconds": round(cpu_seconds, 4),
-        "compile_seconds": round(times[0][0] - seconds, 2),
-        "load": round(os.getloadavg()[0], 1),
-    }
 
 
 def measure_video(num_frames: int, num_people: int, repeats: int) -> None:

@@ -176,11 +176,9 @@ def _acquire(folder: pathlib.Path, path: pathlib.Path, owner: _Owner, wait: bool
     for _ in range(100):
         with contextlib.suppress(FileExistsError):
             path.parent.mkdir(parents=True)
-        try:
+        with contextlib.suppress(FileExistsError):
             _create(path, owner)
             return
-        except FileExistsError:
-            pass
         # FileNotFoundError: the lock or the folder was removed in between.
         with contextlib.suppress(FileNotFoundError):
             _wait_for_end(folder, path, wait)

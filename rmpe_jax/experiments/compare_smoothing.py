@@ -20,6 +20,7 @@ from rmpe_jax.data.synthetic.labels import VISIBLE
 from rmpe_jax.data.synthetic.motion import FPS, make_clip
 from rmpe_jax.entry import run, use_compilation_cache
 from rmpe_jax.experiments.compare_trackers import FIRST_SEED
+from rmpe_jax.experiments.tables import markdown_table
 from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import COCO
 
@@ -87,10 +88,8 @@ def compare(num_clips: int, num_frames: int, fps: float) -> dict[str, dict[str, 
 def smoothing_table(rows: dict[str, dict[str, float]]) -> str:
     """A Markdown table."""
     names = list(next(iter(rows.values())))
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for title, values in rows.items():
-        lines.append(f"| {title} | " + " | ".join(f"{values[name]:.2f}" for name in names) + " |")
-    return "\n".join(lines)
+    cells = {title: [f"{row[name]:.2f}" for name in names] for title, row in rows.items()}
+    return markdown_table("", names, cells)
 
 
 def _sums(

@@ -28,6 +28,7 @@ from rmpe_jax.evaluation.tracks import (
     track_metrics,
 )
 from rmpe_jax.experiments.box_trackers import track_by_byte_track, track_by_greedy_iou
+from rmpe_jax.experiments.tables import markdown_table
 from rmpe_jax.ops.geometry import box_area
 from rmpe_jax.ops.oks import oks
 from rmpe_jax.progress import progress
@@ -62,7 +63,7 @@ Tracker = Callable[[FoundPoses], Int[np.ndarray, "f m"]]
 
 
 def find_poses(clip: Clip, seed: int) -> FoundPoses:
-    """Simulated poses of a clip after pose NMS with the parameters of `rmpe predict`."""
+    """Simulated poses of a clip after pose NMS with the preset `rmpe`."""
     import jax.numpy as jnp
 
     from rmpe_jax.pose_nms import PoseCandidates, load_params, pose_nms_batch
@@ -184,15 +185,15 @@ def compare(num_clips: int, num_frames: int, fps: float, num_people: int) -> dic
 def comparison_table(rows: dict[str, dict]) -> str:
     """A Markdown table of the summaries, with the intervals in brackets."""
     names = list(next(iter(rows.values())))
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for title, scores in rows.items():
-        digits = {"switches": 0, "switches per crossing": 2}
-        cells = [
+    digits = {"switches": 0, "switches per crossing": 2}
+    cells = {
+        title: [
             "{:.{d}f} [{:.{d}f}, {:.{d}f}]".format(*scores[name], d=digits.get(name, 1))
             for name in names
         ]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        for title, scores in rows.items()
+    }
+    return markdown_table("", names, cells)
 
 
 def _scores(counts: Sequence[TrackCounts], crossings: Sequence[int]) -> dict[str, float]:

@@ -18,6 +18,7 @@ from rmpe_jax.evaluation.tracks import (
     track_metrics,
 )
 from rmpe_jax.experiments.found_tracks import found_people
+from rmpe_jax.experiments.tables import markdown_table
 from rmpe_jax.files import write_json
 
 ALL = "all"  # the row of all videos together
@@ -78,11 +79,8 @@ def tracks_table(rows: Mapping[str, tuple[Scores, Scores]]) -> str:
     titles = ("people", "MOTA of joints")
     tables = []
     for title, part in zip(titles, zip(*rows.values(), strict=True), strict=True):
-        names = list(part[0])
-        lines = [f"| {title} | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
-        for name, scores in zip(rows, part, strict=True):
-            lines.append(f"| {name} | {' | '.join(_cell(*item) for item in scores.items())} |")
-        tables.append("\n".join(lines))
+        cells = [[_cell(*item) for item in scores.items()] for scores in part]
+        tables.append(markdown_table(title, list(part[0]), dict(zip(rows, cells, strict=True))))
     return "\n\n".join(tables)
 
 

@@ -23,6 +23,7 @@ from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.offsets import joint_offsets, warn_of_offset
 from rmpe_jax.evaluation.predictions import predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
+from rmpe_jax.experiments.tables import markdown_table
 from rmpe_jax.files import write_json
 from rmpe_jax.model_io.detector_model import DetectorModel
 from rmpe_jax.model_io.pose_model import PoseModel
@@ -159,10 +160,11 @@ def metrics_table(rows: dict[str, dict[str, float]]) -> str:
       rows: for each row of the table its title and its metrics.
     """
     names = list(dict.fromkeys(name for metrics in rows.values() for name in metrics))
-    lines = ["| | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for title, metrics in rows.items():
-        cells = [_cell(name, metrics[name]) if name in metrics else "-" for name in names]
-        lines.append(f"| {title} | " + " | ".join(cells) + " |")
+    cells = {
+        title: [_cell(name, metrics[name]) if name in metrics else "-" for name in names]
+        for title, metrics in rows.items()
+    }
+    lines = [markdown_table("", names, cells)]
     nobody = [title for title, row in rows.items() if row.get("AP") == -1]
     others = [row for title, row in rows.items() if title not in nobody]
     if nobody:

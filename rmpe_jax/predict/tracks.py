@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Int
 
 from rmpe_jax.inference.poses import Poses
+from rmpe_jax.ops.padding import bucket_size
 from rmpe_jax.predict.formats import ImagePoses, as_written
 from rmpe_jax.predict.sequences import Place, Sequences
 from rmpe_jax.skeletons import Skeleton
@@ -200,9 +201,8 @@ class _VideoTracker:
 
 def _padded(poses: Poses) -> Detections:
     """The people of a frame as arrays of few sizes, so that few programs are compiled."""
-    num_people, size = len(poses.scores), _SMALLEST_BUCKET
-    while size < num_people:
-        size *= 2
+    num_people = len(poses.scores)
+    size = max(_SMALLEST_BUCKET, bucket_size(num_people))
     scores = poses.keypoint_scores.mean(-1)
     valid = np.ones(num_people, bool)
     columns = (poses.keypoints, poses.keypoint_scores, poses.bboxes, scores, valid)
