@@ -184,9 +184,8 @@ def time_steps(
     """The line of a compiled step, and a function that runs further steps."""
     variables = random_variables(case)
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.shapes[0])
-    state = state.replace(params=variables["params"], batch_stats=variables.get("batch_stats", {}))
-    if state.ema_params is not None:
-        state = state.replace(ema_params=variables["params"])
+    variables = {"batch_stats": {}} | variables
+    state = state.replace(**variables, ema=variables if state.ema else None)
     held = {"state": jax.device_put(state)}
     batches = [jax.device_put(random_batch(case, seed)) for seed in range(BATCHES)]
 

@@ -57,7 +57,7 @@ def read_meta(manager: ocp.CheckpointManager, step: int) -> dict[str, Any]:
 
 
 def read_variables(manager: ocp.CheckpointManager, step: int) -> Variables:
-    """The variables for evaluation: averaged parameters if there are any.
+    """The variables for evaluation: the averages if there are any.
 
     They are put on this process's first device, wherever they were trained.
     """
@@ -69,7 +69,8 @@ def read_variables(manager: ocp.CheckpointManager, step: int) -> Variables:
     args = ocp.args.Composite(model=ocp.args.StandardRestore(abstract))
     model = manager.restore(step, args=args)["model"]
     params = model.get("ema_params") or model["params"]
-    return {"params": params, "batch_stats": model.get("batch_stats") or {}}
+    batch_stats = model.get("ema_batch_stats") or model.get("batch_stats")
+    return {"params": params, "batch_stats": batch_stats or {}}
 
 
 def load_variables(folder: str | os.PathLike) -> tuple[Variables, dict[str, Any]]:

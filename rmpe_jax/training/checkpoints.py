@@ -165,8 +165,8 @@ class Checkpoints:
 
 
 def _model_item(state: TrainState) -> dict[str, Any]:
-    item = {"params": state.params, "batch_stats": state.batch_stats}
-    return item if state.ema_params is None else item | {"ema_params": state.ema_params}
+    averages = {f"ema_{name}": tree for name, tree in (state.ema or {}).items()}
+    return state.latest | averages
 
 
 def _shapes(tree: Any) -> dict[str, Any]:
@@ -176,11 +176,12 @@ def _shapes(tree: Any) -> dict[str, Any]:
 
 
 def _state_of(step: int, model: dict, optimizer: dict, template: TrainState) -> TrainState:
+    ema = {name: model[f"ema_{name}"] for name in template.ema or {}}
     return TrainState(
         step=jax.device_put(jax.numpy.int32(step), template.step.sharding),
         params=model["params"],
         batch_stats=model["batch_stats"],
-        ema_params=model.get("ema_params"),
+        ema=ema or None,
         opt_state=optimizer["opt_state"],
     )
 

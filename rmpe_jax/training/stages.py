@@ -47,7 +47,7 @@ def start_from(state: TrainState, spec: Spec, source: str, parallel_from: str = 
     Raises:
       UserError: a network cannot be read, or does not fit.
     """
-    ours = {"params": state.params, "batch_stats": state.batch_stats}
+    ours = state.latest
     earlier = _load(source, spec, _sppe(ours))
     sppe = _sppe(earlier)
     if isinstance(spec, DetectorSpec) or not spec.sstn:
@@ -184,11 +184,10 @@ def _sppe(variables: Variables) -> Variables:
 
 def _replaced(state: TrainState, variables: Variables, source: str) -> TrainState:
     """`state` with copies of `variables`, which must have the same shapes."""
-    ours = {"params": state.params, "batch_stats": state.batch_stats}
-    if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, ours):
+    if jax.tree.map(jnp.shape, variables) != jax.tree.map(jnp.shape, state.latest):
         raise UserError(f"{source}: {_OTHER_SHAPES}")
-    average = None if state.ema_params is None else _copy(variables["params"])
-    return state.replace(**_copy(variables), ema_params=average)
+    ema = None if state.ema is None else _copy(variables)
+    return state.replace(**_copy(variables), ema=ema)
 
 
 def _copy(tree: Any) -> Any:

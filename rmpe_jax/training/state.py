@@ -22,21 +22,25 @@ class TrainState(flax.struct.PyTreeNode):
       step: number of optimizer steps done.
       params: the network's parameters.
       batch_stats: running statistics of the batch norms.
-      ema_params: moving average of the parameters, or None.
+      ema: moving averages of "params" and "batch_stats", or None.
       opt_state: of the trainable parameters.
     """
 
     step: Any  # an int32 scalar; `jax.tree.map` may put anything here
     params: Any
     batch_stats: Any
-    ema_params: Any
+    ema: Any
     opt_state: Any
 
     @property
     def variables(self) -> dict[str, Any]:
-        """The variables to evaluate: averaged parameters if there are any."""
-        params = self.params if self.ema_params is None else self.ema_params
-        return {"params": params, "batch_stats": self.batch_stats}
+        """The variables to evaluate: the averages if there are any."""
+        return self.latest if self.ema is None else self.ema
+
+    @property
+    def latest(self) -> dict[str, Any]:
+        """The variables of the last step."""
+        return {"params": self.params, "batch_stats": self.batch_stats}
 
 
 def init_variables(
@@ -78,7 +82,7 @@ def init_state(
     Args:
       variables: of `init_variables`.
       optimizer: of `build_optimizer`.
-      optim: what is frozen, and whether parameters are averaged.
+      optim: what is frozen, and whether there are averages.
 
     Raises:
       UserError: no parameters are left to train, or there is no backbone for `backbone_factor`.
@@ -92,11 +96,10 @@ def init_state(
     trainable, _ = split_frozen(params, optim.frozen)
     if not trainable:
         raise UserError(f"config.optim.frozen={optim.frozen!r} freezes all parameters")
-    ema_params = jax.tree.map(jnp.copy, params) if optim.ema_decay else None
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         params=params,
         batch_stats=variables["batch_stats"],
-        ema_params=ema_params,
+        ema=jax.tree.map(jnp.copy, dict(variables)) if optim.ema_decay else None,
         opt_state=optimizer.init(trainable),
     )

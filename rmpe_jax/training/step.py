@@ -36,7 +36,7 @@ def make_train_step(
       objective: the loss of these outputs; the batch also has "corrupt", see `data.pipeline`.
       optimizer: of the trainable parameters.
       frozen: as in `split_frozen`.
-      ema_decay: of the averaged parameters, if the state has them.
+      ema_decay: of the averages, if the state has them.
       grad_accumulation: number of parts that the batch is processed in, one after the other, with
         averaged gradients; batch norms see one part at a time.
       seed: of the random numbers that networks draw in training, which also depend on the step.
@@ -79,7 +79,7 @@ def make_train_step(
             step=state.step + 1,
             params=params,
             batch_stats=batch_stats,
-            ema_params=_average(state, params, ema_decay),
+            ema=_average(state, params, batch_stats, ema_decay),
             opt_state=opt_state,
         )
         return new_state, metrics | {"corrupt": batch["corrupt"].sum(dtype=jnp.float32)}
@@ -103,10 +103,15 @@ def _accumulate(part: Callable, batch_stats: Any, batch: Batch, keys: Key[Array,
     return grads, batch_stats, metrics
 
 
-def _average(state: TrainState, params: Any, decay: float) -> Any:
-    """The moving average; it decays faster at first, so that the initial values fade soon."""
-    if state.ema_params is None:
+def _average(state: TrainState, params: Any, batch_stats: Any, decay: float) -> Any:
+    """The moving averages; they decay faster at first, so that the initial values fade soon.
+
+    The statistics of batch norms are averaged like the parameters. Those of the last steps would
+    belong to the last parameters, not to their average.
+    """
+    if state.ema is None:
         return None
     rate = 1 - jnp.minimum(decay, (1 + state.step) / (10 + state.step))
     # In this form the average of a constant parameter equals it to the last bit.
-    return jax.tree.map(lambda ema, new: ema + rate * (new - ema), state.ema_params, params)
+    latest = {"params": params, "batch_stats": batch_stats}
+    return jax.tree.map(lambda ema, new: ema + rate * (new - ema), state.ema, latest)

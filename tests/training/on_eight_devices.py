@@ -62,7 +62,7 @@ def main() -> None:
         "state": max(apart),
         "losses": max(abs(a - b) for a, b in zip(losses, expected, strict=True)),
         "programs": programs,
-        "sum of kernel": float(np.asarray(ours.ema_params["conv"]["kernel"]).sum()),
+        "sum of kernel": float(np.asarray(ours.ema["params"]["conv"]["kernel"]).sum()),
     }
     with Checkpoints(sys.argv[1]) as checkpoints:
         checkpoints.save(ours, {"config": config.to_dict()}, wait=True)

@@ -22,11 +22,11 @@ def meta(config) -> dict:
 def state_of(step: int, ema: bool = True) -> TrainState:
     """A state whose numbers all follow from the step."""
     params = {"conv": {"kernel": jnp.full((3, 4), step + 0.1), "bias": jnp.arange(4.0) * step}}
+    variables = {"params": params, "batch_stats": {"bn": {"mean": jnp.full(5, step - 0.3)}}}
     return TrainState(
         step=jnp.int32(step),
-        params=params,
-        batch_stats={"bn": {"mean": jnp.full(5, step - 0.3)}},
-        ema_params=jax.tree.map(lambda x: x / 3, params) if ema else None,
+        **variables,
+        ema=jax.tree.map(lambda x: x / 3, variables) if ema else None,
         opt_state=({"mu": jnp.full((3, 4), step * 1e-3)}, (), jnp.int32(step)),
     )
 

@@ -95,7 +95,7 @@ def test_the_parallel_branch_stays_to_the_last_bit(config, batch):
         state, _ = step(state, batch)
     for before, after in (
         (first.params, state.params),
-        (first.ema_params, state.ema_params),
+        (first.ema["params"], state.ema["params"]),
         (first.batch_stats, state.batch_stats),
     ):
         assert same(before["parallel_sppe"], after["parallel_sppe"])
@@ -294,8 +294,8 @@ def test_each_branch_from_its_own_run(config, tmp_path):
     assert same(state.params["sppe"], runs["toy"]["params"])
     assert same(state.params["parallel_sppe"], runs["toy_plain"]["params"])
     assert same(state.params["localization"], fresh.params["localization"])
-    assert same(state.ema_params, state.params)
-    buffers = [id(leaf) for leaf in jax.tree.leaves((state.params, state.ema_params))]
+    assert same(state.ema, state.latest)
+    buffers = [id(leaf) for leaf in jax.tree.leaves((state.latest, state.ema))]
     assert len(set(buffers)) == len(buffers)
 
     config.sstn.parallel = "toy"

@@ -23,17 +23,17 @@ def test_parameters_are_float32_and_averages_start_as_copies(config):
     config.model.dtype = "bfloat16"
     state = start(config)
     assert {leaf.dtype for leaf in jax.tree.leaves(state.params)} == {jnp.dtype("float32")}
-    assert same(state.ema_params, state.params)
-    assert state.variables["params"] is state.ema_params
+    assert same(state.ema, state.latest)
+    assert state.variables is state.ema
     # Donated together, they must not be the same buffers.
-    pairs = zip(jax.tree.leaves(state.params), jax.tree.leaves(state.ema_params), strict=True)
+    pairs = zip(jax.tree.leaves(state.latest), jax.tree.leaves(state.ema), strict=True)
     assert all(a.unsafe_buffer_pointer() != b.unsafe_buffer_pointer() for a, b in pairs)
 
 
 def test_without_averages_the_parameters_are_evaluated(config):
     config.optim.ema_decay = 0.0
     state = start(config)
-    assert state.ema_params is None
+    assert state.ema is None
     assert state.variables["params"] is state.params
 
 

@@ -97,12 +97,20 @@ def test_accumulation_equals_the_whole_batch_without_batch_norm(config, batch):
 def test_averages_follow_their_formula(config, batch):
     config.optim.ema_decay = 0.3
     states, _ = steps(config, batch, 4)
-    expected = np.asarray(states[0].params["conv"]["kernel"], np.float64)
+
+    def exact(variables):
+        return jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), variables)
+
+    expected = exact(states[0].latest)
     for step, state in enumerate(states[1:]):
         decay = min(0.3, (1 + step) / (10 + step))  # 0.1, 0.18, 0.25, then 0.3
-        new = np.asarray(state.params["conv"]["kernel"], np.float64)
-        expected = decay * expected + (1 - decay) * new
-        np.testing.assert_allclose(state.ema_params["conv"]["kernel"], expected, atol=1e-6)
+        expected = jax.tree.map(
+            lambda mean, new, decay=decay: decay * mean + (1 - decay) * new,
+            expected,
+            exact(state.latest),
+        )
+        close(state.ema, expected, rtol=1e-5, atol=1e-6)
+        assert not same(state.ema["batch_stats"], state.batch_stats)
 
 
 def test_frozen_parameters_stay_to_the_last_bit(config, batch):
@@ -110,7 +118,7 @@ def test_frozen_parameters_stay_to_the_last_bit(config, batch):
     config.optim.frozen, config.optim.ema_decay = "backbone|conv_out/bias", 0.999
     states, _ = steps(config, batch, 6)
     first, last = states[0], states[-1]
-    for params in (last.params, last.ema_params):
+    for params in (last.params, last.ema["params"]):
         assert same(params["backbone"], first.params["backbone"])
         assert same(params["conv_out"]["bias"], first.params["conv_out"]["bias"])
         assert not same(params["conv_out"]["kernel"], first.params["conv_out"]["kernel"])
@@ -215,7 +223,7 @@ def test_random_numbers_depend_on_seed_and_step(config, batch):
     state = run_parts.start(config).replace(
         params=params,
         batch_stats={},
-        ema_params=None,
+        ema=None,
         opt_state=built.optimizer.init(split_frozen(params, "")[0]),
     )
 
