@@ -18,7 +18,7 @@ OUT gets params.json, searches.json (all values tried and their AP) and heat_map
 _FIT_NMS_EXAMPLES = """\
 examples:
   rmpe fit-nms eval/results.json data/coco/annotations/person_keypoints_train2017.json --out nms
-  rmpe fit-nms eval/results.json annotations.json --out nms --start alphapose
+  rmpe fit-nms eval/results.json annotations.json --out nms --start alphapose --folds 5
 """
 _FIT_PGPG_HELP = """\
 Learn from a detector's boxes how boxes deviate from people's boxes in each kind of pose (PGPG), for
@@ -75,28 +75,47 @@ def add_fit_nms(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="values of each parameter per search (default: 15)",
     )
+    parser.add_argument(
+        "--folds",
+        type=arguments.positive_int,
+        metavar="N",
+        help="also learn on all of N parts of the images but one, score on that one, and print the "
+        "gain over the best preset with its interval",
+    )
     parser.set_defaults(run=_fit_nms)
 
 
 def _fit_nms(args: argparse.Namespace) -> None:
     from rmpe_jax.entry import use_compilation_cache
     from rmpe_jax.experiments.evaluate import metrics_table
-    from rmpe_jax.experiments.fit_nms import fit_nms, search_line
+    from rmpe_jax.experiments.fit_nms import cross_fit_nms, fit_nms
+    from rmpe_jax.experiments.searches import search_line
+    from rmpe_jax.experiments.tables import markdown_table
     from rmpe_jax.pose_nms import load_params
     from rmpe_jax.skeletons import get_skeleton
 
     use_compilation_cache()
     start = time.monotonic()
+    skeleton = get_skeleton(args.skeleton)
     metrics = fit_nms(
         args.results,
         args.annotations,
         args.out,
         load_params(args.start),
-        get_skeleton(args.skeleton),
+        skeleton,
         steps=args.steps,
-        report=lambda search: print(search_line(search), flush=True),
+        report=lambda search: print(search_line(search, "AP"), flush=True),
     )
     print(f"\n{metrics_table(metrics)}\n\nwrote {args.out} in {time.monotonic() - start:.1f} s")
+    if args.folds:
+        found = cross_fit_nms(
+            args.results, args.annotations, skeleton, args.folds, steps=args.steps
+        )
+        rows = {name: [f"{100 * value:.2f}"] for name, value in found.ap.items()}
+        low, high = (100 * limit for limit in found.interval)
+        print(f"\n{args.folds} folds:\n\n{markdown_table('', ['AP'], rows)}")
+        gain = f"{100 * found.gain:+.2f} [{low:+.2f}, {high:+.2f}]"
+        print(f"\nlearned minus best preset, in points, with its 95 % interval: {gain}")
 
 
 def add_fit_pgpg(commands: argparse._SubParsersAction) -> None:
@@ -122,7 +141,8 @@ def add_fit_pgpg(commands: argparse._SubParsersAction) -> None:
         default=[],
         action="append",
         metavar="NPZ",
-        help="more poses for the atoms: array 'joints' (n, 16, 2), MPII's joints, -1 if unknown",
+        help="more poses for the atoms: array 'joints' (n, 16, 2), MPII's joints, -1 if unknown; "
+        "they are never held out, so they should not be those of the datasets' people",
     )
     parser.add_argument(
         "--atoms",
@@ -141,9 +161,9 @@ def add_fit_pgpg(commands: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--min-iou",
         type=arguments.fraction,
-        default=0.5,
+        default=0.3,
         metavar="FRACTION",
-        help="minimum IoU of a box with its person's box (default: 0.5)",
+        help="minimum IoU of a box with its person's box (default: 0.3)",
     )
     parser.add_argument(
         "--min-score",

@@ -30,9 +30,13 @@ from rmpe_jax.skeletons import COCO, Skeleton
 NUM_ATOMS = (0, 4, 8, 16, 32)  # 0: one mixture for all poses
 NUM_COMPONENTS = (1, 2, 4, 8)
 
+# A detector's box belongs to the person that it overlaps most, if their IoU is at least this. A
+# pose from such a box can match the person, so training should see boxes like it (docs/pgpg.md).
+MIN_IOU = 0.3
+
 # Weight of the global mixture (that of all poses) in each atom's mixture. It keeps rare boxes
-# possible for atoms with few boxes. On real detections 0.2 to 0.3 was best for all numbers of atoms
-# and Gaussians (docs/pgpg.md).
+# possible for atoms with few boxes. On real detections 0.2 to 0.3 was best with 8, 16 and 32 atoms
+# (docs/pgpg.md).
 GLOBAL_WEIGHT = 0.2
 MIN_BOXES = 50  # an atom with fewer boxes uses the global mixture
 BOXES_PER_GAUSSIAN = 20
@@ -58,6 +62,24 @@ class Samples:
 
     def __getitem__(self, rows: Bool[np.ndarray, " r"]) -> "Samples":
         return Samples(self.poses[rows], self.offsets[rows], self.image_ids[rows])
+
+
+@dataclasses.dataclass(frozen=True)
+class People:
+    """The people whose poses atoms are clustered from, each once, with or without boxes.
+
+    Attributes:
+      poses: (n, 14, 2) as `Samples.poses`.
+      image_ids: (n,) as `Samples.image_ids`; -1 for a pose without an image.
+    """
+
+    poses: Float[np.ndarray, "n 14 2"]
+    image_ids: Int[np.ndarray, " n"]
+
+    def outside(self, held_out: Samples) -> "People":
+        """The people who are on none of the images of `held_out`."""
+        kept = ~np.isin(self.image_ids, held_out.image_ids)
+        return People(self.poses[kept], self.image_ids[kept])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,7 +114,7 @@ def fit_pgpg(
     det_image_ids: Int[np.ndarray, " m"] | None = None,
     num_atoms: Sequence[int] = NUM_ATOMS,
     num_components: Sequence[int] = NUM_COMPONENTS,
-    min_iou: float = 0.5,
+    min_iou: float = MIN_IOU,
     seed: int = 0,
 ) -> PgpgModel:
     """Learn the distribution of a detector's boxes around people, by atomic pose.
@@ -115,18 +137,13 @@ def fit_pgpg(
       UserError: scikit-learn is not installed, or there are too few poses or boxes.
     """
     poses = to_atom_joints(mask_with_nan(keypoints, visibility), skeleton)
-    people, boxes = match_detections(gt_bboxes, det_bboxes, gt_image_ids, det_image_ids, min_iou)
-    samples = Samples(
-        poses[people],
-        offsets_from_boxes(det_bboxes[boxes], gt_bboxes[people]),
-        people if gt_image_ids is None else gt_image_ids[people],
-    )
-    atoms = atomic_poses(poses, num_atoms, seed)
-    selection = select(samples, atoms, num_components, seed)
-    chosen_atoms, chosen_components = selection.best
-    return fit_mixtures(samples, atoms[chosen_atoms], chosen_components, seed).for_skeleton(
-        skeleton
-    )
+    person, box = match_detections(gt_bboxes, det_bboxes, gt_image_ids, det_image_ids, min_iou)
+    people = People(poses, np.arange(len(poses)) if gt_image_ids is None else gt_image_ids)
+    offsets = offsets_from_boxes(det_bboxes[box], gt_bboxes[person])
+    samples = Samples(poses[person], offsets, people.image_ids[person])
+    chosen_atoms, chosen_components = select(samples, people, num_atoms, num_components, seed).best
+    atoms = atomic_poses(poses, chosen_atoms, seed)
+    return fit_mixtures(samples, atoms, chosen_components, seed).for_skeleton(skeleton)
 
 
 def match_detections(
@@ -134,7 +151,7 @@ def match_detections(
     det_bboxes: Float[np.ndarray, "m 4"],
     gt_image_ids: Int[np.ndarray, " n"] | None = None,
     det_image_ids: Int[np.ndarray, " m"] | None = None,
-    min_iou: float = 0.5,
+    min_iou: float = MIN_IOU,
 ) -> tuple[Int[np.ndarray, " r"], Int[np.ndarray, " r"]]:
     """Match each box with the person of its image that it overlaps most.
 
@@ -160,50 +177,59 @@ def match_detections(
 
 
 def atomic_poses(
-    poses: Float[np.ndarray, "n 14 2"], num_atoms: Sequence[int], seed: int = 0
-) -> dict[int, Float[np.ndarray, "a 14 2"]]:
-    """Atomic poses for each number of atoms; every pose counts twice, as it is and mirrored.
+    poses: Float[np.ndarray, "n 14 2"], num_atoms: int, seed: int = 0
+) -> Float[np.ndarray, "a 14 2"]:
+    """Atomic poses; every pose counts twice, as it is and mirrored.
 
     Raises:
       UserError: scikit-learn is not installed, or there are too few poses.
     """
+    if not num_atoms:
+        return np.zeros((0, *poses.shape[1:]))
     aligned = align(poses, ATOMS.joints)
     both = np.concatenate([aligned, aligned[:, ATOMS.flip_indices] * (-1, 1)])
-    none = np.zeros((0, *poses.shape[1:]))
-    return {n: fit_atoms(both, n, seed) if n else none for n in num_atoms}
+    return fit_atoms(both, num_atoms, seed)
 
 
 def select(
     samples: Samples,
-    atoms: dict[int, Float[np.ndarray, "a 14 2"]],
+    people: People,
+    num_atoms: Sequence[int] = NUM_ATOMS,
     num_components: Sequence[int] = NUM_COMPONENTS,
     seed: int = 0,
     fraction: float = 0.2,
 ) -> Selection:
     """Fit every choice on a part of the images, and compute the likelihood of the other boxes.
 
+    Neither the boxes nor the poses of the held-out images are used by the fits. Images are held out
+    of those with boxes. People on images without boxes are always used, as are poses without an
+    image.
+
     Args:
       samples: the boxes to fit.
-      atoms: of `atomic_poses`.
+      people: with the poses to cluster.
+      num_atoms: choices.
       num_components: choices.
-      seed: of the mixtures and the split.
+      seed: of k-means, the mixtures and the split.
       fraction: of the images that are held out.
 
     Raises:
-      UserError: scikit-learn is not installed, or there are too few boxes.
+      UserError: scikit-learn is not installed, or there are too few poses or boxes.
     """
     kept, held_out = split(samples, fraction, seed)
     if not len(held_out):
         raise UserError(
             f"{len(samples)} boxes of people are too few to choose by: give more images"
         )
-    choices = [(n, m) for n in atoms for m in num_components]
+    poses = people.outside(held_out).poses
+    atoms = {n: atomic_poses(poses, n, seed) for n in num_atoms}
+    choices = [(n, m) for n in num_atoms for m in num_components]
     table = []
     for n, m in progress(choices, len(choices), "choices"):
         fitted = fit_mixtures(kept, atoms[n], m, seed)
         table.append(log_likelihood(fitted, held_out.poses, held_out.offsets).mean())
-    shape = len(atoms), len(num_components)
-    return Selection(tuple(atoms), tuple(num_components), np.reshape(table, shape))
+    shape = len(num_atoms), len(num_components)
+    return Selection(tuple(num_atoms), tuple(num_components), np.reshape(table, shape))
 
 
 def split(samples: Samples, fraction: float, seed: int) -> tuple[Samples, Samples]:

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int, Num
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import atomic_write
+from rmpe_jax.ops import geometry
 from rmpe_jax.pgpg.atoms import align, mask_with_nan, nearest_atoms
 from rmpe_jax.skeletons import COCO, Skeleton
 
@@ -95,6 +96,12 @@ def boxes_from_offsets(
 ) -> Float[np.ndarray, "*#n 4"]:
     """The inverse of `offsets_from_boxes`."""
     return gt_bboxes + offsets * _sides(gt_bboxes)
+
+
+def iou_from_offsets(offsets: Float[np.ndarray, "n 4"]) -> Float[np.ndarray, " n"]:
+    """IoU with people's own boxes of the boxes with these offsets."""
+    own = np.array([[0, 0, 1, 1]], offsets.dtype)
+    return geometry.box_iou(boxes_from_offsets(offsets, own), own)[:, 0]
 
 
 def _sides(bboxes: Float[np.ndarray, "*n 4"]) -> Float[np.ndarray, "*n 4"]:

@@ -1,24 +1,22 @@
 """Learn the parameters of pose NMS from data: those with the highest AP on annotated images.
 
 As in Fang et al. (ICCV 2017, section 3.2), two of the four parameters at a time are searched
-exhaustively while the others are fixed, until nothing improves. The paper does not give ranges,
-steps and order; these are our choice. All parameter sets of a search are one compiled program.
+exhaustively, see `ops.grid_search`. All parameter sets of a search are one compiled program.
 """
 
 import dataclasses
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import scipy.ndimage
 from jaxtyping import Array, Float
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.ops.average_precision import ALL_SIZES, GroundTruth, ScoredPoses, average_precision
+from rmpe_jax.ops.grid_search import Point, Search, alternating_search, at_limits
 from rmpe_jax.pose_nms.params import NmsVariant, PoseNmsParams
 from rmpe_jax.pose_nms.similarity import joint_weights
 from rmpe_jax.pose_nms.suppression import NmsResult, PoseCandidates, pose_nms_batch
@@ -29,37 +27,13 @@ from rmpe_jax.skeletons import Skeleton
 # keeps its meaning when lam changes.
 RANGES = {
     "sigma1": (0.005, 1.0),
-    "sigma2": (0.1, 20.0),
-    "lam": (0.1, 10.0),
+    "sigma2": (0.1, 200.0),
+    "lam": (0.1, 100.0),
     "eta_fraction": (0.03, 0.95),
 }
 PAIRS = (("lam", "eta_fraction"), ("sigma2", "eta_fraction"), ("sigma1", "eta_fraction"))
 
 NmsObjective = Callable[[NmsResult, GroundTruth], Float[Array, ""]]
-Point = dict[str, float]  # a value for each key of `RANGES`
-
-
-@dataclasses.dataclass(frozen=True)
-class Search:
-    """An exhaustive search over two parameters.
-
-    Attributes:
-      sweep: the round over all pairs that it belongs to, from 1.
-      names: of the two parameters.
-      values: the values that were tried for each, ascending.
-      scores: of each pair of values.
-      previous_score: the score of the parameters before the search, which are among the values.
-      best: the chosen pair of values.
-      score: the score of the chosen pair, and so of all four parameters after the search.
-    """
-
-    sweep: int
-    names: tuple[str, str]
-    values: tuple[Float[np.ndarray, " s"], Float[np.ndarray, " s"]]
-    scores: Float[np.ndarray, "s s"]
-    previous_score: float
-    best: tuple[float, float]
-    score: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,12 +45,14 @@ class PoseNmsFit:
       score: their score.
       start_score: the score of the parameters that the search started from.
       searches: in order.
+      at_limits: names of the parameters that ended at the end of their range in `RANGES`.
     """
 
     params: PoseNmsParams
     score: float
     start_score: float
     searches: tuple[Search, ...]
+    at_limits: tuple[str, ...]
 
 
 def oks_ap(sigmas: Float[np.ndarray, " k"]) -> NmsObjective:
@@ -146,42 +122,19 @@ def fit_pose_nms(
         )
         return np.asarray(scores, np.float64)
 
-    point = _point(start, identical)
-    searches: list[Search] = []
-    for sweep in range(1, max_sweeps + 1):
-        before = searches[-1].score if searches else -np.inf
-        for names in PAIRS:
-            search = _search(scores_of, point, names, steps, sweep)
-            point |= dict(zip(names, search.best, strict=True))
-            searches.append(search)
-            report(search)
-        if searches[-1].score - before < tolerance:
-            break
-    params = jax.tree.map(lambda v: float(v[0]), _params([point], start.variant, identical))
-    return PoseNmsFit(params, searches[-1].score, searches[0].previous_score, tuple(searches))
-
-
-def _search(
-    scores_of: Callable[[list[Point]], Float[np.ndarray, " p"]],
-    point: Point,
-    names: tuple[str, str],
-    steps: int,
-    sweep: int,
-) -> Search:
-    first, second = (_values(name, point[name], steps, sweep) for name in names)
-    grid = [point | {names[0]: a, names[1]: b} for a, b in itertools.product(first, second)]
-    scores = scores_of(grid).reshape(steps, steps)
-    current = (_nearest(first, point[names[0]]), _nearest(second, point[names[1]]))
-    row, column = _best_cell(scores, current)
-    return Search(
-        sweep,
-        names,
-        values=(first, second),
-        scores=scores,
-        previous_score=float(scores[current]),
-        best=(float(first[row]), float(second[column])),
-        score=float(scores[row, column]),
+    point, searches = alternating_search(
+        scores_of,
+        _point(start, identical),
+        PAIRS,
+        RANGES,
+        steps=steps,
+        tolerance=tolerance,
+        max_sweeps=max_sweeps,
+        report=report,
     )
+    params = jax.tree.map(lambda v: float(v[0]), _params([point], start.variant, identical))
+    scores = searches[-1].score, searches[0].previous_score
+    return PoseNmsFit(params, *scores, searches, at_limits(point, RANGES))
 
 
 @functools.partial(jax.jit, static_argnames=("objective", "max_people", "batch_size", "skeleton"))
@@ -251,30 +204,3 @@ def _identical_similarity(
     """d between identical poses with high scores: k (1 + lam), if all joints count."""
     weights = joint_weights(num_keypoints, variant, skeleton)
     return float(weights.matching.sum()) + float(weights.closeness.sum()) * lam
-
-
-def _values(name: str, center: float, steps: int, sweep: int) -> Float[np.ndarray, " s"]:
-    """Log-spaced values around `center`, which is one of them, so that a search cannot lose."""
-    low, high = np.log(RANGES[name])
-    span = (high - low) / 2 ** (sweep - 1)
-    middle = np.clip(np.log(center), low + span / 2, high - span / 2)
-    values = np.exp(np.linspace(middle - span / 2, middle + span / 2, steps))
-    values[np.abs(np.log(values / center)).argmin()] = center
-    return values
-
-
-def _nearest(values: Float[np.ndarray, " s"], value: float) -> int:
-    return int(np.abs(values - value).argmin())
-
-
-def _best_cell(scores: Float[np.ndarray, "s s"], current: tuple[int, int]) -> tuple[int, int]:
-    """The cell with the highest score; of several, the one whose neighbors score highest.
-
-    AP has plateaus with cliffs. Of cells that are still equal, the nearest to the current one is
-    taken, so that parameters without an effect do not change.
-    """
-    around = scipy.ndimage.uniform_filter(scores, 3, mode="nearest")
-    around = np.where(scores > scores.max() - 1e-7, around, -np.inf)
-    candidates = np.argwhere(around > around.max() - 1e-9)
-    row, column = candidates[np.abs(candidates - np.array(current)).sum(-1).argmin()]
-    return int(row), int(column)

@@ -193,15 +193,17 @@ def make_poses():
 
 
 def test_boxes_of_an_ideal_theta(tmp_path):
-    """Of the person that a box overlaps by half; other boxes stay."""
+    """Of the person that a box overlaps by 0.3; other boxes stay."""
     draw_scenes(tmp_path, range(2))
     dataset = open_dataset(f"coco:{tmp_path}")
     person = dataset.images[1].bboxes[0]
     width = person[2] - person[0]
-    boxes = np.stack([person + np.array([0.2, 0, 0.2, 0]) * width, person + 4000])
-    found = DatasetBoxes(np.array([1, 1]), boxes, np.ones(2), np.full(2, -1))
+    # The IoU is (1 - 0.5) / (1 + 0.5) = 0.33 and (1 - 0.6) / (1 + 0.6) = 0.25.
+    boxes = [person + np.array([shift, 0, shift, 0]) * width for shift in (0.5, 0.6)]
+    boxes = np.stack([*boxes, person + 4000])
+    found = DatasetBoxes(np.array([1, 1, 1]), boxes, np.ones(3), np.full(3, -1))
     placed = well_placed_boxes(dataset, found)
-    np.testing.assert_array_equal(placed, [person, boxes[1]])
+    np.testing.assert_array_equal(placed, [person, *boxes[1:]])
 
 
 def test_any_dataset_as_coco_ground_truth(shared_data):

@@ -10,7 +10,9 @@ from rmpe_jax import cli
 from rmpe_jax.evaluation import coco_ap
 from rmpe_jax.evaluation.nms import apply_nms
 from rmpe_jax.evaluation.results import coco_results
+from rmpe_jax.experiments import fit_nms
 from rmpe_jax.pose_nms import load_params, pose_nms_batch
+from rmpe_jax.skeletons import COCO
 
 
 @pytest.fixture
@@ -73,6 +75,48 @@ def test_from_files_to_files(files, tmp_path, capsys):
     assert printed.count("sweep ") == len(searches)
     assert f"| learned | {learned:.3f} |" in printed
     assert (out / "heat_maps.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_folds_are_scored_with_parameters_of_the_others(files, monkeypatch):
+    """Annotations of a fold do not change the parameters that it is scored with."""
+    content = json.loads(files[1].read_text())
+    learned = []
+    fit = fit_nms.fit_pose_nms
+
+    def recorded(groups, ground_truth, objective, start, **options):
+        found = fit(groups, ground_truth, objective, start, **options)
+        learned.append((sum(len(group.valid) for group in groups), found.params))
+        return found
+
+    monkeypatch.setattr(fit_nms, "fit_pose_nms", recorded)
+    found = fit_nms.cross_fit_nms(files[0], content, COCO, 4, steps=3)
+    assert [count for count, _ in learned] == [6] * 4
+    results = json.loads(files[0].read_text())
+    parts = np.array_split(np.random.default_rng(0).permutation(8), 4)
+    expected = []
+    for part, (_, params) in zip(parts, learned, strict=True):
+        nms = functools.partial(pose_nms_batch, params=params, skeleton=COCO)
+        expected += apply_nms(results, 17, part.tolist(), nms)
+    assert found.ap[fit_nms.LEARNED] == pytest.approx(coco_ap(content, expected)["AP"])
+    assert found.ap["no NMS"] == pytest.approx(coco_ap(content, results)["AP"])
+    assert found.gain == found.ap[fit_nms.LEARNED] - found.ap[fit_nms.BEST_PRESET]
+    assert found.interval[0] <= found.gain <= found.interval[1]
+
+    first = parts[0].tolist()
+    for annotation in content["annotations"]:
+        if annotation["image_id"] in first:
+            annotation["keypoints"][::3] = [0.0] * 17
+    before = learned[0][1]
+    learned.clear()
+    fit_nms.cross_fit_nms(files[0], content, COCO, 4, steps=3)
+    assert learned[0][1] == before
+
+
+def test_more_folds_than_images(files, tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    arguments = ["fit-nms", *map(str, files), "--out", str(tmp_path), "--steps", "2"]
+    assert cli.main([*arguments, "--folds", "9"]) == 1
+    assert "has 8 images: use at most as many folds" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

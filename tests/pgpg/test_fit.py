@@ -5,9 +5,11 @@ import pytest
 from boxed_people import people
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.pgpg import fit as fit_module
 from rmpe_jax.pgpg import fit_pgpg, sample_boxes
 from rmpe_jax.pgpg.fit import (
     GLOBAL_WEIGHT,
+    People,
     Samples,
     Selection,
     atomic_poses,
@@ -26,14 +28,18 @@ def samples_of(rng, n):
     return Samples(poses, offsets_from_boxes(det, gt), np.arange(n))
 
 
+def people_of(samples):
+    return People(samples.poses, samples.image_ids)
+
+
 def test_each_box_goes_to_the_person_it_overlaps_most():
     gt = np.array([[0, 0, 10, 10], [8, 0, 18, 10], [0, 0, 10, 10]], np.float32)
     boxes = [[1, 0, 11, 10], [7, 0, 17, 10], [0, 1, 10, 11], [20, 0, 30, 10], [0, 0, 10, 30]]
     det = np.array(boxes, np.float32)
     person, box = match_detections(gt, det, np.array([4, 4, 7]), np.array([4, 4, 7, 4, 7]))
-    assert list(zip(person, box, strict=True)) == [(0, 0), (1, 1), (2, 2)]
-    person, box = match_detections(gt, det, np.array([4, 4, 7]), np.array([4, 4, 7, 4, 7]), 0.3)
     assert list(zip(person, box, strict=True)) == [(0, 0), (1, 1), (2, 2), (2, 4)]
+    person, box = match_detections(gt, det, np.array([4, 4, 7]), np.array([4, 4, 7, 4, 7]), 0.5)
+    assert list(zip(person, box, strict=True)) == [(0, 0), (1, 1), (2, 2)]
 
 
 def test_without_images_all_lie_in_one():
@@ -73,11 +79,8 @@ def test_learns_what_the_detector_does_with_each_pose():
 
 def test_beats_one_mixture_for_all_poses_where_poses_matter():
     train, test = split(samples_of(np.random.default_rng(0), 1500), 0.2, seed=3)
-    atoms = atomic_poses(train.poses, (0, 3))
-    logs = {
-        n: log_likelihood(fit_mixtures(train, atoms[n], 2), test.poses, test.offsets).mean()
-        for n in atoms
-    }
+    models = {n: fit_mixtures(train, atomic_poses(train.poses, n), 2) for n in (0, 3)}
+    logs = {n: log_likelihood(models[n], test.poses, test.offsets).mean() for n in models}
     authors = log_likelihood(global_model().for_skeleton(LSP), test.poses, test.offsets).mean()
     assert logs[3] > logs[0] + 0.3 > authors
 
@@ -86,9 +89,40 @@ def test_does_not_choose_atoms_where_poses_do_not_matter():
     rng = np.random.default_rng(0)
     samples = samples_of(rng, 400)
     noise = Samples(samples.poses, rng.normal(0, 0.1, (400, 4)), samples.image_ids)
-    selection = select(noise, atomic_poses(noise.poses, (0, 3, 6)), (1, 6))
+    selection = select(noise, people_of(noise), (0, 3, 6), (1, 6))
     assert selection.best == (0, 1)
     assert selection.log_likelihood.shape == (3, 2)
+
+
+def test_the_choice_does_not_see_poses_of_held_out_images(monkeypatch):
+    """All three people of an image are used or none, also the one without a box."""
+    seen = []
+
+    def record(samples, atoms, num_components, seed):
+        seen.append(atoms)
+        return fit_mixtures(samples, atoms, num_components, seed)
+
+    monkeypatch.setattr(fit_module, "fit_mixtures", record)
+    samples = samples_of(np.random.default_rng(0), 600)
+    image_ids = np.arange(600) // 3
+    has_box = np.arange(600) % 3 > 0
+    some = Samples(samples.poses[has_box], samples.offsets[has_box], image_ids[has_box])
+    _, held_out = split(some, 0.2, seed=0)
+    hidden = np.isin(image_ids, held_out.image_ids)
+    assert hidden.sum() == 120
+    for changed in (np.zeros(600, bool), hidden, ~hidden):
+        poses = samples.poses.copy()
+        poses[changed, :, 0] *= 4
+        select(some, People(poses, image_ids), (3,), (1,))
+    np.testing.assert_array_equal(seen[1], seen[0])
+    assert np.abs(seen[2] - seen[0]).max() > 0.1
+
+
+def test_poses_without_an_image_and_people_on_images_without_boxes_are_kept():
+    samples = samples_of(np.random.default_rng(0), 4)
+    others = People(samples.poses, np.array([-1, 0, 2, 7])).outside(samples[np.arange(4) < 2])
+    assert others.image_ids.tolist() == [-1, 2, 7]
+    np.testing.assert_array_equal(others.poses, samples.poses[[0, 2, 3]])
 
 
 def test_the_best_choice():
@@ -98,7 +132,7 @@ def test_the_best_choice():
 
 def test_models_are_symmetric():
     samples = samples_of(np.random.default_rng(0), 900)
-    model = fit_mixtures(samples, atomic_poses(samples.poses, (3,))[3], 1)
+    model = fit_mixtures(samples, atomic_poses(samples.poses, 3), 1)
     mirrored = samples.poses[:, LSP.flip_indices] * np.float32([-1, 1])
     there = log_likelihood(model, mirrored, mirrored_offsets(samples.offsets))
     here = log_likelihood(model, samples.poses, samples.offsets)
@@ -107,7 +141,7 @@ def test_models_are_symmetric():
 
 def test_the_global_mixture_has_its_weight_and_replaces_that_of_atoms_with_few_boxes():
     samples = samples_of(np.random.default_rng(0), 300)
-    atoms = atomic_poses(samples.poses, (3,))[3]
+    atoms = atomic_poses(samples.poses, 3)
     far = np.concatenate([atoms, atoms[:1] + 50])  # nobody is near
     model = fit_mixtures(samples, far, 2)
     overall = fit_mixtures(samples, atoms[:0], 2)
@@ -118,7 +152,7 @@ def test_the_global_mixture_has_its_weight_and_replaces_that_of_atoms_with_few_b
 
 def test_few_boxes_make_few_gaussians():
     samples = samples_of(np.random.default_rng(0), 60)
-    model = fit_mixtures(samples, atomic_poses(samples.poses, (0,))[0], 8)
+    model = fit_mixtures(samples, atomic_poses(samples.poses, 0), 8)
     assert (model.weights > 0).sum() == 3
     assert np.isfinite(log_likelihood(model, samples.poses, samples.offsets)).all()
 

@@ -15,7 +15,7 @@ from rmpe_jax.pgpg.model import global_model, mixture_rows, offsets_from_boxes
 def fitted():
     poses, gt, det, _ = people(np.random.default_rng(0), 400)
     samples = Samples(poses, offsets_from_boxes(det, gt), np.arange(400))
-    return fit_mixtures(samples, atomic_poses(poses, (3,))[3], 2), samples
+    return fit_mixtures(samples, atomic_poses(poses, 3), 2), samples
 
 
 def test_draws_atoms_and_offsets(fitted, tmp_path):

@@ -13,9 +13,6 @@ from rmpe_jax.evaluation.nms import candidate_groups
 from rmpe_jax.evaluation.results import coco_results
 from rmpe_jax.pose_nms import NmsResult, PoseNmsParams
 from rmpe_jax.pose_nms.fit import (
-    RANGES,
-    _best_cell,
-    _values,
     best_people,
     evaluate_params,
     fit_pose_nms,
@@ -144,36 +141,6 @@ def test_any_objective_of_arrays(data):
     )
     assert fit.start_score < -0.1 < fit.score <= 0
     assert {search.sweep for search in fit.searches} == {1}
-
-
-@pytest.mark.parametrize("name", list(RANGES))
-@pytest.mark.parametrize("sweep", [1, 2, 5])
-def test_values_hold_the_present_one_and_stay_in_range(name, sweep):
-    low, high = RANGES[name]
-    for center in (low, 0.7 * low + 0.3 * high, high):
-        values = _values(name, center, 15, sweep)
-        assert np.isclose(values, center, rtol=1e-12).sum() == 1
-        assert (np.diff(values) > 0).all()
-        assert low * 0.999 <= values[0]
-        assert values[-1] <= high * 1.001
-
-
-def test_later_sweeps_look_closer():
-    spans = [np.ptp(np.log(_values("sigma2", 2.0, 15, sweep))) for sweep in (1, 2, 3)]
-    np.testing.assert_allclose(spans[1:], np.array(spans[:2]) / 2, rtol=1e-6)
-
-
-def test_of_equal_cells_the_one_on_the_plateau():
-    scores = np.zeros((5, 5))
-    scores[0, 4] = 1
-    scores[1:4, 1:4] = 1
-    assert _best_cell(scores, (0, 0)) == (2, 2)
-
-
-def test_what_has_no_effect_stays_as_it_is():
-    scores = np.tile([0.0, 1.0, 1.0, 1.0, 0.0], (5, 1))
-    assert _best_cell(scores, (3, 0)) == (3, 2)
-    assert _best_cell(np.zeros((5, 5)), (4, 1)) == (4, 1)
 
 
 def test_best_people():

@@ -134,29 +134,20 @@ def train_localization(
       Lines of text: the distance of the views from the well-placed crops in half sides, as
       `train/placement`, and the loss of the parallel SPPE, both on held-out crops.
     """
-    task, (losses, spec) = pose_task(run), parallel_losses(run)
+    task = pose_task(run)
     optimizer = build_optimizer(run.optim, run.total_steps, run.sstn)
     state = init_state(init_variables(task.spec, task.model, run.seed), optimizer, run.optim)
     state = start_from(state, task.spec, run.model.init_from, run.sstn.parallel_from)
     options = {"frozen": run.optim.frozen, "ema_decay": run.optim.ema_decay, "seed": run.seed}
     step_fn = make_train_step(task.model, task.objective, optimizer, **options)
     train_step = jax.jit(step_fn, donate_argnums=0)
-    measured = crop_batches(held_out, spec, num_batches)
-
-    @jax.jit
-    def measure(variables: Any, batch: Batch) -> tuple[Array, Array]:
-        inputs = task.objective.inputs(batch)
-        theta: Any = task.model.apply(variables, inputs, method="theta")
-        placement = placement_error(theta, batch["centered_from_crop"], spec.input_size)
-        return placement, losses(theta, batch).mean()
-
+    measure = held_out_measure(run, held_out, num_batches)
     lines = []
     batches = iterate(task.dataset, num_threads=run.data.num_threads)
     with contextlib.closing(batches):
         for step in range(run.total_steps + 1):
             if step % every == 0 or step == run.total_steps:
-                found = [measure(state.variables, batch) for batch in measured]
-                placement, loss = np.mean(np.array(found), 0)
+                placement, loss = measure(state.variables)
                 lines.append(f"step {step}: placement {placement:.4f}, parallel loss {loss:.4f}")
                 print(f"{run.sstn.guidance}, {lines[-1]}", flush=True)
             if step < run.total_steps:
@@ -164,6 +155,44 @@ def train_localization(
                 sent = {name: jnp.asarray(batch[name]) for name in (*task.host_keys, "corrupt")}
                 state, _ = train_step(state, task.complete(sent))
     return lines
+
+
+def held_out_measure(
+    run: RunConfig, held_out: RunConfig, num_batches: int
+) -> Callable[[Any], tuple[float, float]]:
+    """A function of variables that measures where the STN looks.
+
+    Args:
+      run: a localization stage. `run.model.init_from` is the run of the parallel SPPE.
+      held_out: the same with the data to measure on.
+      num_batches: number of batches of 64 crops.
+
+    Returns:
+      A function to the distance of the views from the well-placed crops in half sides, as
+      `train/placement`, and the loss of the parallel SPPE.
+    """
+    task, (losses, spec) = pose_task(run), parallel_losses(run)
+    measured = crop_batches(held_out, spec, num_batches)
+
+    @jax.jit
+    def of_batch(variables: Any, batch: Batch) -> tuple[Array, Array]:
+        inputs = task.objective.inputs(batch)
+        theta: Any = task.model.apply(variables, inputs, method="theta")
+        placement = placement_error(theta, batch["centered_from_crop"], spec.input_size)
+        return placement, losses(theta, batch).mean()
+
+    def measure(variables: Any) -> tuple[float, float]:
+        found = [of_batch(variables, batch) for batch in measured]
+        placement, loss = np.mean(np.array(found), 0)
+        return float(placement), float(loss)
+
+    return measure
+
+
+def on_fit_data(stage: RunConfig, ablation: AblationConfig) -> RunConfig:
+    """A stage with the data that pose NMS is learned on, which no network is trained on."""
+    data = tuple(dict.fromkeys(one.fit_data for one in ablation.sets.values()))
+    return dataclasses.replace(stage, data=dataclasses.replace(stage.data, train=data))
 
 
 def crop_batches(run: RunConfig, spec: ModelSpec, num_batches: int) -> list[Batch]:
@@ -204,9 +233,7 @@ def _train_both(
         config.total_steps, config.sstn.parallel_weight = steps, parallel_weight
         config.optim.clip_norm = 0.0  # which would make steps smaller with the weight
         stage = parse_config(config)
-        data = tuple(dict.fromkeys(one.fit_data for one in ablation.sets.values()))
-        held_out = dataclasses.replace(stage, data=dataclasses.replace(stage.data, train=data))
-        train_localization(stage, held_out, every=max(steps // 4, 1))
+        train_localization(stage, on_fit_data(stage, ablation), every=max(steps // 4, 1))
 
 
 def main() -> int:

@@ -24,8 +24,7 @@ from rmpe_jax.model_io.pose_model import PoseModel
 from rmpe_jax.models.rmpe import stn
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.spatial_transformer import theta_from_pixels
-
-MIN_IOU = 0.5  # of a box with its person's box
+from rmpe_jax.pgpg.fit import MIN_IOU
 
 
 def oracle_poses(model: PoseModel, data: str, boxes: str, out: pathlib.Path) -> None:
@@ -76,7 +75,10 @@ def oracle_poses(model: PoseModel, data: str, boxes: str, out: pathlib.Path) -> 
 
 
 def well_placed_boxes(dataset: PoseDataset, boxes: DatasetBoxes) -> Float[np.ndarray, "m 4"]:
-    """For each box that of the person with the highest IoU, or itself if none reaches `MIN_IOU`."""
+    """For each box that of the person with the highest IoU, or itself if none reaches `MIN_IOU`.
+
+    PGPG matches boxes with people in the same way.
+    """
     placed = boxes.bboxes.copy()
     for row, (image, bbox) in enumerate(zip(boxes.image_index, boxes.bboxes, strict=True)):
         record = dataset.images[image]

@@ -28,21 +28,21 @@ from rmpe_jax.experiments.ablation.oracle import oracle_poses
 from rmpe_jax.experiments.ablation.rows import FULL, Row, select_rows, unique_trainings
 from rmpe_jax.experiments.ablation.trainings import Training, jitter_path, pgpg_folder, stages
 from rmpe_jax.experiments.evaluate import evaluate_pose_model
-from rmpe_jax.experiments.fit_nms import fit_nms, search_line
+from rmpe_jax.experiments.fit_nms import PRESETS, fit_nms
 from rmpe_jax.experiments.fit_pgpg import Options, fit_from_files, read_set
 from rmpe_jax.experiments.scenes import draw_scenes
+from rmpe_jax.experiments.searches import search_line
 from rmpe_jax.experiments.stages import load_config
 from rmpe_jax.files import atomic_write, write_json
 from rmpe_jax.model_io.pose_model import PoseModel
-from rmpe_jax.ops import geometry
-from rmpe_jax.pgpg.model import boxes_from_offsets
+from rmpe_jax.pgpg.fit import MIN_IOU
+from rmpe_jax.pgpg.model import iou_from_offsets
 from rmpe_jax.pgpg.sample import jitter_strength
 from rmpe_jax.pose_nms import load_params
 
-PRESETS = ("paper", "rmpe", "alphapose")
 RESAMPLES = 500  # of images and seeds, for the intervals
 _PGPG_OPTIONS = Options(
-    num_atoms=(0, 4, 8, 16), num_components=(1, 2, 4, 8), min_iou=0.5, min_score=0.09, seed=0
+    num_atoms=(0, 4, 8, 16), num_components=(1, 2, 4, 8), min_iou=MIN_IOU, min_score=0.09, seed=0
 )
 
 
@@ -117,8 +117,7 @@ def median_iou(ablation: AblationConfig) -> float:
     """The median IoU with people's boxes of the detected boxes that PGPG is fitted to."""
     sets = [read_set(spec, files, _PGPG_OPTIONS) for spec, *files in ablation.pgpg]
     offsets = np.concatenate([one.samples.offsets for one in sets])
-    person = np.array([[0, 0, 1, 1]], offsets.dtype)
-    return float(np.median(geometry.box_iou(boxes_from_offsets(offsets, person), person)))
+    return float(np.median(iou_from_offsets(offsets)))
 
 
 def find_poses(
@@ -165,29 +164,44 @@ def _write_poses(
 
 
 def score_row(ablation: AblationConfig, row: Row, seed: int, folder: pathlib.Path) -> None:
-    """Writes the metrics of a row on each dataset, unless they exist.
-
-    For AP it also writes the AP of resamples of the images, the same for all rows and seeds, from
-    which intervals are computed.
-    """
+    """Writes the metrics of a row on each dataset, unless they exist."""
     for name, datasets in ablation.sets.items():
         path = row_path(folder, seed, name, row)
         if path.exists():
             continue
-        dataset = open_dataset(datasets.data)
         files = _poses_path(folder, seed, row.training, name, row.boxes, row.decode)
-        poses = person_records(files)
         nms = row.nms
         if nms == "learned":
             nms = str(learn_nms(ablation, name, seed, folder))
-        results = filter_results(dataset, poses, nms)
-        metrics = score_results(dataset, results)
-        if dataset.skeleton.name == "coco":
-            draws = image_resamples(len(dataset.images), RESAMPLES, seed=0)
-            with atomic_write(path.with_suffix(".npy"), "wb") as file:
-                np.save(file, resampled_ap(ranked_poses(dataset, results), draws))
-        write_json(path, metrics)
+        metrics = score_poses(open_dataset(datasets.data), person_records(files), nms, path)
         _log(f"seed {seed}, {name}, {row.title}: {next(iter(metrics.values())):.4g}")
+
+
+def score_poses(
+    dataset: PoseDataset, poses: list[dict], nms: str, path: pathlib.Path
+) -> dict[str, float]:
+    """Writes the metrics of poses after NMS.
+
+    For AP it also writes the AP of resamples of the images, the same for all systems, from which
+    intervals are computed.
+
+    Args:
+      dataset: the annotated images.
+      poses: in COCO's result format, before NMS.
+      nms: a name for `nms.open_nms`.
+      path: of the JSON file of the metrics; that of the resamples ends in `.npy`.
+
+    Returns:
+      The metrics.
+    """
+    results = filter_results(dataset, poses, nms)
+    metrics = score_results(dataset, results)
+    if dataset.skeleton.name == "coco":
+        draws = image_resamples(len(dataset.images), RESAMPLES, seed=0)
+        with atomic_write(path.with_suffix(".npy"), "wb") as file:
+            np.save(file, resampled_ap(ranked_poses(dataset, results), draws))
+    write_json(path, metrics)
+    return metrics
 
 
 def learn_nms(ablation: AblationConfig, name: str, seed: int, folder: pathlib.Path) -> pathlib.Path:
@@ -212,7 +226,7 @@ def learn_nms(ablation: AblationConfig, name: str, seed: int, folder: pathlib.Pa
             load_params(start),
             dataset.skeleton,
             steps=ablation.nms_steps,
-            report=lambda search: report(search_line(search)),
+            report=lambda search: report(search_line(search, "AP")),
         )
     return out / "params.json"
 

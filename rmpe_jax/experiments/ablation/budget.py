@@ -1,0 +1,257 @@
+"""Measures what a localization network learns from more crops, by gradients and by differences.
+
+  python -m rmpe_jax.experiments.ablation.budget \\
+    --config=configs/ablation_synthetic.py --workdir=ablation --crops 5000 20000 80000
+
+The localization network is trained as in the localization stages, with atomic proposals and the
+parallel SPPE. The SPPE is that of the first stage, which has seen people's own boxes only, and
+stays frozen. A longer training continues a shorter one. After each number of crops, it measures the
+distance of the views from the well-placed crops on held-out people, and AP in the detector's boxes.
+`WORKDIR/budget/` has all results; those that exist are not computed again.
+"""
+
+import importlib.util
+import json
+import pathlib
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from jaxtyping import Float
+
+from rmpe_jax.arguments import Parser, non_negative_int, positive_int
+from rmpe_jax.config import parse_config
+from rmpe_jax.data.readers.datasets import open_dataset
+from rmpe_jax.entry import run, use_compilation_cache
+from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.bootstrap import interval
+from rmpe_jax.evaluation.results import person_records
+from rmpe_jax.experiments.ablation.config import AblationConfig, EvaluationSet
+from rmpe_jax.experiments.ablation.guidance import held_out_measure, on_fit_data
+from rmpe_jax.experiments.ablation.oracle import oracle_poses
+from rmpe_jax.experiments.ablation.run import load_ablation, prepare_data, score_poses
+from rmpe_jax.experiments.ablation.trainings import (
+    Stage,
+    Training,
+    first_stage,
+    localization_stage,
+)
+from rmpe_jax.experiments.evaluate import evaluate_pose_model
+from rmpe_jax.experiments.tables import markdown_table
+from rmpe_jax.files import write_json
+from rmpe_jax.model_io.checkpoints import open_manager, steps_of
+from rmpe_jax.model_io.pose_model import PoseModel, load_pose_model
+from rmpe_jax.training.loop import train
+
+GUIDANCES = ("autodiff", "differences")
+WITHOUT, IDEAL = "without", "ideal"  # systems without a localization network
+NMS = "rmpe"  # a preset: nothing is learned here but the localization network
+HELD_OUT_BATCHES = 8  # of 64 crops
+
+
+class Point(NamedTuple):
+    """A system after a number of crops, of one seed.
+
+    Attributes:
+      crops: number of crops that the localization network was trained on.
+      ap: in percent.
+      resampled: AP on resamples of the images.
+      placement: distance of the views from the well-placed crops, in half sides.
+      parallel_loss: of the parallel SPPE, on the same crops.
+    """
+
+    crops: int
+    ap: float
+    resampled: Float[np.ndarray, " b"]
+    placement: float
+    parallel_loss: float
+
+
+Points = dict[tuple[str, int], list[Point]]  # by system and number of crops, one for each seed
+
+
+def budget_stage(
+    ablation: AblationConfig, guidance: str, crops: int, seed: int, folder: pathlib.Path
+) -> Stage:
+    """The localization stage with a number of crops, rounded up to a batch.
+
+    Args:
+      ablation: its settings.
+      guidance: as `config.sstn.guidance`.
+      crops: number of crops.
+      seed: of the training.
+      folder: of the ablation.
+    """
+    training = Training("atomic", sstn=True, parallel=True, guidance=guidance)
+    config, _ = localization_stage(ablation, training, seed, folder)
+    config.total_steps = -(-crops // config.batch_size)
+    return config, folder / "budget" / f"seed{seed}" / guidance
+
+
+def measure(
+    ablation: AblationConfig, crops: Sequence[int], seed: int, folder: pathlib.Path
+) -> None:
+    """Trains and measures one seed; what is measured already is not measured again.
+
+    Raises:
+      UserError: a training has had more crops than a number that is still to be measured.
+    """
+    (datasets,) = ablation.sets.values()
+    config, workdir = first_stage(ablation, seed, folder)
+    train(config, workdir)
+    sppe = load_pose_model(workdir, "last")
+    if not (out := _point(folder, seed, WITHOUT, 0)).exists():
+        _score(_find_poses(sppe, datasets, out), datasets, out, {})
+    if not (out := _point(folder, seed, IDEAL, 0)).exists():
+        oracle_poses(sppe, datasets.data, datasets.boxes, out.with_suffix(""))
+        _score(out.with_suffix("") / "results.json", datasets, out, {})
+    for count in sorted(crops):
+        for guidance in GUIDANCES:
+            out = _point(folder, seed, guidance, count)
+            if out.exists():
+                continue
+            config, workdir = budget_stage(ablation, guidance, count, seed, folder)
+            _require_no_more_steps(workdir, config.total_steps)
+            train(config, workdir)
+            model = load_pose_model(workdir, "last")
+            stage = parse_config(config)
+            placed = held_out_measure(stage, on_fit_data(stage, ablation), HELD_OUT_BATCHES)
+            placement, loss = placed(model.variables)
+            found = {"placement": placement, "parallel_loss": loss}
+            _score(_find_poses(model, datasets, out), datasets, out, found)
+            print(f"seed {seed}, {guidance}, {count:,} crops: {json.dumps(found)}", flush=True)
+
+
+def read_points(folder: pathlib.Path) -> Points:
+    """All points that are measured."""
+    points: Points = {}
+    for path in sorted((folder / "budget").glob("seed*/points/*.json")):
+        name, _, crops = path.stem.rpartition("_")
+        content = json.loads(path.read_text())
+        placement, loss = (content.get(key, np.nan) for key in ("placement", "parallel_loss"))
+        resampled = 100 * np.load(path.with_suffix(".npy"))
+        point = Point(int(crops), 100 * content["AP"], resampled, placement, loss)
+        points.setdefault((name, int(crops)), []).append(point)
+    return points
+
+
+def budget_table(points: Points) -> str:
+    """A Markdown table of means over seeds; brackets hold 95 % of resamples of images and seeds."""
+    rows = {}
+    order = [WITHOUT, *GUIDANCES, IDEAL]
+    titles = {WITHOUT: "without SSTN", IDEAL: "ideal theta"}
+    for name, crops in sorted(points, key=lambda key: (order.index(key[0]), key[1])):
+        found = points[name, crops]
+        low, high = interval(np.array([point.resampled for point in found]), seed=1)
+        title = titles.get(name, f"{name}, {crops:,} crops")
+        rows[title] = [
+            f"{np.mean([point.ap for point in found]):.1f} [{low:.1f}, {high:.1f}]",
+            *(_mean([getattr(point, key) for point in found]) for key in Point._fields[3:]),
+            f"{len(found)}",
+        ]
+    return markdown_table("", ["AP", "placement", "parallel loss", "n"], rows)
+
+
+def plot_points(points: Points, path: pathlib.Path) -> None:
+    """Placement and AP over crops, one line for each guidance and seed."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    fields = {"placement": "view to well-placed crop, half sides", "ap": "AP in detector's boxes"}
+    colors = dict(zip(GUIDANCES, ("#e8710a", "#1d8f4e"), strict=True))
+    for axes, (field, title) in zip(figure.subplots(1, 2), fields.items(), strict=True):
+        for guidance, color in colors.items():
+            found = sorted(
+                (crops, points[name, crops]) for name, crops in points if name == guidance
+            )
+            values = np.array([[getattr(p, field) for p in of_crops] for _, of_crops in found])
+            crops = [count for count, _ in found]
+            axes.plot(crops, values, "o-", color=color, linewidth=1, markersize=3)
+            axes.plot([], [], color=color, label=guidance)
+        if field == "ap":
+            for name, label, style in ((WITHOUT, "without SSTN", ":"), (IDEAL, "ideal", "--")):
+                mean = np.mean([point.ap for point in points[name, 0]])
+                axes.axhline(mean, color="black", linestyle=style, linewidth=0.8, label=label)
+        axes.set_xscale("log")
+        axes.set_xlabel("crops of the localization network", fontsize=8)
+        axes.set_title(title, fontsize=9)
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.legend(frameon=False, fontsize=7)
+    figure.savefig(path, dpi=90)
+
+
+def _point(folder: pathlib.Path, seed: int, name: str, crops: int) -> pathlib.Path:
+    """The file of a point; a folder of the same name has the poses."""
+    return folder / "budget" / f"seed{seed}" / "points" / f"{name}_{crops}.json"
+
+
+def _find_poses(model: PoseModel, datasets: EvaluationSet, out: pathlib.Path) -> pathlib.Path:
+    """The file of the poses in the detector's boxes."""
+    folder = out.with_suffix("")
+    evaluate_pose_model(model, datasets.data, datasets.boxes, folder, skip_unknown=True)
+    return folder / "results.json"
+
+
+def _score(
+    poses: pathlib.Path, datasets: EvaluationSet, out: pathlib.Path, found: dict[str, float]
+) -> None:
+    """Writes a point; its JSON file is last."""
+    metrics = score_poses(open_dataset(datasets.data), person_records(poses), NMS, out)
+    write_json(out, metrics | found)
+
+
+def _require_no_more_steps(workdir: pathlib.Path, steps: int) -> None:
+    """A shorter training cannot be measured after a longer one."""
+    folder = workdir / "checkpoints"
+    if folder.is_dir():
+        with open_manager(folder, read_only=True) as manager:
+            done = max(steps_of(manager), default=0)
+        if done > steps:
+            raise UserError(
+                f"{workdir} has been trained for {done} steps already, more than {steps}: remove "
+                "it, or leave out this number of crops"
+            )
+
+
+def _mean(values: list[float]) -> str:
+    return f"{np.mean(values):.3f}" if np.isfinite(values).all() else ""
+
+
+def main() -> int:
+    """Runs the command line; returns the exit status."""
+    parser = Parser(description=__doc__.splitlines()[0])
+    parser.add_argument("--config", required=True, help="FILE or FILE:ARGUMENT")
+    parser.add_argument("--workdir", required=True, type=pathlib.Path, help="of rmpe ablate")
+    parser.add_argument(
+        "--seeds",
+        type=non_negative_int,
+        nargs="+",
+        default=[0],
+        help="of the trainings; default: 0",
+    )
+    parser.add_argument(
+        "--crops",
+        type=positive_int,
+        nargs="+",
+        default=[5000, 20000, 80000],
+        help="numbers of crops to measure after; default: 5000 20000 80000",
+    )
+    args = parser.parse_args()
+    use_compilation_cache()
+
+    def print_budget() -> None:
+        ablation = load_ablation(args.config)
+        prepare_data(ablation, args.workdir)
+        for seed in args.seeds:
+            measure(ablation, args.crops, seed, args.workdir)
+        points = read_points(args.workdir)
+        print(budget_table(points))
+        if importlib.util.find_spec("matplotlib"):
+            plot_points(points, args.workdir / "budget" / "budget.png")
+
+    return run(print_budget)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""The budget curve: what a localization network learns from more crops."""
+
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("sklearn")
+
+from test_ablation import tiny
+
+from rmpe_jax.errors import UserError
+from rmpe_jax.experiments.ablation.budget import (
+    Point,
+    budget_stage,
+    budget_table,
+    measure,
+    plot_points,
+    read_points,
+)
+from rmpe_jax.experiments.ablation.run import prepare_data
+
+
+def point(crops: int, ap: float, placement: float = np.nan) -> Point:
+    return Point(crops, ap, np.array([ap - 1, ap, ap + 1]), placement, placement)
+
+
+def test_the_table_has_means_over_seeds():
+    points = {
+        ("without", 0): [point(0, 10.0), point(0, 12.0)],
+        ("differences", 5000): [point(5000, 11.0, 0.25)],
+        ("autodiff", 20000): [point(20000, 9.0, 0.5), point(20000, 10.0, 0.25)],
+    }
+    rows = [line.split(" | ") for line in budget_table(points).splitlines()]
+    assert [row[0] for row in rows[2:]] == [
+        "| without SSTN", "| autodiff, 20,000 crops", "| differences, 5,000 crops"
+    ]  # fmt: skip
+    assert rows[3][1].startswith("9.5 [")
+    assert rows[3][2:] == ["0.375", "0.375", "2 |"]
+    assert rows[2][2:] == ["", "", "2 |"]
+
+
+def test_longer_trainings_continue_shorter_ones(tmp_path):
+    ablation = tiny(tmp_path)
+    short, long = (budget_stage(ablation, "differences", n, 1, tmp_path) for n in (5, 8))
+    assert (short[0].total_steps, long[0].total_steps) == (2, 2)
+    assert budget_stage(ablation, "differences", 9, 1, tmp_path)[0].total_steps == 3
+    assert short[1] == long[1] == tmp_path / "budget/seed1/differences"
+    assert short[0].optim.schedule == "constant"
+
+
+@pytest.mark.slow
+def test_points_are_measured_once(tmp_path):
+    ablation, out = tiny(tmp_path / "scenes"), tmp_path / "out"
+    prepare_data(ablation, out)
+    measure(ablation, [4, 8], 0, out)
+    files = sorted((out / "budget/seed0/points").glob("*.json"))
+    assert [path.stem for path in files] == [
+        "autodiff_4", "autodiff_8", "differences_4", "differences_8", "ideal_0", "without_0"
+    ]  # fmt: skip
+    content = json.loads(files[0].read_text())
+    assert content["placement"] > 0
+    assert content["parallel_loss"] > 0
+    before = [path.stat().st_mtime_ns for path in files]
+    measure(ablation, [4, 8], 0, out)
+    assert before == [path.stat().st_mtime_ns for path in files]
+    points = read_points(out)
+    assert len(points) == 6
+    pytest.importorskip("matplotlib")
+    plot_points(points, out / "budget.png")
+    assert (out / "budget.png").stat().st_size > 1000
+    files[0].unlink()
+    with pytest.raises(UserError, match=r"trained for 2 steps already, more than 1"):
+        measure(ablation, [4], 0, out)
