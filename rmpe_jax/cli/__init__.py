@@ -68,6 +68,7 @@ def make_parser() -> argparse.ArgumentParser:
     label.add_label(commands)
     learn.add_fit_nms(commands)
     learn.add_fit_pgpg(commands)
+    tracks.add_fit_tracker(commands)
     learn.add_ablate(commands)
     models.add_models(commands)
     models.add_convert(commands)

@@ -79,6 +79,11 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
         help="with --track: smooth the poses of each person over time, in all outputs but "
         "poses.jsonl; one-euro uses the past, offline past and future (default: none)",
     )
+    add(
+        "--tracker-params",
+        metavar="FILE",
+        help="with --track: the tracker's parameters, a params.json of rmpe fit-tracker",
+    )
     add("--resume", action="store_true", help="continue the results in OUT")
     add(
         "--flip-test",
@@ -117,13 +122,20 @@ def _predict_files(args: argparse.Namespace) -> str:
         predict_files,
         prepare_output_folder,
     )
+    from rmpe_jax.predict.tracks import DEFAULT_PARAMS
+    from rmpe_jax.tracking.params import load_params
 
     # Errors of inputs and folder are reported before the model is loaded. Nothing is written to
     # the folder before the model and the detector are accepted.
     if args.smooth and not args.track:
         raise UserError("--smooth needs to know who is who: add --track")
+    if args.tracker_params and not args.track:
+        raise UserError("--tracker-params is for the tracker: add --track")
+    file = args.tracker_params
+    tracker_params = load_params(file, DEFAULT_PARAMS) if file else DEFAULT_PARAMS
     found = find_files(args.inputs, output_folder=args.out, upright=not is_lookup(args.detector))
-    settings = {key: getattr(args, key) for key in ("model", "detector", "nms", "flip_test")}
+    names = ("model", "detector", "nms", "flip_test", "tracker_params")
+    settings = {key: getattr(args, key) for key in names}
     smooth = args.smooth or "none"
     check_tracking(found.inputs, args.track, smooth, args.draw or args.draw_boxes or args.report)
     settings |= {"track": args.track, "smooth": None if smooth == "none" else smooth}
@@ -153,6 +165,7 @@ def _predict_files(args: argparse.Namespace) -> str:
             lock=lock,
             track=args.track,
             smooth=smooth,
+            tracker_params=tracker_params,
         )
     seconds = time.monotonic() - start
     return f"{closing_line(summary, found.passed_over)}; wrote {args.out} in {seconds:.1f} s"

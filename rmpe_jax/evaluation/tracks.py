@@ -25,7 +25,7 @@ Counts = TypeVar("Counts", ClearCounts, IdentityCounts, HotaCounts)
 
 MIN_JOINT_SCORE = 0.2  # of joints that PoseTrack's MOTA counts
 AREA_OF_BOX = 0.53  # the area of a person, as a fraction of the box
-_THRESHOLD = 0.5  # similarity from which on two people may match
+THRESHOLD = 0.5  # similarity from which on two people may match
 _NOWHERE = 1e6  # pixels; where a joint is that is not found
 
 
@@ -59,27 +59,11 @@ def count_tracks(
         because videos have no segments.
       min_joint_score: found joints with lower scores do not count for PoseTrack's MOTA.
     """
-    pairs = [
-        (_counted(frame.people, frame), _counted(people.pick(people.ids >= 0), frame))
-        for frame, people in zip(truth, found, strict=True)
-        if frame.is_labeled
-    ]
-    used = np.zeros(skeleton.num_keypoints, bool)
-    for _, people in pairs:
-        used |= (people.keypoint_scores > 0).any(0)
-    frames = [
-        FrameSimilarities(
-            people.ids,
-            others.ids,
-            _oks(people, others, used, skeleton)
-            if similarity == "oks"
-            else box_iou(people.bboxes, others.bboxes),
-        )
-        for people, others in pairs
-    ]
+    pairs = _pairs(truth, [people.pick(people.ids >= 0) for people in found])
+    frames = _similarities(pairs, skeleton, similarity)
     return TrackCounts(
         count_clear(_may_match(frame) for frame in frames),
-        count_identities(frames, _THRESHOLD),
+        count_identities(frames, THRESHOLD),
         count_hota(frames),
         pose_mota.count_joints(
             [people for people, _ in pairs],
@@ -88,6 +72,19 @@ def count_tracks(
             min_joint_score,
         ),
     )
+
+
+def compare_people(
+    truth: Sequence[TrackedFrame],
+    found: Sequence[TrackedPeople],
+    skeleton: Skeleton,
+    similarity: Similarity = "oks",
+) -> list[FrameSimilarities]:
+    """How similar the people of a video's labeled frames are, found people without a track too.
+
+    Arguments and what is left out are those of `count_tracks`.
+    """
+    return _similarities(_pairs(truth, found), skeleton, similarity)
 
 
 def add_counts(counts: Sequence[TrackCounts]) -> TrackCounts:
@@ -129,6 +126,35 @@ def _add(kind: Callable[..., Counts], counts: Sequence[Counts]) -> Counts:
     return kind(*map(sum, zip(*counts, strict=True)))
 
 
+def _pairs(
+    truth: Sequence[TrackedFrame], found: Sequence[TrackedPeople]
+) -> list[tuple[TrackedPeople, TrackedPeople]]:
+    """The annotated and the found people of each labeled frame, with the joints that count."""
+    return [
+        (_counted(frame.people, frame), _counted(people, frame))
+        for frame, people in zip(truth, found, strict=True)
+        if frame.is_labeled
+    ]
+
+
+def _similarities(
+    pairs: Sequence[tuple[TrackedPeople, TrackedPeople]], skeleton: Skeleton, similarity: Similarity
+) -> list[FrameSimilarities]:
+    used = np.zeros(skeleton.num_keypoints, bool)
+    for _, people in pairs:
+        used |= (people.keypoint_scores > 0).any(0)
+    return [
+        FrameSimilarities(
+            people.ids,
+            others.ids,
+            _oks(people, others, used, skeleton)
+            if similarity == "oks"
+            else box_iou(people.bboxes, others.bboxes),
+        )
+        for people, others in pairs
+    ]
+
+
 def _counted(people: TrackedPeople, frame: TrackedFrame) -> TrackedPeople:
     """The people who have joints outside the ignored regions, and these joints only."""
     ignored = np.zeros(people.keypoint_scores.shape, bool)
@@ -164,5 +190,5 @@ def _oks(
 
 def _may_match(frame: FrameSimilarities) -> FramePairs:
     similar = frame.similarities
-    costs = np.where(similar >= _THRESHOLD, 1 - similar, np.inf)
+    costs = np.where(similar >= THRESHOLD, 1 - similar, np.inf)
     return FramePairs(frame.gt_ids, frame.ids, costs)

@@ -1,9 +1,12 @@
 """Compares trackers on synthetic clips with an imperfect detector.
 
   python -m rmpe_jax.experiments.compare_trackers --clips 20 --frames 100 --fps 25
+  python -m rmpe_jax.experiments.compare_trackers --learn 16
 
 All get the same people: the simulated poses of `data.synthetic`, after pose NMS. Prints a JSON line
-for each tracker and a table. Intervals are the middle 95 % over resamples of the clips.
+for each tracker and a table. Intervals are the middle 95 % over resamples of the clips. With
+`--learn`, the parameters of our tracker are first learned on other clips; the table then has a row
+for them, and one for their gain, whose intervals are those of the difference on the same resamples.
 """
 
 import json
@@ -28,13 +31,25 @@ from rmpe_jax.evaluation.tracks import (
     track_metrics,
 )
 from rmpe_jax.experiments.box_trackers import track_by_byte_track, track_by_greedy_iou
+from rmpe_jax.experiments.fit_tracker import Clips, learn
+from rmpe_jax.experiments.searches import search_line
 from rmpe_jax.experiments.tables import markdown_table
 from rmpe_jax.ops.geometry import box_area
 from rmpe_jax.ops.oks import oks
 from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import COCO
+from rmpe_jax.tracking import (
+    Detections,
+    FlowParams,
+    TrackParams,
+    track_by_pose_flow,
+    track_video,
+)
+from rmpe_jax.tracking.params import params_to_dict
 
 FIRST_SEED = 2_000_000  # of the clips
+FIRST_SEED_TO_LEARN = 5_000_000  # of other clips
+OURS, LEARNED, GAIN = "our tracker", "our tracker, learned", "learned minus default"
 _MAX_TRACKS = 64
 _RESAMPLES = 2000
 
@@ -81,27 +96,21 @@ def find_poses(clip: Clip, seed: int) -> FoundPoses:
     )
 
 
-def trackers() -> dict[str, Tracker]:
-    """The trackers by their titles in the table."""
-    from rmpe_jax.tracking import (
-        Detections,
-        FlowParams,
-        TrackParams,
-        track_by_pose_flow,
-        track_video,
-    )
+def trackers(learned: TrackParams | None = None) -> dict[str, Tracker]:
+    """The trackers by their titles in the table, ours with `learned` parameters too if given."""
 
     def detections(found: FoundPoses) -> Detections:
         return Detections(
             found.keypoints, found.keypoint_scores, found.bboxes, found.scores, found.valid
         )
 
-    def ours(found: FoundPoses) -> Int[np.ndarray, "f m"]:
-        ids = track_video(detections(found), COCO.sigmas, TrackParams(), _MAX_TRACKS)
-        return np.asarray(ids)
+    def ours(found: FoundPoses, params: TrackParams) -> Int[np.ndarray, "f m"]:
+        return np.asarray(track_video(detections(found), COCO.sigmas, params, _MAX_TRACKS))
 
+    with_learned = {} if learned is None else {LEARNED: lambda found: ours(found, learned)}
     return {
-        "our tracker": ours,
+        OURS: lambda found: ours(found, TrackParams()),
+        **with_learned,
         "PoseFlow": lambda f: track_by_pose_flow(detections(f), COCO.sigmas, FlowParams()),
         "ByteTrack, boxes alone": lambda f: track_by_byte_track(f.bboxes, f.bbox_scores, f.valid),
         "greedy IoU": lambda f: track_by_greedy_iou(f.bboxes, f.bbox_scores, f.valid),
@@ -134,17 +143,49 @@ def annotated_ids(clip: Clip, found: FoundPoses) -> Int[np.ndarray, "f m"]:
 
 def score_ids(clip: Clip, found: FoundPoses, ids: Int[np.ndarray, "f m"]) -> TrackCounts:
     """The counts of a clip for identities of the found poses."""
-    people = [
-        TrackedPeople(
-            found.keypoints[frame, tracked].astype(np.float64),
-            found.keypoint_scores[frame, tracked].astype(np.float64),
-            found.bboxes[frame, tracked].astype(np.float64),
-            np.full((int(tracked.sum()), 4), np.nan),
-            ids[frame, tracked].astype(int),
-        )
-        for frame, tracked in enumerate((ids >= 0) & found.valid)
-    ]
+    people = _people(found, ids, (ids >= 0) & found.valid)
     return count_tracks(clip_video(clip, "clip").frames, people, COCO)
+
+
+def _people(
+    found: FoundPoses, ids: Int[np.ndarray, "f m"], chosen: Bool[np.ndarray, "f m"]
+) -> list[TrackedPeople]:
+    """The chosen people of each frame with these identities."""
+    return [
+        TrackedPeople(
+            found.keypoints[frame, rows].astype(np.float64),
+            found.keypoint_scores[frame, rows].astype(np.float64),
+            found.bboxes[frame, rows].astype(np.float64),
+            np.full((int(rows.sum()), 4), np.nan),
+            ids[frame, rows].astype(int),
+        )
+        for frame, rows in enumerate(chosen)
+    ]
+
+
+def learn_params(
+    num_clips: int, num_frames: int, fps: float, num_people: int, steps: int
+) -> TrackParams:
+    """The parameters of our tracker with the highest IDF1 on clips of other seeds than `compare`.
+
+    Prints a line for each search.
+    """
+    videos, people = [], []
+    for seed in range(FIRST_SEED_TO_LEARN, FIRST_SEED_TO_LEARN + num_clips):
+        clip = make_clip(seed, num_frames, num_people=num_people, fps=fps)
+        found = find_poses(clip, seed)
+        videos.append(clip_video(clip, str(seed)))
+        people.append(_people(found, np.full(found.valid.shape, -1), found.valid))
+    clips = Clips(videos, COCO, people)
+    fit = learn(
+        clips,
+        TrackParams(),
+        steps=steps,
+        report=lambda search: print(search_line(search, "IDF1"), flush=True),
+    )
+    print(json.dumps({"learned on clips": num_clips, "IDF1 before": fit.start_score,
+                      "IDF1": fit.score, "params": params_to_dict(fit.params)}))  # fmt: skip
+    return fit.params
 
 
 def summary(counts: Sequence[TrackCounts], crossings: Sequence[int]) -> dict[str, float | list]:
@@ -152,12 +193,30 @@ def summary(counts: Sequence[TrackCounts], crossings: Sequence[int]) -> dict[str
 
     Percent, but `switches`, their total, and `switches per crossing`.
     """
+    return _intervals(_resampled(counts, crossings))
+
+
+def gain(
+    counts: Sequence[TrackCounts], others: Sequence[TrackCounts], crossings: Sequence[int]
+) -> dict[str, float | list]:
+    """The scores of `counts` minus those of `others` on the same clips, as in `summary`."""
+    ours, theirs = _resampled(counts, crossings), _resampled(others, crossings)
+    return _intervals([{k: a[k] - b[k] for k in a} for a, b in zip(ours, theirs, strict=True)])
+
+
+def _resampled(counts: Sequence[TrackCounts], crossings: Sequence[int]) -> list[dict[str, float]]:
+    """The scores of all clips, then those of resamples, which are the same in every call."""
     rng = np.random.default_rng(0)
     counts = [of_clip._replace(joints=None) for of_clip in counts]
     values = [_scores(counts, crossings)]
     for _ in range(_RESAMPLES):
         chosen = rng.integers(len(counts), size=len(counts))
         values.append(_scores([counts[i] for i in chosen], [crossings[i] for i in chosen]))
+    return values
+
+
+def _intervals(values: Sequence[dict[str, float]]) -> dict[str, float | list]:
+    """The first values, each with the ends of the interval of the others."""
     low, high = np.nanpercentile([list(v.values()) for v in values[1:]], (2.5, 97.5), axis=0)
     return {
         name: [round(value, 3), round(float(a), 3), round(float(b), 3)]
@@ -165,9 +224,15 @@ def summary(counts: Sequence[TrackCounts], crossings: Sequence[int]) -> dict[str
     }
 
 
-def compare(num_clips: int, num_frames: int, fps: float, num_people: int) -> dict[str, dict]:
-    """The summary of each tracker, by its title."""
-    methods = trackers()
+def compare(
+    num_clips: int,
+    num_frames: int,
+    fps: float,
+    num_people: int,
+    learned: TrackParams | None = None,
+) -> dict[str, dict]:
+    """The summary of each tracker, by its title; with `learned` parameters also the gain."""
+    methods = trackers(learned)
     counts: dict[str, list[TrackCounts]] = {name: [] for name in ("annotated ids", *methods)}
     crossings = []
     for seed in progress(range(FIRST_SEED, FIRST_SEED + num_clips), num_clips, "clips"):
@@ -179,7 +244,10 @@ def compare(num_clips: int, num_frames: int, fps: float, num_people: int) -> dic
             counts[name].append(score_ids(clip, found, method(found)))
     print(json.dumps({"clips": num_clips, "frames": num_frames, "fps": fps, "people": num_people,
                       "crossings": sum(crossings)}))  # fmt: skip
-    return {name: summary(of_method, crossings) for name, of_method in counts.items()}
+    rows = {name: summary(of_method, crossings) for name, of_method in counts.items()}
+    if learned is not None:
+        rows[GAIN] = gain(counts[LEARNED], counts[OURS], crossings)
+    return rows
 
 
 def comparison_table(rows: dict[str, dict]) -> str:
@@ -209,11 +277,16 @@ def main() -> int:
     parser.add_argument("--frames", type=positive_int, default=100, help="of each (default: 100)")
     parser.add_argument("--fps", type=float, default=FPS, help=f"frame rate (default: {FPS:g})")
     parser.add_argument("--people", type=positive_int, default=6, help="of each (default: 6)")
+    parser.add_argument("--learn", type=positive_int, metavar="CLIPS", help="learn on other clips")
+    parser.add_argument("--steps", type=positive_int, default=7, help="of --learn (default: 7)")
     args = parser.parse_args()
     use_compilation_cache()
 
     def print_comparison() -> None:
-        rows = compare(args.clips, args.frames, args.fps, args.people)
+        learned = None
+        if args.learn:
+            learned = learn_params(args.learn, args.frames, args.fps, args.people, args.steps)
+        rows = compare(args.clips, args.frames, args.fps, args.people, learned)
         for name, scores in rows.items():
             print(json.dumps({"tracker": name, **scores}))
         print(f"\n{comparison_table(rows)}")

@@ -55,7 +55,7 @@ def evaluate_tracks(
         or they are not of these videos.
     """
     videos = read_posetrack(truth)
-    _require_tracks(videos, truth)
+    require_tracks(videos, truth)
     counts: dict[str, TrackCounts] = {}
     for video, found in zip(videos, found_people(videos, poses), strict=True):
         counts[_unused(video.name, counts)] = count_tracks(
@@ -105,8 +105,12 @@ def _unused(name: str, taken: Iterable[str]) -> str:
     return name
 
 
-def _require_tracks(videos: Sequence[TrackedVideo], path: str | os.PathLike) -> None:
-    """Every annotated person needs an identity."""
+def require_tracks(videos: Sequence[TrackedVideo], path: str | os.PathLike) -> None:
+    """Check that every annotated person has an identity.
+
+    Raises:
+      UserError: a person has none.
+    """
     for video in videos:
         for frame in video.frames:
             if frame.is_labeled and (frame.people.ids < 0).any():

@@ -36,27 +36,14 @@ def found_people(
     Raises:
       UserError: the poses cannot be read, have no tracks, or are not of these videos.
     """
-    skeleton, found = _read_poses(pathlib.Path(path))
-    place_of = _find_frames(videos, found, path)
+    skeleton, found = found_poses(videos, path)
     log = logging.getLogger(__name__)
-    people = [
-        [TrackedPeople.none(video.skeleton.num_keypoints)] * len(video.frames) for video in videos
-    ]
-    for name, (video, frame) in place_of.items():
-        people[video][frame] = _in_joints(found[name], skeleton, videos[video].skeleton)
-    without_track = sum(int((found[name].ids < 0).sum()) for name in place_of)
-    total = sum(len(found[name].ids) for name in place_of)
+    ids = [people.ids for frames in found for people in frames]
+    without_track, total = sum(int((i < 0).sum()) for i in ids), sum(map(len, ids))
     if total and without_track == total:
         raise UserError(f"{path}: nobody has a track_id: predict with --track")
     if without_track:
         log.warning("%s: people without a track are left out: %d of %d", path, without_track, total)
-    labeled = {
-        (v, f) for v, video in enumerate(videos) for f, frame in enumerate(video.frames)
-        if frame.is_labeled
-    }  # fmt: skip
-    if missing := len(labeled - set(place_of.values())):
-        line = "%s: %d of %d annotated frames have no poses: everybody in them counts as missed"
-        log.warning(line, path, missing, len(labeled))
     annotated = {
         video.skeleton.joints[joint]
         for video in videos
@@ -66,7 +53,39 @@ def found_people(
     if lacking := [joint for joint in sorted(annotated) if joint not in skeleton.joints]:
         line = "%s: annotated joints that the poses lack count as missed in PoseTrack's MOTA: %s"
         log.warning(line, path, ", ".join(lacking))
-    return people
+    return [
+        [in_joints(people, skeleton, video.skeleton) for people in frames]
+        for video, frames in zip(videos, found, strict=True)
+    ]
+
+
+def found_poses(
+    videos: Sequence[TrackedVideo], path: str | os.PathLike
+) -> tuple[Skeleton, list[list[TrackedPeople]]]:
+    """The joints of the poses, and the people found in each frame of each video, tracked or not.
+
+    The log counts frames without poses, and images that are not frames of the videos.
+
+    Args:
+      videos: annotated.
+      path: `poses.jsonl` of `rmpe predict`, or files in PoseTrack18's format.
+
+    Raises:
+      UserError: the poses cannot be read, or are not of these videos.
+    """
+    skeleton, found = _read_poses(pathlib.Path(path))
+    place_of = _find_frames(videos, found, path)
+    people = [[TrackedPeople.none(skeleton.num_keypoints)] * len(video.frames) for video in videos]
+    for name, (video, frame) in place_of.items():
+        people[video][frame] = found[name]
+    labeled = {
+        (v, f) for v, video in enumerate(videos) for f, frame in enumerate(video.frames)
+        if frame.is_labeled
+    }  # fmt: skip
+    if missing := len(labeled - set(place_of.values())):
+        line = "%s: %d of %d annotated frames have no poses: everybody in them counts as missed"
+        logging.getLogger(__name__).warning(line, path, missing, len(labeled))
+    return skeleton, people
 
 
 def _read_poses(path: pathlib.Path) -> tuple[Skeleton, dict[str, TrackedPeople]]:
@@ -103,7 +122,7 @@ def _skeleton_of(path: pathlib.Path) -> Skeleton:
     return get_skeleton(str(name))
 
 
-def _in_joints(people: TrackedPeople, own: Skeleton, other: Skeleton) -> TrackedPeople:
+def in_joints(people: TrackedPeople, own: Skeleton, other: Skeleton) -> TrackedPeople:
     """The same people in the joints of another skeleton; those that are missing have score 0."""
     order = other.indices_in(own)
     scores = np.where(order >= 0, people.keypoint_scores[:, order], 0)

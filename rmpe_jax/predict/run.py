@@ -48,10 +48,11 @@ from rmpe_jax.predict.output_names import (
 from rmpe_jax.predict.pipeline import prefetch
 from rmpe_jax.predict.sequences import Sequences
 from rmpe_jax.predict.smoothed import OneEuroSmoother, Smoothing, smoothed
-from rmpe_jax.predict.tracks import RunTracker, describe_lengths
+from rmpe_jax.predict.tracks import DEFAULT_PARAMS, RunTracker, describe_lengths
 from rmpe_jax.predict.videos import VideoInput
 from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import Skeleton
+from rmpe_jax.tracking import TrackParams
 
 _QUEUE_BYTES = 2**27  # of images in each of the three queues
 _MAX_FAILED = 20  # errors without any result, after which a run stops
@@ -206,6 +207,7 @@ def predict_files(
     lock: FolderLock | None = None,
     track: bool = False,
     smooth: Smoothing = "none",
+    tracker_params: TrackParams = DEFAULT_PARAMS,
 ) -> Summary:
     """Find poses in all inputs and write them to a folder.
 
@@ -229,6 +231,7 @@ def predict_files(
       smooth: how the poses of each track are smoothed, in all outputs but `poses.jsonl`; the
         smoothed poses are in `smoothed.jsonl`. Smoothing offline reads the inputs a second time to
         draw them, when all of them are done.
+      tracker_params: of the tracker.
 
     Raises:
       UserError: the folder or its results cannot be used, no image has a result, the detector
@@ -238,7 +241,9 @@ def predict_files(
     estimator.check_names(frame_names(inputs))
     sequences = Sequences(inputs) if track else None
     inputs = sequences.inputs if sequences else inputs
-    identify = _Identify(sequences, smooth, estimator.skeleton) if sequences else None
+    identify = None
+    if sequences:
+        identify = _Identify(sequences, smooth, estimator.skeleton, tracker_params)
     is_drawn_later = smooth == "offline"
 
     def open_outputs(stack: contextlib.ExitStack, resume: bool) -> list[VisualOutput]:
@@ -298,8 +303,10 @@ def predict_files(
 class _Identify:
     """Track ids for the results of a run, and the smoothed poses that are shown at once."""
 
-    def __init__(self, sequences: Sequences, smooth: Smoothing, skeleton: Skeleton) -> None:
-        self.tracker = RunTracker(sequences, skeleton)
+    def __init__(
+        self, sequences: Sequences, smooth: Smoothing, skeleton: Skeleton, params: TrackParams
+    ) -> None:
+        self.tracker = RunTracker(sequences, skeleton, params)
         self._smoother = OneEuroSmoother(sequences) if smooth == "one-euro" else None
 
     def replay(self, result: ImagePoses) -> ImagePoses:

@@ -4,6 +4,7 @@ Each video has its own ids, from 1. The tracker sees the poses as the journal st
 journal's frames bring it to the same state again when a run is resumed.
 """
 
+import functools
 import logging
 from collections.abc import Hashable, Sequence
 from typing import NamedTuple
@@ -11,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Int
 
+from rmpe_jax.data.tracks import TrackedPeople
 from rmpe_jax.inference.poses import Poses
 from rmpe_jax.ops.padding import bucket_size
 from rmpe_jax.predict.formats import ImagePoses, as_written
@@ -18,12 +20,12 @@ from rmpe_jax.predict.sequences import Place, Sequences
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.tracking import Detections, TrackParams, TrackState, start_tracks, track_frame
 
-_MAX_TRACKS = 64  # people at a time, those out of sight included
+MAX_TRACKS = 64  # people at a time, those out of sight included
 _SMALLEST_BUCKET = 32  # people of a frame are padded to 32, 64, 128, ...
 # A person's score is the mean of the joints' scores. On 60 images of COCO the built-in networks
 # give .26 or more to 95 % of the poses with an OKS above .5, and less than .29 to 75 % of those
 # with an OKS under .2.
-_PARAMS = TrackParams(sure_score=0.25, birth_score=0.3)
+DEFAULT_PARAMS = TrackParams(sure_score=0.25, birth_score=0.3)
 
 
 class Track(NamedTuple):
@@ -67,9 +69,11 @@ def _frames(count: int) -> str:
 class RunTracker:
     """Gives track ids to the poses of a run, which must come in the order of the frames."""
 
-    def __init__(self, sequences: Sequences, skeleton: Skeleton) -> None:
+    def __init__(
+        self, sequences: Sequences, skeleton: Skeleton, params: TrackParams = DEFAULT_PARAMS
+    ) -> None:
         """Start before the first frame."""
-        self._sequences, self._skeleton = sequences, skeleton
+        self._sequences, self._skeleton, self._params = sequences, skeleton, params
         self._videos: dict[Hashable, _VideoTracker] = {}
         self._current: _VideoTracker | None = None
         self._tracks: dict[tuple[Hashable, int], Track] = {}
@@ -118,7 +122,7 @@ class RunTracker:
         count = sum(video.num_without_room() for video in self._videos.values())
         if count:
             line = "people without a track, because there were %d already in their frame: %d"
-            logging.getLogger(__name__).warning(line, _MAX_TRACKS, count)
+            logging.getLogger(__name__).warning(line, MAX_TRACKS, count)
 
     def _video_of(self, place: Place) -> "_VideoTracker":
         """The tracker of the frame's video. A video that is new ends the one before."""
@@ -126,7 +130,7 @@ class RunTracker:
         if key not in self._videos:
             if self._current is not None:
                 self._current.end()
-            self._current = self._videos[key] = _VideoTracker(self._skeleton)
+            self._current = self._videos[key] = _VideoTracker(self._skeleton, self._params)
         return self._videos[key]
 
     def _count(self, place: Place, ids: Int[np.ndarray, " n"]) -> None:
@@ -150,9 +154,10 @@ class _VideoTracker:
     lines of the journal are lost or the machine is another.
     """
 
-    def __init__(self, skeleton: Skeleton) -> None:
+    def __init__(self, skeleton: Skeleton, params: TrackParams) -> None:
+        self._params = params
         self._sigmas, self._num_keypoints = skeleton.sigmas, skeleton.num_keypoints
-        self._state: TrackState | None = start_tracks(_MAX_TRACKS, self._num_keypoints)
+        self._state: TrackState | None = start_tracks(MAX_TRACKS, self._num_keypoints)
         self._index = -1  # of the last frame
         self._ids: dict[int, int] = {}
         self._next_id = 1
@@ -165,11 +170,12 @@ class _VideoTracker:
             return np.full(num_people, -1, np.int32)
         # In frames without a result, such as damaged ones, everybody is missed.
         num_skipped = index - self._index - 1 if self._index >= 0 else 0
-        nobody = _padded(Poses.none(self._num_keypoints))
-        state = self._state
-        for _ in range(min(num_skipped, int(_PARAMS.max_missed) + 1)):
-            state, _ = track_frame(state, nobody, self._sigmas, _PARAMS)
-        self._state, numbers = track_frame(state, _padded(result.poses), self._sigmas, _PARAMS)
+        step = functools.partial(track_frame, sigmas=self._sigmas, params=self._params)
+        nobody = padded_people(Poses.none(self._num_keypoints), _SMALLEST_BUCKET)
+        for _ in range(min(num_skipped, int(self._params.max_missed) + 1)):
+            self._state, _ = step(self._state, nobody)
+        size = max(_SMALLEST_BUCKET, bucket_size(num_people))  # few programs are compiled
+        self._state, numbers = step(self._state, padded_people(result.poses, size))
         self._index = index
         return np.asarray(numbers)[:num_people]
 
@@ -199,16 +205,20 @@ class _VideoTracker:
         self._state = None
 
 
-def _padded(poses: Poses) -> Detections:
-    """The people of a frame as arrays of few sizes, so that few programs are compiled."""
-    num_people = len(poses.scores)
-    size = max(_SMALLEST_BUCKET, bucket_size(num_people))
-    scores = poses.keypoint_scores.mean(-1)
-    valid = np.ones(num_people, bool)
-    columns = (poses.keypoints, poses.keypoint_scores, poses.bboxes, scores, valid)
+def padded_people(people: Poses | TrackedPeople, size: int) -> Detections:
+    """The people of a frame for the tracker, padded; a person's score is the mean of the joints'.
+
+    Args:
+      people: of one frame.
+      size: number of people after padding, not less than there are.
+    """
+    columns = people.keypoints, people.keypoint_scores, people.bboxes
+    keypoints, keypoint_scores, bboxes = (values.astype(np.float32) for values in columns)
+    valid = np.ones(len(bboxes), bool)
+    columns = (keypoints, keypoint_scores, bboxes, keypoint_scores.mean(-1), valid)
     return Detections(
         *(
-            np.pad(values, [(0, size - num_people)] + [(0, 0)] * (values.ndim - 1))
+            np.pad(values, [(0, size - len(bboxes))] + [(0, 0)] * (values.ndim - 1))
             for values in columns
         )
     )

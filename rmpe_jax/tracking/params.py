@@ -1,10 +1,35 @@
 """The parameters of tracking, with their defaults. docs/tracking.md explains their effect."""
 
-from typing import NamedTuple
+import os
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from jaxtyping import Array, Float
 
+from rmpe_jax.errors import UserError
+from rmpe_jax.files import read_json
+
 Number = float | Float[Array, "*p"]
+
+_SCORE = (0.0, 1.0)
+_LENGTH = (1e-4, 100.0)
+# The lowest and the highest value in a file.
+_LIMITS = {
+    "sure_score": _SCORE,
+    "doubtful_score": _SCORE,
+    "birth_score": _SCORE,
+    "min_joint_score": _SCORE,
+    "min_joints": (0.0, 1000.0),
+    "min_similarity": _SCORE,
+    "min_doubtful_similarity": _SCORE,
+    "motion_gate": (1e-3, 1e6),
+    "max_missed": (0.0, 1e6),
+    "box_noise": _LENGTH,
+    "joint_noise": _LENGTH,
+    "box_acceleration": _LENGTH,
+    "joint_acceleration": _LENGTH,
+    "start_velocity": _LENGTH,
+}
 
 
 class TrackParams(NamedTuple):
@@ -76,3 +101,43 @@ class FlowParams(NamedTuple):
     min_joints: int = 4
     min_similarity: float = 0.3
     nms_similarity: float = 0.6
+
+
+def params_to_dict(params: TrackParams) -> dict[str, float]:
+    """The parameters as JSON types, for `params_from_dict`."""
+    return {name: float(value) for name, value in params._asdict().items()}
+
+
+def params_from_dict(content: Any, defaults: TrackParams) -> TrackParams:
+    """Read what `params_to_dict` wrote, or a part of it, as JSON types.
+
+    Args:
+      content: numbers by the names of the parameters.
+      defaults: for those that are not in the content.
+
+    Raises:
+      UserError: the content is something else, or a number is out of range.
+    """
+    if not isinstance(content, Mapping):
+        raise UserError('tracking parameters are not an object such as {"max_missed": 60}')
+    for name, value in content.items():
+        if name not in _LIMITS:
+            raise UserError(f"tracking has no parameter {name!r}: use {', '.join(_LIMITS)}")
+        low, high = _LIMITS[name]
+        is_number = isinstance(value, int | float) and not isinstance(value, bool)
+        if not is_number or not low <= value <= high:
+            raise UserError(f"{name} is {value!r}: use a number from {low:g} to {high:g}")
+    return defaults._replace(**{name: float(value) for name, value in content.items()})
+
+
+def load_params(path: str | os.PathLike, defaults: TrackParams) -> TrackParams:
+    """Load a file that `rmpe fit-tracker` wrote; `defaults` are for what the file lacks.
+
+    Raises:
+      UserError: there is no such file, or it is something else.
+    """
+    content = read_json(path, "file of tracking parameters")
+    try:
+        return params_from_dict(content, defaults)
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from None

@@ -133,8 +133,8 @@ def test_what_is_missing_is_counted(videos, truth, tmp_path, caplog):
     rows = evaluate_tracks(truth, poses)
     assert [message.split(": ", 1)[1] for message in caplog.messages] == [
         "1 images that are not annotated frames are left out (the first: x/9.jpg)",
-        f"people without a track are left out: 4 of {found}",
         "8 of 12 annotated frames have no poses: everybody in them counts as missed",
+        f"people without a track are left out: 4 of {found}",
     ]
     assert 0 < rows["000001"][0]["MOTA"] < 100
     assert rows["000002"][0]["MOTA"] == 0

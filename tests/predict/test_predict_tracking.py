@@ -355,6 +355,25 @@ def test_the_command(estimator, clip, out, capsys, monkeypatch):
     assert "16 images already done" in capsys.readouterr().out
 
 
+def test_parameters_of_the_tracker_from_a_file(estimator, clip, out, tmp_path, capsys, monkeypatch):
+    """A track ends with the first miss, so the person who is missed begins another one."""
+    monkeypatch.setattr("rmpe_jax.entry.use_compilation_cache", lambda: None)
+    monkeypatch.setattr(PoseEstimator, "from_checkpoint", lambda *_, **__: estimator)
+    params = tmp_path / "params.json"
+    params.write_text('{"max_missed": 0}')
+    command = ["predict", str(clip), "--out", str(out), "--tracker-params", str(params)]
+    assert cli.main(command) == 1
+    line = "rmpe: --tracker-params is for the tracker: add --track\n"
+    assert capsys.readouterr().err == line
+    assert cli.main([*command, "--track"]) == 0
+    assert ids_by_person(out, frame_of)["left"] == [2] * 6 + [3] * 8
+    assert cli.main([*command[:-2], "--track", "--resume"]) == 1
+    assert "has results with tracker_params" in capsys.readouterr().err
+    params.write_text('{"max_lost": 0}')
+    assert cli.main([*command, "--track", "--resume"]) == 1
+    assert f"{params}: tracking has no parameter 'max_lost'" in capsys.readouterr().err
+
+
 def test_results_of_a_run_without_these_settings_are_resumed(out):
     """Folders of earlier versions do not have them."""
     run.prepare_output_folder(out, {"model": "m"})
