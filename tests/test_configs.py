@@ -15,14 +15,20 @@ from rmpe_jax.skeletons import get_skeleton
 from rmpe_jax.training.pretrained import load_backbone
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
-PUBLISHED = ("coco_fastpose_res50_256x192", "coco_vitpose_256x192", "mpii_hourglass")
 
 
 def load(name: str, *arguments: str):
     return runpy.run_path(str(CONFIGS / f"{name}.py"))["get_config"](*arguments)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("coco_fastpose_res50_256x192", marks=pytest.mark.slow),
+        "coco_vitpose_256x192",
+        pytest.param("mpii_hourglass", marks=pytest.mark.slow),
+    ],
+)
 def test_a_step_keeps_the_state_as_it_is_shaped(name):
     config = load(name)
     config.model.backbone_weights = ""

@@ -139,6 +139,7 @@ def test_a_network_of_mmpose_becomes_a_model_file(tiny_depth, tmp_path, capsys):
     jax.tree.map(np.testing.assert_array_equal, model.variables, dict(variables))
 
 
+@pytest.mark.slow
 def test_a_vitpose_becomes_a_model_file(tmp_path, monkeypatch, capsys):
     tiny = functools.partial(
         ViTPose, width=24, depth=2, num_heads=3, expert_width=6, simple_head=False

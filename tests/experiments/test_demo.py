@@ -114,6 +114,7 @@ def test_an_old_config_key_is_one_line(small_demo):
     )
 
 
+@pytest.mark.slow
 def test_eval_after_nms(small_demo):
     boxes = f"--boxes={small_demo / 'val/detections.json'}"
     done = run_eval(small_demo, f"--workdir={small_demo / 'run'}", boxes, "--nms=rmpe")

@@ -240,7 +240,7 @@ def without_heatmaps(monkeypatch):
     return make_model("mse", **{"model.name": "rtmpose_t", "codec.decode": "dark"})
 
 
-@pytest.mark.parametrize("format", ["stablehlo", "onnx"])
+@pytest.mark.parametrize("format", ["stablehlo", pytest.param("onnx", marks=pytest.mark.slow)])
 def test_keypoints_without_heatmaps(tmp_path, without_heatmaps, format):
     if format == "onnx":
         onnxruntime = pytest.importorskip("onnxruntime")

@@ -43,10 +43,10 @@ def test_a_file_converts_back_to_its_network(tiny_depth, tmp_path, name):
         "fastpose_res101",
         "fastpose_res152_plain_wide",
         "fastpose_duc_res50_plain",
-        "fastpose_duc_res152_se",
+        pytest.param("fastpose_duc_res152_se", marks=pytest.mark.slow),
         "fastpose_duc_res50_shuffle",
         "simplepose_res101",
-        "hrnet_w32",
+        pytest.param("hrnet_w32", marks=pytest.mark.slow),
     ],
 )
 def test_architectures_are_detected_by_their_keys(name):

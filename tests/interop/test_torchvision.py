@@ -48,8 +48,8 @@ def test_backbone_computes_the_same_as_in_torch(monkeypatch, images, depth, bloc
         (50, False, False),
         (50, True, False),
         (50, True, True),
-        (101, False, False),
-        (152, True, False),
+        pytest.param(101, False, False, marks=pytest.mark.slow),
+        pytest.param(152, True, False, marks=pytest.mark.slow),
     ],
 )
 def test_every_depth_is_supported(depth, se, shuffle):

@@ -33,7 +33,13 @@ def test_all_published_networks_exist():
     assert set(PUBLISHED) <= set(SPPE_NAMES)
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+LARGE = {"hrnet_w48", "hourglass_4", "hourglass_8", "simplepose_res152", "fastpose_duc_res152"}
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=[pytest.mark.slow] * (name in LARGE)) for name in PUBLISHED],
+)
 def test_heatmaps_and_parameters(name):
     heatmaps, variables = shapes(name, dtype=jnp.bfloat16)
     stacks = int(name.split("_")[1]) if name.startswith("hourglass") else None

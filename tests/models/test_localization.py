@@ -65,7 +65,13 @@ def test_the_papers_parameters():
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes)) == expected
 
 
-@pytest.mark.parametrize("net", [TINY, ResNet18Localization()], ids=["small", "resnet18"])
+@pytest.mark.parametrize(
+    "net",
+    [
+        pytest.param(TINY, id="small"),
+        pytest.param(ResNet18Localization(), id="resnet18", marks=pytest.mark.slow),
+    ],
+)
 def test_starts_as_the_identity(net):
     x = jnp.asarray(noise(2, 32, 24, 3))
     variables = jax.jit(net.init)(jax.random.key(0), x)

@@ -42,6 +42,15 @@ def test_only_striding_blocks_shuffle():
     assert blocks == {"layer2_0", "layer3_0", "layer4_0"}
 
 
-@pytest.mark.parametrize(("depth", "blocks"), [(18, 8), (34, 16), (50, 16), (101, 33), (152, 50)])
+@pytest.mark.parametrize(
+    ("depth", "blocks"),
+    [
+        (18, 8),
+        (34, 16),
+        (50, 16),
+        pytest.param(101, 33, marks=pytest.mark.slow),
+        pytest.param(152, 50, marks=pytest.mark.slow),
+    ],
+)
 def test_depth(depth, blocks):
     assert sum(name.startswith("layer") for name in names(depth)) == blocks

@@ -45,7 +45,7 @@ def normal(*shape, seed=0):
         ("rtmpose_t", 3.34, 0.36),
         ("rtmpose_s", 5.47, 0.68),
         ("rtmpose_m", 13.59, 1.93),
-        ("rtmpose_l", 27.66, 4.16),
+        pytest.param("rtmpose_l", 27.66, 4.16, marks=pytest.mark.slow),
     ],
 )
 def test_shapes_and_published_sizes(name, millions, gigaflops):

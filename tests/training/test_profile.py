@@ -21,8 +21,9 @@ def traced_steps(folder) -> list[list[int]]:
     ("steps", "traced"),
     [
         ((2, 3), [2, 3]),
-        ((3, 3), [3]),
-        ((4, 9), [4]),  # the run ends before the trace
+        pytest.param((3, 3), [3], marks=pytest.mark.slow),
+        # The run ends before the trace.
+        pytest.param((4, 9), [4], marks=pytest.mark.slow),
     ],
 )
 def test_the_chosen_steps_are_in_the_trace(config, tmp_path, steps, traced):
@@ -31,6 +32,7 @@ def test_the_chosen_steps_are_in_the_trace(config, tmp_path, steps, traced):
     assert traced_steps(tmp_path) == [traced]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_traces_what_is_left_of_the_steps(config, tmp_path):
     config.total_steps = 2
     train(config, tmp_path)

@@ -80,6 +80,7 @@ def test_sigkill_and_the_same_command_give_the_uninterrupted_run(train_py, tmp_p
     assert left == {"39", "40"}
 
 
+@pytest.mark.slow
 def test_sigterm_ends_with_143_and_a_checkpoint(train_py, tmp_path, config):
     config.total_steps, config.checkpoint_every = 40, 1000
     process = train_py(
