@@ -26,7 +26,7 @@ from rmpe_jax.skeletons import Skeleton
 # identical poses with high scores, k (1 + lam) if all joints count, so that a value of eta_fraction
 # keeps its meaning when lam changes.
 RANGES = {
-    "sigma1": (0.005, 1.0),
+    "sigma1": (0.005, 10.0),
     "sigma2": (0.1, 200.0),
     "lam": (0.1, 100.0),
     "eta_fraction": (0.03, 0.95),
