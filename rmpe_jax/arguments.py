@@ -70,6 +70,13 @@ def positive_int(text: str) -> int:
     return int(text)
 
 
+def two_or_more(text: str) -> int:
+    """An integer of at least 2."""
+    if not text.isdigit() or int(text) < 2:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an integer of at least 2")
+    return int(text)
+
+
 def fraction(text: str) -> float:
     """A number from 0 to 1."""
     try:

@@ -70,14 +70,14 @@ def add_fit_nms(commands: argparse._SubParsersAction) -> None:
     parser.add_argument("--skeleton", default="coco", help="joint set (default: coco)")
     parser.add_argument(
         "--steps",
-        type=arguments.positive_int,
+        type=arguments.two_or_more,
         default=15,
         metavar="N",
         help="values of each parameter per search (default: 15)",
     )
     parser.add_argument(
         "--folds",
-        type=arguments.positive_int,
+        type=arguments.two_or_more,
         metavar="N",
         help="also learn on all of N parts of the images but one, score on that one, and print the "
         "gain over the best preset with its interval",

@@ -122,20 +122,18 @@ def _predict_files(args: argparse.Namespace) -> str:
         predict_files,
         prepare_output_folder,
     )
-    from rmpe_jax.predict.tracks import DEFAULT_PARAMS
-    from rmpe_jax.tracking.params import load_params
+    from rmpe_jax.tracking.params import TrackParams, load_params, params_to_dict
 
     # Errors of inputs and folder are reported before the model is loaded. Nothing is written to
     # the folder before the model and the detector are accepted.
-    if args.smooth and not args.track:
-        raise UserError("--smooth needs to know who is who: add --track")
     if args.tracker_params and not args.track:
         raise UserError("--tracker-params is for the tracker: add --track")
     file = args.tracker_params
-    tracker_params = load_params(file, DEFAULT_PARAMS) if file else DEFAULT_PARAMS
+    tracker_params = load_params(file) if file else TrackParams()
     found = find_files(args.inputs, output_folder=args.out, upright=not is_lookup(args.detector))
-    names = ("model", "detector", "nms", "flip_test", "tracker_params")
-    settings = {key: getattr(args, key) for key in names}
+    names = ("model", "detector", "nms", "flip_test")
+    settings: dict[str, object] = {key: getattr(args, key) for key in names}
+    settings["tracker_params"] = params_to_dict(tracker_params) if file else None
     smooth = args.smooth or "none"
     check_tracking(found.inputs, args.track, smooth, args.draw or args.draw_boxes or args.report)
     settings |= {"track": args.track, "smooth": None if smooth == "none" else smooth}

@@ -90,7 +90,7 @@ def add_fit_tracker(commands: argparse._SubParsersAction) -> None:
     add("--out", required=True, type=pathlib.Path, metavar="OUT", help="folder to write")
     add(
         "--steps",
-        type=arguments.positive_int,
+        type=arguments.two_or_more,
         default=7,
         metavar="N",
         help="values of each parameter per search (default: 7)",

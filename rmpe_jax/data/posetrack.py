@@ -73,10 +73,14 @@ def posetrack_document(videos: Iterable[TrackedVideo]) -> dict[str, Any]:
 
     Args:
       videos: annotated or found people.
+
+    Raises:
+      UserError: PoseTrack's ids have no room for so many frames of a video or people of a frame.
     """
     images, annotations = [], []
     for number, video in enumerate(videos, 1):
         order = POSETRACK.indices_in(video.skeleton)
+        _require_room(video)
         for place, frame in enumerate(video.frames):
             frame_id = number * _FRAMES_PER_VIDEO + place
             images.append(_image(frame, frame_id, f"{number:06d}", len(video.frames)))
@@ -88,6 +92,19 @@ def posetrack_document(videos: Iterable[TrackedVideo]) -> dict[str, Any]:
     skeleton = (POSETRACK.limb_indices + 1).tolist()
     category = {"id": PERSON, "name": "person", "keypoints": joints, "skeleton": skeleton}
     return {"images": images, "annotations": annotations, "categories": [category]}
+
+
+def _require_room(video: TrackedVideo) -> None:
+    most = max((len(frame.people.ids) for frame in video.frames), default=0)
+    for count, limit, what in (
+        (len(video.frames), _FRAMES_PER_VIDEO, "frames in a video"),
+        (most, _PEOPLE_PER_FRAME, "people in a frame"),
+    ):
+        if count > limit:
+            raise UserError(
+                f"{video.name}: PoseTrack's ids have room for {limit:,} {what}, not for {count:,}: "
+                "split the video, or leave some out"
+            )
 
 
 def write_posetrack(path: str | os.PathLike, videos: Iterable[TrackedVideo]) -> None:

@@ -61,6 +61,8 @@ def track_by_greedy_iou(
 class ByteTrackParams:
     """The numbers of ByteTrack, with the defaults of the paper and its code.
 
+    Its code also multiplies the IoU by the score of the box on most datasets; this does not.
+
     Attributes:
       sure_score: boxes with this score or more are associated first.
       doubtful_score: boxes with lower scores are ignored.

@@ -31,11 +31,12 @@ from rmpe_jax.evaluation.tracks import (
     track_metrics,
 )
 from rmpe_jax.experiments.box_trackers import track_by_byte_track, track_by_greedy_iou
-from rmpe_jax.experiments.fit_tracker import Clips, learn
+from rmpe_jax.experiments.fit_tracker import FoundVideos, learn
 from rmpe_jax.experiments.searches import search_line
 from rmpe_jax.experiments.tables import markdown_table
 from rmpe_jax.ops.geometry import box_area
 from rmpe_jax.ops.oks import oks
+from rmpe_jax.predict.tracks import MAX_TRACKS
 from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import COCO
 from rmpe_jax.tracking import (
@@ -50,7 +51,6 @@ from rmpe_jax.tracking.params import params_to_dict
 FIRST_SEED = 2_000_000  # of the clips
 FIRST_SEED_TO_LEARN = 5_000_000  # of other clips
 OURS, LEARNED, GAIN = "our tracker", "our tracker, learned", "learned minus default"
-_MAX_TRACKS = 64
 _RESAMPLES = 2000
 
 
@@ -105,7 +105,7 @@ def trackers(learned: TrackParams | None = None) -> dict[str, Tracker]:
         )
 
     def ours(found: FoundPoses, params: TrackParams) -> Int[np.ndarray, "f m"]:
-        return np.asarray(track_video(detections(found), COCO.sigmas, params, _MAX_TRACKS))
+        return np.asarray(track_video(detections(found), COCO.sigmas, params, MAX_TRACKS))
 
     with_learned = {} if learned is None else {LEARNED: lambda found: ours(found, learned)}
     return {
@@ -176,9 +176,9 @@ def learn_params(
         found = find_poses(clip, seed)
         videos.append(clip_video(clip, str(seed)))
         people.append(_people(found, np.full(found.valid.shape, -1), found.valid))
-    clips = Clips(videos, COCO, people)
+    data = FoundVideos(videos, COCO, people)
     fit = learn(
-        clips,
+        data,
         TrackParams(),
         steps=steps,
         report=lambda search: print(search_line(search, "IDF1"), flush=True),

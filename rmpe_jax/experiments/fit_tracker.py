@@ -1,6 +1,7 @@
 """Learns the parameters of the tracker from poses and annotated videos: `rmpe fit-tracker`."""
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,13 +25,14 @@ from rmpe_jax.experiments.eval_tracks import require_tracks
 from rmpe_jax.experiments.found_tracks import found_poses, in_joints
 from rmpe_jax.experiments.searches import search_to_dict
 from rmpe_jax.experiments.tables import markdown_table
-from rmpe_jax.files import write_json
+from rmpe_jax.files import not_writable, write_json
 from rmpe_jax.ops.grid_search import Search
 from rmpe_jax.ops.padding import bucket_size
-from rmpe_jax.predict.tracks import DEFAULT_PARAMS, MAX_TRACKS, padded_people
+from rmpe_jax.predict.tracks import MAX_TRACKS, padded_people
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.tracking import Detections, TrackParams
 from rmpe_jax.tracking.fit import (
+    RANGES,
     TrackerFit,
     TrackObjective,
     fit_tracker,
@@ -45,7 +47,7 @@ Scores = dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
-class Clips:
+class FoundVideos:
     """Annotated videos and the people found in them.
 
     Attributes:
@@ -58,7 +60,7 @@ class Clips:
     skeleton: Skeleton
     found: Sequence[Sequence[TrackedPeople]]
 
-    def pick(self, chosen: slice) -> "Clips":
+    def pick(self, chosen: slice) -> "FoundVideos":
         """Some of the videos."""
         return dataclasses.replace(self, videos=self.videos[chosen], found=self.found[chosen])
 
@@ -93,42 +95,54 @@ def fit_from_files(
       UserError: a file cannot be read or written, or its content is wrong; there are no people; no
         videos are left to learn from or to hold out.
     """
+    if pathlib.Path(poses).suffix != ".jsonl":
+        raise UserError(
+            f"{poses}: give the poses.jsonl of rmpe predict: other formats lack the scores of "
+            "joints, or joints, that the tracker will see"
+        )
     videos = read_posetrack(truth)
     require_tracks(videos, truth)
-    clips = Clips(videos, *found_poses(videos, poses))
+    data = FoundVideos(videos, *found_poses(videos, poses))
     number = len(videos) - round(hold_out * len(videos))
     if number < 1 or (hold_out > 0 and number == len(videos)):
         raise UserError(
             f"{truth}: {hold_out:g} of {len(videos)} videos is {len(videos) - number}: choose "
             "--hold-out so that videos are left on both sides"
         )
-    parts = {f"learned from {number} videos": clips.pick(slice(number))}
+    parts = {f"learned from {_videos(number)}": data.pick(slice(number))}
     if number < len(videos):
         held_out = len(videos) - number
-        parts[f"{held_out} videos held out"] = clips.pick(slice(number, None))
+        parts[f"{_videos(held_out)} held out"] = data.pick(slice(number, None))
     for title, part in parts.items():
         _require_people(part, title, truth, poses)
-    fit = learn(next(iter(parts.values())), DEFAULT_PARAMS, steps=steps, report=report)
     out = pathlib.Path(out)
+    try:  # before the search, which may take hours
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise not_writable(out, error) from None
+    fit = learn(next(iter(parts.values())), TrackParams(), steps=steps, report=report)
+    for name in fit.at_limits:
+        line = "%s ended at a limit of its range, %g to %g: IDF1 is flat there, or rises beyond"
+        logging.getLogger(__name__).warning(line, name, *RANGES[name])
     write_json(out / "params.json", params_to_dict(fit.params))
     write_json(out / "searches.json", [search_to_dict(search) for search in fit.searches])
-    rows = {"default": DEFAULT_PARAMS, "learned": fit.params}
+    rows = {"default": TrackParams(), "learned": fit.params}
     return {title: scores(part, rows) for title, part in parts.items()}
 
 
 def learn(
-    clips: Clips,
+    data: FoundVideos,
     start: TrackParams,
     *,
     steps: int,
     report: Callable[[Search], None] = lambda search: None,
 ) -> TrackerFit:
     """The parameters with the highest IDF1, see `tracking.fit.fit_tracker`."""
-    people = padded_videos(clips)
+    people = padded_videos(data)
     return fit_tracker(
         people,
-        clips.skeleton.sigmas,
-        idf1_objective(clips, people.valid.shape),
+        data.skeleton.sigmas,
+        idf1_objective(data, people.valid.shape),
         start,
         steps=steps,
         max_tracks=MAX_TRACKS,
@@ -136,31 +150,31 @@ def learn(
     )
 
 
-def padded_videos(clips: Clips) -> Detections:
+def padded_videos(data: FoundVideos) -> Detections:
     """The found people, (v, f, n, ...) arrays padded to the longest video and the most people."""
-    size = bucket_size(max(len(people.ids) for frames in clips.found for people in frames))
-    length = max(map(len, clips.found))
-    nobody = TrackedPeople.none(clips.skeleton.num_keypoints)
+    size = bucket_size(max(len(people.ids) for frames in data.found for people in frames))
+    length = max(map(len, data.found))
+    nobody = TrackedPeople.none(data.skeleton.num_keypoints)
     videos = []
-    for frames in clips.found:
+    for frames in data.found:
         padded = [*frames, *[nobody] * (length - len(frames))]
         videos.append(_stack([padded_people(people, size) for people in padded]))
     return _stack(videos)
 
 
-def idf1_objective(clips: Clips, shape: tuple[int, int, int]) -> TrackObjective:
+def idf1_objective(data: FoundVideos, shape: tuple[int, int, int]) -> TrackObjective:
     """IDF1 of ids, from the sums of the counts of all videos.
 
     People are compared once. A joint that only people without a track have counts here.
 
     Args:
-      clips: with somebody in them.
+      data: with somebody in them.
       shape: of the ids, (v, f, n).
     """
     places = np.arange(shape[1] * shape[2]).reshape(shape[1:])
     compared = []
-    for video, frames in zip(clips.videos, clips.found, strict=True):
-        numbered = with_ids(video, frames, clips.skeleton, places)
+    for video, frames in zip(data.videos, data.found, strict=True):
+        numbered = with_ids(video, frames, data.skeleton, places)
         compared.append(compare_people(video.frames, numbered, video.skeleton))
 
     def objective(ids: Int[np.ndarray, "v f n"]) -> float:
@@ -174,17 +188,17 @@ def idf1_objective(clips: Clips, shape: tuple[int, int, int]) -> TrackObjective:
     return objective
 
 
-def scores(clips: Clips, params: Mapping[str, TrackParams]) -> dict[str, Scores]:
+def scores(data: FoundVideos, params: Mapping[str, TrackParams]) -> dict[str, Scores]:
     """The scores of parameter sets: `NAMES` in percent, but `switches`."""
-    people, sets = padded_videos(clips), stack_params(list(params.values()))
-    ids = track_with_each(people, clips.skeleton.sigmas, sets, MAX_TRACKS)
+    people, sets = padded_videos(data), stack_params(list(params.values()))
+    ids = track_with_each(people, data.skeleton.sigmas, sets, MAX_TRACKS)
     rows = {}
     for title, of_set in zip(params, np.asarray(ids), strict=True):
         counts = [
             count_tracks(
-                video.frames, with_ids(video, frames, clips.skeleton, of_video), video.skeleton
+                video.frames, with_ids(video, frames, data.skeleton, of_video), video.skeleton
             )
-            for video, frames, of_video in zip(clips.videos, clips.found, of_set, strict=True)
+            for video, frames, of_video in zip(data.videos, data.found, of_set, strict=True)
         ]
         metrics = track_metrics(add_counts(counts))
         rows[title] = {name: metrics[name] for name in NAMES}
@@ -224,16 +238,17 @@ def _with_tracks(frame: FrameSimilarities, ids: Int[np.ndarray, " m"]) -> FrameS
     return FrameSimilarities(frame.gt_ids, tracks[tracked], frame.similarities[:, tracked])
 
 
+def _videos(number: int) -> str:
+    return "1 video" if number == 1 else f"{number} videos"
+
+
 def _require_people(
-    clips: Clips, title: str, truth: str | os.PathLike, poses: str | os.PathLike
+    data: FoundVideos, title: str, truth: str | os.PathLike, poses: str | os.PathLike
 ) -> None:
     annotated = (
-        len(frame.people.ids)
-        for video in clips.videos
-        for frame in video.frames
-        if frame.is_labeled
+        len(frame.people.ids) for video in data.videos for frame in video.frames if frame.is_labeled
     )
     if not sum(annotated):
         raise UserError(f"{truth}: nobody is annotated ({title}): give videos with people")
-    if not sum(len(people.ids) for frames in clips.found for people in frames):
+    if not sum(len(people.ids) for frames in data.found for people in frames):
         raise UserError(f"{poses}: nobody is found ({title}): give the poses of these videos")

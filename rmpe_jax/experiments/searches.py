@@ -10,6 +10,7 @@ def search_to_dict(search: Search) -> dict:
         "names": list(search.names),
         "values": [values.tolist() for values in search.values],
         "scores": search.scores.tolist(),
+        "previous_score": search.previous_score,
         "best": list(search.best),
         "score": search.score,
     }

@@ -44,12 +44,14 @@ class ImagePoses(NamedTuple):
       poses: in pixels of the image.
       track_ids: of each person, from 1 and unique in a video, -1 for people without a track; None
         if the run does not track.
+      time: of a webcam, seconds since its first frame in the run that took it; else None.
     """
 
     name: str
     size: tuple[int, int]
     poses: Poses
     track_ids: Int[np.ndarray, " n"] | None = None
+    time: float | None = None
 
 
 def joint_rows(poses: Poses) -> Float[np.ndarray, "n k 3"]:

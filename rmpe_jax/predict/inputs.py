@@ -5,6 +5,7 @@ import logging
 import os
 import pathlib
 import re
+import time
 from collections.abc import Collection, Generator, Iterator, Sequence
 from typing import NamedTuple
 
@@ -84,6 +85,7 @@ class Frame(NamedTuple):
       video: the video that the frame is part of, if any.
       index: number of the frame in the video, from 0.
       error: why there is no image, or no result.
+      time: of a webcam, seconds since its first frame in this run; else None.
     """
 
     name: str
@@ -91,6 +93,7 @@ class Frame(NamedTuple):
     video: VideoInput | None = None
     index: int = 0
     error: str = ""
+    time: float | None = None
 
 
 def find_inputs(
@@ -293,9 +296,11 @@ def _video_frames(video: VideoInput, done: Collection[str]) -> Iterator[Frame]:
     if isinstance(video.source, int):
         start = sum(bool(re.fullmatch(rf"{re.escape(video.name)}_\d{{6,}}\.jpg", n)) for n in done)
     try:
+        began = time.monotonic()
         for index, image in read_video(video, lambda i: video.frame_name(i) in done, start):
             error = f"{video.source}: frame {index} cannot be decoded" if image is None else ""
-            yield Frame(video.frame_name(index), image, video, index, error)
+            seconds = time.monotonic() - began if isinstance(video.source, int) else None
+            yield Frame(video.frame_name(index), image, video, index, error, seconds)
     except UserError as error:  # the file has been there when the inputs were found
         yield Frame(video.frame_name(start), None, video, start, str(error))
 

@@ -6,6 +6,7 @@ This is the only format that keeps all of `Poses`; the other formats are made fr
      {"keypoints": [[x, y, score], ...], "score": s, "bbox": [x1, y1, x2, y2], "bbox_score": b}]}
 
 in image pixels. In a tracked run each person has a `track_id` too, null for people without a track.
+Frames of a webcam have a `time`, seconds since the first frame of the run that took them.
 A line without its newline is incomplete, as after a kill: the reader skips it, and
 resuming the journal cuts it off. Other lines that are not JSON are damaged: they are skipped and
 counted in the log, and resuming the journal removes them.
@@ -168,8 +169,10 @@ def _to_dict(result: ImagePoses, skeleton: Skeleton) -> dict:
         keys, columns = (*keys, "track_id"), (*columns, ids)
     people = zip(*columns, strict=True)
     height, width = result.size
+    time = {} if result.time is None else {"time": round(result.time, 3)}
     return {
         "name": result.name,
+        **time,
         "height": int(height),
         "width": int(width),
         "skeleton": skeleton.name,
@@ -194,7 +197,8 @@ def _from_line(line: bytes, skeleton: Skeleton, where: str) -> ImagePoses | None
                 "use a model with that skeleton, or start a new file"
             )
         poses = _poses_of(people, skeleton.num_keypoints)
-        return ImagePoses(name, size, poses, _track_ids_of(people))
+        time = None if record.get("time") is None else float(record["time"])
+        return ImagePoses(name, size, poses, _track_ids_of(people), time)
     except (ValueError, KeyError, TypeError):
         raise _not_a_journal(where) from None
 

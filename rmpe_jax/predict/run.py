@@ -48,7 +48,7 @@ from rmpe_jax.predict.output_names import (
 from rmpe_jax.predict.pipeline import prefetch
 from rmpe_jax.predict.sequences import Sequences
 from rmpe_jax.predict.smoothed import OneEuroSmoother, Smoothing, smoothed
-from rmpe_jax.predict.tracks import DEFAULT_PARAMS, RunTracker, describe_lengths
+from rmpe_jax.predict.tracks import RunTracker, describe_lengths
 from rmpe_jax.predict.videos import VideoInput
 from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import Skeleton
@@ -207,7 +207,7 @@ def predict_files(
     lock: FolderLock | None = None,
     track: bool = False,
     smooth: Smoothing = "none",
-    tracker_params: TrackParams = DEFAULT_PARAMS,
+    tracker_params: TrackParams | None = None,
 ) -> Summary:
     """Find poses in all inputs and write them to a folder.
 
@@ -231,7 +231,7 @@ def predict_files(
       smooth: how the poses of each track are smoothed, in all outputs but `poses.jsonl`; the
         smoothed poses are in `smoothed.jsonl`. Smoothing offline reads the inputs a second time to
         draw them, when all of them are done.
-      tracker_params: of the tracker.
+      tracker_params: of the tracker; by default `TrackParams()`.
 
     Raises:
       UserError: the folder or its results cannot be used, no image has a result, the detector
@@ -243,7 +243,7 @@ def predict_files(
     inputs = sequences.inputs if sequences else inputs
     identify = None
     if sequences:
-        identify = _Identify(sequences, smooth, estimator.skeleton, tracker_params)
+        identify = _Identify(sequences, smooth, estimator.skeleton, tracker_params or TrackParams())
     is_drawn_later = smooth == "offline"
 
     def open_outputs(stack: contextlib.ExitStack, resume: bool) -> list[VisualOutput]:
@@ -333,7 +333,7 @@ def _write_result(
         if frame.image is None:
             return summary._replace(unreadable=summary.unreadable + 1)
         return summary._replace(failed=summary.failed + 1)
-    result = ImagePoses(frame.name, frame.image.shape[:2], poses)
+    result = ImagePoses(frame.name, frame.image.shape[:2], poses, time=frame.time)
     result = identify.tracker.add(result) if identify else result
     shown = identify.shown(result) if identify else result
     for output in outputs:

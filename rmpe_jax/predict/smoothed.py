@@ -39,6 +39,7 @@ class OneEuroSmoother:
         place, rows = _tracked(self._sequences, result)
         if place is None or not rows.any():
             return result
+        time = _time(place, result)
         if place.video.key != self._video:
             self._video, self._tracks = place.video.key, {}
         assert result.track_ids is not None
@@ -49,14 +50,14 @@ class OneEuroSmoother:
             OneEuroState(*(np.stack(values) for values in zip(*states, strict=True))),
             poses.keypoints[rows],
             _is_sure(result)[rows],
-            place.time,
+            time,
             _sizes(result)[rows],
             self._params,
         )
-        oldest = place.time - self._params.max_gap
+        oldest = time - self._params.max_gap
         self._tracks = {i: known for i, known in self._tracks.items() if known[0] >= oldest}
         for row, i in enumerate(ids):
-            self._tracks[i] = (place.time, OneEuroState(*(values[row] for values in state)))
+            self._tracks[i] = (time, OneEuroState(*(values[row] for values in state)))
         return _with_keypoints(result, rows, keypoints)
 
 
@@ -94,7 +95,7 @@ def _smoothed_video(results: list[ImagePoses], sequences: Sequences) -> list[Ima
         if place is not None and result.track_ids is not None:
             for row in np.flatnonzero(rows).tolist():
                 track = tracks.setdefault(int(result.track_ids[row]), [])
-                track.append((number, row, place.time))
+                track.append((number, row, _time(place, result)))
     keypoints = [result.poses.keypoints.copy() for result in results]
     sure = [_is_sure(result) for result in results]
     for track in tracks.values():
@@ -117,6 +118,11 @@ def _tracked(
     none = np.zeros(len(result.poses.scores), bool)
     rows = none if result.track_ids is None else result.track_ids > 0
     return sequences.place(result.name), rows
+
+
+def _time(place: Place, result: ImagePoses) -> float:
+    """Seconds: of a webcam as measured, since frames are as far apart as the network is slow."""
+    return place.time if result.time is None else result.time
 
 
 def _is_sure(result: ImagePoses) -> Bool[np.ndarray, "n k"]:

@@ -22,10 +22,6 @@ from rmpe_jax.tracking import Detections, TrackParams, TrackState, start_tracks,
 
 MAX_TRACKS = 64  # people at a time, those out of sight included
 _SMALLEST_BUCKET = 32  # people of a frame are padded to 32, 64, 128, ...
-# A person's score is the mean of the joints' scores. On 60 images of COCO the built-in networks
-# give .26 or more to 95 % of the poses with an OKS above .5, and less than .29 to 75 % of those
-# with an OKS under .2.
-DEFAULT_PARAMS = TrackParams(sure_score=0.25, birth_score=0.3)
 
 
 class Track(NamedTuple):
@@ -70,10 +66,11 @@ class RunTracker:
     """Gives track ids to the poses of a run, which must come in the order of the frames."""
 
     def __init__(
-        self, sequences: Sequences, skeleton: Skeleton, params: TrackParams = DEFAULT_PARAMS
+        self, sequences: Sequences, skeleton: Skeleton, params: TrackParams | None = None
     ) -> None:
         """Start before the first frame."""
-        self._sequences, self._skeleton, self._params = sequences, skeleton, params
+        self._sequences, self._skeleton = sequences, skeleton
+        self._params = params or TrackParams()
         self._videos: dict[Hashable, _VideoTracker] = {}
         self._current: _VideoTracker | None = None
         self._tracks: dict[tuple[Hashable, int], Track] = {}

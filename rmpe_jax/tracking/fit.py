@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from rmpe_jax.ops.grid_search import Point, Search, alternating_search
+from rmpe_jax.ops.grid_search import Point, Search, alternating_search, at_limits
 from rmpe_jax.tracking.detections import Detections
 from rmpe_jax.tracking.params import TrackParams
 from rmpe_jax.tracking.tracker import track_video
@@ -30,7 +30,7 @@ RANGES = {
     "box_noise": (0.005, 0.3),
     "joint_noise": (0.002, 0.1),
     "box_acceleration": (0.0005, 0.05),
-    "joint_acceleration": (0.002, 0.2),
+    "joint_acceleration": (0.0002, 0.2),
 }
 # What competes for the same people is searched together.
 PAIRS = (
@@ -40,6 +40,8 @@ PAIRS = (
     ("box_acceleration", "joint_acceleration"),
     ("box_noise", "joint_noise"),
 )
+
+TOLERANCE = 1e-4  # 0.01 % of IDF1
 
 TrackObjective = Callable[[Int[np.ndarray, "v f n"]], float]
 
@@ -53,12 +55,14 @@ class TrackerFit:
       score: their score.
       start_score: the score of the parameters that the search started from.
       searches: in order.
+      at_limits: names of the parameters that ended at the end of their range in `RANGES`.
     """
 
     params: TrackParams
     score: float
     start_score: float
     searches: tuple[Search, ...]
+    at_limits: tuple[str, ...]
 
 
 def fit_tracker(
@@ -67,10 +71,9 @@ def fit_tracker(
     objective: TrackObjective,
     start: TrackParams,
     *,
+    max_tracks: int,
     steps: int = 7,
-    tolerance: float = 1e-4,
     max_sweeps: int = 6,
-    max_tracks: int = 64,
     report: Callable[[Search], None] = lambda search: None,
 ) -> TrackerFit:
     """Alternating two-parameter search; each sweep searches half the range around the best so far.
@@ -81,8 +84,8 @@ def fit_tracker(
       objective: of the ids, as `track_video` gives them, to be maximized; finite.
       start: where the search starts. What is not in `RANGES` is kept; the rest is positive.
       steps: values of each parameter in a search, so steps² parameter sets.
-      tolerance: a sweep that gains less ends the search (1e-4 is 0.01 % of IDF1).
-      max_sweeps: the search ends after this many sweeps.
+      max_sweeps: the search ends after this many sweeps, or after one that gains less than
+        `TOLERANCE`.
       max_tracks: as in `track_video`.
       report: called after every search.
 
@@ -108,11 +111,12 @@ def fit_tracker(
         PAIRS,
         RANGES,
         steps=steps,
-        tolerance=tolerance,
+        tolerance=TOLERANCE,
         max_sweeps=max_sweeps,
         report=report,
     )
-    return TrackerFit(params_of(point), searches[-1].score, searches[0].previous_score, searches)
+    scores = searches[-1].score, searches[0].previous_score
+    return TrackerFit(params_of(point), *scores, searches, at_limits(point, RANGES))
 
 
 def stack_params(params: list[TrackParams]) -> TrackParams:

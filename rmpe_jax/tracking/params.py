@@ -37,7 +37,9 @@ class TrackParams(NamedTuple):
 
     The first two passes and the thresholds on scores are ByteTrack's (Zhang et al., ECCV 2022).
     Its scores are 0.6, 0.1 and 0.7; ours are lower, because the mean of a pose's joint scores is
-    usually lower than a detector's score. It keeps lost tracks for 30 frames. The Kalman filter is
+    usually lower than a detector's score. On 60 images of COCO the built-in networks give .26 or
+    more to 95 % of the poses with an OKS above .5, and less than .29 to 75 % of those with an OKS
+    under .2. It keeps lost tracks for 30 frames. The Kalman filter is
     SORT's (Bewley et al., ICIP 2016): constant velocity. Lengths are fractions of the longer side
     of the person's box, and times are frames.
 
@@ -60,9 +62,9 @@ class TrackParams(NamedTuple):
       start_velocity: standard deviation of velocity at a track's birth, per frame.
     """
 
-    sure_score: Number = 0.4
+    sure_score: Number = 0.25
     doubtful_score: Number = 0.1
-    birth_score: Number = 0.5
+    birth_score: Number = 0.3
     min_joint_score: Number = 0.3
     min_joints: Number = 4.0
     min_similarity: Number = 0.1
@@ -108,12 +110,11 @@ def params_to_dict(params: TrackParams) -> dict[str, float]:
     return {name: float(value) for name, value in params._asdict().items()}
 
 
-def params_from_dict(content: Any, defaults: TrackParams) -> TrackParams:
+def params_from_dict(content: Any) -> TrackParams:
     """Read what `params_to_dict` wrote, or a part of it, as JSON types.
 
     Args:
-      content: numbers by the names of the parameters.
-      defaults: for those that are not in the content.
+      content: numbers by the names of the parameters; those that are missing keep their defaults.
 
     Raises:
       UserError: the content is something else, or a number is out of range.
@@ -127,17 +128,17 @@ def params_from_dict(content: Any, defaults: TrackParams) -> TrackParams:
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         if not is_number or not low <= value <= high:
             raise UserError(f"{name} is {value!r}: use a number from {low:g} to {high:g}")
-    return defaults._replace(**{name: float(value) for name, value in content.items()})
+    return TrackParams()._replace(**{name: float(value) for name, value in content.items()})
 
 
-def load_params(path: str | os.PathLike, defaults: TrackParams) -> TrackParams:
-    """Load a file that `rmpe fit-tracker` wrote; `defaults` are for what the file lacks.
+def load_params(path: str | os.PathLike) -> TrackParams:
+    """Load a file that `rmpe fit-tracker` wrote; what the file lacks keeps its default.
 
     Raises:
       UserError: there is no such file, or it is something else.
     """
     content = read_json(path, "file of tracking parameters")
     try:
-        return params_from_dict(content, defaults)
+        return params_from_dict(content)
     except UserError as error:
         raise UserError(f"{path}: {error}") from None

@@ -133,6 +133,16 @@ def test_what_is_written_is_read(tmp_path):
                 np.testing.assert_allclose(x, y)
 
 
+def test_more_than_the_ids_have_room_for():
+    frame = TrackedFrame("a.jpg", TrackedPeople.none(17), True, ())
+    with pytest.raises(UserError, match=r"long: .* room for 10,000 frames in a video, not for 10"):
+        posetrack_document([TrackedVideo("long", POSETRACK, (frame,) * 10_001)])
+    crowd = TrackedPeople.none(17)
+    crowd = TrackedPeople(*(np.zeros((101, *values.shape[1:]), values.dtype) for values in crowd))
+    with pytest.raises(UserError, match=r"full: .* room for 100 people in a frame, not for 101"):
+        posetrack_document([TrackedVideo("full", POSETRACK, (frame._replace(people=crowd),))])
+
+
 def test_what_is_written_has_the_published_names():
     content = posetrack_document([video(POSETRACK)])
     assert content["categories"][0]["keypoints"] == NAMES

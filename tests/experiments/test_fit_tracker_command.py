@@ -10,11 +10,10 @@ from rmpe_jax.data.synthetic.clip_files import clip_video, write_clips
 from rmpe_jax.data.synthetic.motion import make_clip
 from rmpe_jax.data.tracks import TrackedVideo
 from rmpe_jax.evaluation.tracks import add_counts, count_tracks, track_metrics
-from rmpe_jax.experiments.fit_tracker import Clips, idf1_objective, padded_videos, with_ids
+from rmpe_jax.experiments.fit_tracker import FoundVideos, idf1_objective, padded_videos, with_ids
 from rmpe_jax.inference.poses import Poses
 from rmpe_jax.predict.formats import ImagePoses
 from rmpe_jax.predict.journal import write_journal
-from rmpe_jax.predict.tracks import DEFAULT_PARAMS
 from rmpe_jax.skeletons import COCO
 from rmpe_jax.tracking.params import load_params
 
@@ -62,10 +61,10 @@ def test_from_files_to_files(folder, tmp_path, capsys):
     searches = json.loads((out / "searches.json").read_text())
     assert printed.count("sweep ") == len(searches)
     assert np.shape(searches[0]["scores"]) == (2, 2)
-    params = load_params(out / "params.json", DEFAULT_PARAMS)
+    params = load_params(out / "params.json")
     assert max(params.sure_score, params.birth_score) <= SCORE
     tables = [table.splitlines() for table in printed.split("\n\n") if table.startswith("| ")]
-    titles = ("learned from 1 videos", "1 videos held out")
+    titles = ("learned from 1 video", "1 video held out")
     for (head, _, default, learned), title in zip(tables, titles, strict=True):
         assert head == f"| {title} | IDF1 | MOTA | HOTA | switches |"
         assert default == "| default | 0.0 | 0.0 | 0.0 | 0 |"
@@ -83,10 +82,10 @@ def test_the_objective_is_the_idf1_of_the_evaluation():
         frames = [f._replace(is_labeled=i != 2) for i, f in enumerate(video.frames)]
         videos.append(TrackedVideo("clip", COCO, tuple(frames)))
         found.append([f.people.pick(rng.permutation(len(f.people.ids))) for f in frames])
-    clips = Clips(videos, COCO, found)
-    shape = padded_videos(clips).valid.shape
+    data = FoundVideos(videos, COCO, found)
+    shape = padded_videos(data).valid.shape
     assert shape == (2, 6, 8)
-    objective = idf1_objective(clips, shape)
+    objective = idf1_objective(data, shape)
     scores = set()
     for _ in range(4):
         ids = np.argsort(rng.uniform(size=shape), -1)
@@ -119,6 +118,21 @@ def test_errors_are_one_line(folder, tmp_path, change, options, message, capsys)
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not (tmp_path / "out").exists()
+
+
+def test_poses_in_another_format(folder, tmp_path, capsys):
+    truth = str(folder / "posetrack.json")
+    arguments = ["fit-tracker", "--truth", truth, "--poses", truth, "--out", str(tmp_path / "out")]
+    assert cli.main(arguments) == 1
+    assert "posetrack.json: give the poses.jsonl of rmpe predict" in capsys.readouterr().err
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_search(folder, tmp_path, capsys):
+    (tmp_path / "out").write_text("")
+    assert cli.main(arguments_of(folder, tmp_path / "out")) == 1
+    printed = capsys.readouterr()
+    assert "sweep" not in printed.out
+    assert printed.err.count("\n") == 1
 
 
 def test_poses_of_nobody(folder, tmp_path, capsys):

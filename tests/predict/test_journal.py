@@ -39,6 +39,13 @@ def test_round_trip(path):
             assert a == b
 
 
+def test_times_of_a_webcam(tmp_path):
+    with Journal(tmp_path / "poses.jsonl", COCO) as journal:
+        journal.add(RESULTS[0]._replace(time=1.23456))
+        journal.add(RESULTS[2])
+    assert [result.time for result in read_journal(tmp_path / "poses.jsonl", COCO)] == [1.235, None]
+
+
 def test_content_of_lines(path):
     lines = path.read_text().splitlines()
     assert len(lines) == 3

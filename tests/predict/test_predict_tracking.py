@@ -17,6 +17,8 @@ from rmpe_jax.predict import run, videos
 from rmpe_jax.predict.inputs import find_inputs
 from rmpe_jax.predict.journal import read_journal
 from rmpe_jax.predict.run import closing_line, predict_files
+from rmpe_jax.predict.sequences import Sequences
+from rmpe_jax.predict.smoothed import smoothed as smoothed_poses
 from rmpe_jax.predict.tracks import describe_lengths
 from rmpe_jax.predict.videos import VideoInput
 from rmpe_jax.skeletons import COCO
@@ -253,6 +255,10 @@ def test_people_before_a_webcam_get_new_ids_after_a_pause(estimator, clip, out, 
     assert {int(i) for result in first for i in result.track_ids} == {1, 2, 3}
     assert {int(i) for result in second for i in result.track_ids} == {4, 5, 6}
     assert len(summary.track_lengths) == 6
+    times = [result.time for result in results(out)]
+    assert times[0] < 60
+    assert (np.diff(times[:16]) >= 0).all()
+    assert (np.diff(times[16:]) >= 0).all()
     for smooth in ("none", "one-euro"):
         run.check_tracking([webcam], True, smooth, shows_images=True)
     run.check_tracking([webcam], True, "offline", shows_images=False)
@@ -289,6 +295,21 @@ def test_smoothed_poses(estimator, clip, out, tmp_path, smooth):
     assert (drawn[0][9] != drawn[1][9]).any()
     page = (out / "report.html").read_text()
     assert (page.count("<article>"), page.count("<aside>")) == (2, 1)
+
+
+@pytest.mark.parametrize("smooth", ["one-euro", "offline"])
+def test_a_webcam_is_smoothed_by_its_own_time(estimator, clip, out, smooth):
+    """Ten times slower than its rate: nothing is smoothed over gaps of a second."""
+    webcam = VideoInput("clip", 0, float(RATE), None)
+    predict(estimator, clip, out)
+    found = results(out)
+    for seconds, is_smoothed in ((1 / RATE, True), (1.0, False)):
+        timed = [result._replace(time=i * seconds) for i, result in enumerate(found)]
+        changed = list(smoothed_poses(timed, Sequences([webcam]), smooth))
+        assert (trembling(changed) < 0.8 * trembling(found)) == is_smoothed
+        equal = [np.allclose(a.poses.keypoints, b.poses.keypoints, atol=2e-3)
+                 for a, b in zip(found, changed, strict=True)]  # fmt: skip
+        assert all(equal) != is_smoothed
 
 
 def frames(path: pathlib.Path):
@@ -368,6 +389,9 @@ def test_parameters_of_the_tracker_from_a_file(estimator, clip, out, tmp_path, c
     assert cli.main([*command, "--track"]) == 0
     assert ids_by_person(out, frame_of)["left"] == [2] * 6 + [3] * 8
     assert cli.main([*command[:-2], "--track", "--resume"]) == 1
+    assert "has results with tracker_params" in capsys.readouterr().err
+    params.write_text('{"max_missed": 7}')
+    assert cli.main([*command, "--track", "--resume"]) == 1
     assert "has results with tracker_params" in capsys.readouterr().err
     params.write_text('{"max_lost": 0}')
     assert cli.main([*command, "--track", "--resume"]) == 1

@@ -41,7 +41,7 @@ def test_the_search_learns_to_wait_and_whom_to_trust():
     present = np.ones((24, 2), bool)
     present[10:18, 0] = False
     scores = np.full((24, 2), 0.9)
-    scores[:, 1] = 0.3
+    scores[:, 1] = 0.2
     video = people_at(centers, scores=scores, present=present)
 
     def few_tracks_of_everybody(ids):

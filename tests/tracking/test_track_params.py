@@ -13,14 +13,13 @@ def test_there_and_back(tmp_path):
     path = tmp_path / "params.json"
     params = TrackParams(sure_score=0.123456789012345, max_missed=17.5, motion_gate=3.0)
     path.write_text(json.dumps(params_to_dict(params)))
-    assert load_params(path, TrackParams()) == params
+    assert load_params(path) == params
 
 
 def test_what_a_file_lacks_keeps_its_default(tmp_path):
     path = tmp_path / "params.json"
     path.write_text('{"max_missed": 100}')
-    defaults = TrackParams(sure_score=0.25)
-    assert load_params(path, defaults) == defaults._replace(max_missed=100.0)
+    assert load_params(path) == TrackParams(max_missed=100.0)
 
 
 @pytest.mark.parametrize(
@@ -42,7 +41,7 @@ def test_errors_name_the_file_and_the_key(tmp_path, content, message):
     if content is not None:
         path.write_text(content)
     with pytest.raises(UserError) as error:
-        load_params(path, TrackParams())
+        load_params(path)
     (line,) = str(error.value).splitlines()
     assert message in line
     assert str(path) in line
