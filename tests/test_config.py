@@ -45,6 +45,7 @@ def test_every_file_of_configs_is_valid(path):
         ("sstn.localization_warmup", -1, "0 or more"),
         ("sstn.decode", "views", "did you mean 'view'"),
         ("model.skeleton", "unnamed_0", "is unknown: use coco"),
+        ("transformer.attention", "flash", "use xla, cudnn"),
         ("optim.name", "sgd", "use adam, adamw, rmsprop"),
         ("optim.schedule", "cosin", "did you mean 'cosine'"),
         ("batch_size", 0, "at least 1"),

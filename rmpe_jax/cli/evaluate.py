@@ -4,8 +4,9 @@
   rmpe eval --model=fastpose.safetensors --data=coco:data/coco:val2017 --boxes=boxes.json --nms=rmpe
   rmpe eval --config=configs/synthetic.py --workdir=demo/run --boxes=demo/val/detections.json
 
-MODEL is a training workdir or a model file. With --config and --workdir, the config defines how
-crops are made, how heatmaps are decoded, and the datasets. `python eval.py` is the same.
+MODEL is a training workdir, a model file, a folder of a ViTPose, hf:USER/REPOSITORY, or builtin.
+With --config and --workdir, the config defines how crops are made, how heatmaps are decoded, and
+the datasets. `python eval.py` is the same.
 
 Prints the metrics, and writes metrics.json, results.json (COCO's result format) and people.png
 (best, median and worst people) to NAME-eval/ beside MODEL, or to WORKDIR/eval/, in one
@@ -31,7 +32,9 @@ if TYPE_CHECKING:
     _Trained = PoseModel | DetectorModel
 
 _MODEL = flags.DEFINE_string(
-    "model", None, "A training workdir, a model file, hf:USER/REPOSITORY, or builtin."
+    "model",
+    None,
+    "A training workdir, a model file, a folder of a ViTPose, hf:USER/REPOSITORY, or builtin.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "A training workdir, with --config.")
 _DATA = flags.DEFINE_string(
@@ -48,7 +51,10 @@ _CHECKPOINT = flags.DEFINE_enum(
 )
 _FLIP_TEST = flags.DEFINE_bool("flip_test", False, "Average with the mirrored crop.")
 _FLIP_SHIFT = flags.DEFINE_bool(
-    "flip_shift", False, "Shift the mirrored heatmaps by one pixel, for networks that need it."
+    "flip_shift",
+    False,
+    "Move mirrored heatmaps by a whole pixel, as AlphaPose does; default: by what the alignment "
+    "asks for, .75 heatmap pixels for first_pixel at stride 4, 0 for the others.",
 )
 _NMS = flags.DEFINE_string(
     "nms",

@@ -36,8 +36,9 @@ class SimccCodec:
     """How keypoints are encoded as vectors over x and over y, and decoded from them.
 
     The targets are exp(-(i - c)² / 2σ²) at bin i, where c is the joint's coordinate in bins. σ is
-    sqrt(side / 8) bins for a side of the crop in pixels: 4.9 and 5.66 for a crop of 256x192, 6 and
-    6.93 for 384x288, as in RTMPose's configs. MMPose rounds c to a whole bin first.
+    sqrt(side / 8) bins for a side of the crop in pixels: 4.9 and 5.66 for a crop of 256x192 (as in
+    MMPose's rtmpose-m_8xb256-420e_coco-256x192.py), 6 and 6.93 for 384x288 (as in its
+    rtmpose-m_8xb256-420e_aic-coco-384x288.py). MMPose rounds c to a whole bin first.
 
     Attributes:
       input_size: (height, width) of the crop.

@@ -38,8 +38,10 @@ _ATTRIBUTES = {
     "data.padding": "padding",
     "detection.test_size": "test_size",
 }
-_TRANSFORMER_KEYS = tuple(
-    f"transformer.{field.name}" for field in dataclasses.fields(TransformerOptions)
+# Options of a transformer that are stored with it; what computes its attention depends on the
+# machine.
+_TRANSFORMER_NAMES = tuple(
+    field.name for field in dataclasses.fields(TransformerOptions) if field.name != "attention"
 )
 # Those that weights depend on: with another value they are another network's.
 _IDENTITY = (
@@ -82,9 +84,15 @@ def spec_to_dict(spec: Spec) -> dict[str, dict[str, Any]]:
             value = getattr(spec, name)
             value = value.name if isinstance(value, Skeleton) else value
             content.setdefault(section, {})[short] = value
-    if isinstance(spec, ModelSpec) and spec.transformer != TransformerOptions():
-        content["transformer"] = dataclasses.asdict(spec.transformer)
+    if isinstance(spec, ModelSpec):
+        stored, default = map(_stored_options, (spec.transformer, TransformerOptions()))
+        if stored != default:
+            content["transformer"] = stored
     return content
+
+
+def _stored_options(options: TransformerOptions) -> dict[str, Any]:
+    return {name: getattr(options, name) for name in _TRANSFORMER_NAMES}
 
 
 def spec_from_dict(content: Mapping[str, Any]) -> Spec:
@@ -98,7 +106,8 @@ def spec_from_dict(content: Mapping[str, Any]) -> Spec:
     """
     content = renamed(dict(content))
     config = default_config()
-    for key in ("model.task", *_ATTRIBUTES, *_TRANSFORMER_KEYS):
+    transformer = (f"transformer.{name}" for name in _TRANSFORMER_NAMES)
+    for key in ("model.task", *_ATTRIBUTES, *transformer):
         section, _, short = key.partition(".")
         value = content.get(section, {}).get(short, config[section][short])
         config[section][short] = tuple(value) if isinstance(value, list) else value

@@ -13,7 +13,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.models import SPPE_NAMES
 from rmpe_jax.models.localization import LOCALIZATION_NAMES
 from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
-from rmpe_jax.models.vitpose import EXPERTS
+from rmpe_jax.models.vitpose import ATTENTIONS, EXPERTS
 from rmpe_jax.pgpg.sample import MODES
 from rmpe_jax.skeletons import SKELETONS
 
@@ -79,6 +79,7 @@ def _validate_transformer(transformer: ml_collections.ConfigDict) -> None:
     _require(valid, "transformer.expert", expert, f"0 to {len(EXPERTS) - 1}: {', '.join(EXPERTS)}")
     drop = transformer.drop_path
     _require(0 <= drop < 1, "transformer.drop_path", drop, "at least 0 and less than 1")
+    _require_known("transformer.attention", transformer.attention, ATTENTIONS)
 
 
 def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.ConfigDict) -> None:

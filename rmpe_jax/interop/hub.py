@@ -65,8 +65,10 @@ def fetch_model(name: str) -> pathlib.Path:
         why = "it is not in the cache and the hub cannot be reached: check the network"
     except errors.EntryNotFoundError:
         why = f"there is no file {file}: check the name"
-    except (errors.HfHubHTTPError, OSError) as error:
-        why = f"the hub cannot be reached ({type(error).__name__}): check network and free space"
+    except (errors.HTTPError, OSError) as error:  # also a connection that breaks
+        why = (
+            f"the download failed ({type(error).__name__}): check network and space, and try again"
+        )
     except ValueError as error:
         why = " ".join(str(error).split())
     else:

@@ -49,6 +49,7 @@ def _file(
     license, source = {
         "alphapose": ("non-commercial", _ALPHAPOSE),
         "mmpose": ("Apache-2.0", _MMPOSE),
+        "vitpose": ("Apache-2.0", _VITPOSE),
     }[project]
     command = f"rmpe convert {project} {file} --out {network}.safetensors"
     name = f"{project}/{network}"
@@ -78,8 +79,17 @@ KNOWN_MODELS = (
     _on_hub("vitpose-plus-base", "vitpose_plus_b", 125_395_473, 77.0),
     _on_hub("vitpose-plus-large", "vitpose_plus_l", 434_404_625, 78.6),
     _on_hub("vitpose-plus-huge", "vitpose_plus_h", 899_404_049, 79.4),
+    _file("vitpose", "vitpose_s_simple", 21_722_513, 73.5),
+    _file("vitpose", "vitpose_s", 24_290_577, 73.8),
+    _file("vitpose", "vitpose_b_simple", 85_912_337, 75.5),
+    _file("vitpose", "vitpose_b", 89_994_513, 75.8),
+    _file("vitpose", "vitpose_l_simple", 303_453_201, 78.2),
+    _file("vitpose", "vitpose_l", 308_544_785, 78.3),
+    _file("vitpose", "vitpose_h_simple", 631_107_857, 78.9),
+    _file("vitpose", "vitpose_h", 637_208_849, 79.1),
     _file("alphapose", "simplepose_res50", 33_999_697, 70.6),
     _file("alphapose", "fastpose_res50", 40_577_745, 72.0, "fast_res50_256x192.pth"),
+    _file("alphapose", "fastpose_duc_res50_shuffle", 57_853_777, 72.4),
     _file("alphapose", "hrnet_w32", 28_536_113, 72.5),
     _file(
         "mmpose", "simplepose_res50", 33_999_697, 71.8, "res50_coco_256x192-ec54d7f3_20200709.pth"
@@ -137,10 +147,10 @@ def describe(name: str) -> str:
     """
     found = [model for model in KNOWN_MODELS if name in (model.name, model.network)]
     if not found:
-        near = difflib.get_close_matches(
-            name, [model.name for model in KNOWN_MODELS], n=1, cutoff=0
-        )
-        raise UserError(f"no weights of {name!r} are known: did you mean {near[0]!r}?")
+        names = [model.name for model in KNOWN_MODELS]
+        near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+        hint = f"did you mean {near[0]!r}?" if near else "rmpe models lists those that are"
+        raise UserError(f"no weights of {name!r} are known: {hint}")
     return "\n\n".join(map(_describe, found))
 
 

@@ -14,7 +14,12 @@ from rmpe_jax.models.hrnet import HRNet
 from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
 from rmpe_jax.models.simplepose import SimplePose
 from rmpe_jax.models.small import SMALL_MODELS
-from rmpe_jax.models.vitpose import VITPOSE_MODELS, TransformerOptions, ViTPose
+from rmpe_jax.models.vitpose import (
+    VITPOSE_MODELS,
+    TransformerOptions,
+    ViTPose,
+    require_attention,
+)
 
 _MODELS = {
     "fastpose_res18": partial(FastPose, depth=18, duc_features=(512, 512)),
@@ -73,11 +78,13 @@ def build_sppe(
       one per stack; RTMPose returns `SimccMaps` instead.
 
     Raises:
-      UserError: the name is unknown.
+      UserError: the name is unknown, or the attention of `transformer` does not work here.
     """
     if name not in _MODELS:
         choices = difflib.get_close_matches(name, SPPE_NAMES, n=len(SPPE_NAMES), cutoff=0)
         raise UserError(f"model: there is no {name!r}; choose one of {', '.join(choices)}")
     module = _MODELS[name](num_keypoints=num_keypoints, dtype=dtype)
-    has_options = transformer is not None and isinstance(module, ViTPose)
-    return module.clone(options=transformer) if has_options else module
+    if transformer is None or not isinstance(module, ViTPose):
+        return module
+    require_attention(transformer, dtype)
+    return module.clone(options=transformer)

@@ -8,7 +8,7 @@ names of the published checkpoints: `blocks_0/attn/qkv` is their `blocks.0.attn.
 import dataclasses
 import functools
 import math
-from typing import Any
+from typing import Any, Literal
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
+from rmpe_jax.errors import UserError
 from rmpe_jax.models.layers import Deconv4x4, batch_norm, check_size, heatmap_conv
 
 PATCH = 16  # pixels, both sides
@@ -23,6 +24,7 @@ _PATCH_PADDING = 2  # pixels on each side of the image
 _MLP_RATIO = 4
 _UPSAMPLING = 4
 EXPERTS = ("coco", "ai_challenger", "mpii", "ap10k", "apt36k", "coco_wholebody")  # of ViTPose+
+ATTENTIONS = ("xla", "cudnn")
 
 _init = nn.initializers.truncated_normal(0.02)
 
@@ -37,12 +39,15 @@ class TransformerOptions:
       drop_path: probability, in training, that the last block is skipped for an image; it grows
         linearly over the blocks, from 0.
       remat: compute activations again in the backward pass instead of storing them.
+      attention: what computes it: "xla", with a matrix of weights in memory, or "cudnn", fused, on
+        CUDA GPUs in half precision. It depends on the machine: trained networks do not store it.
     """
 
     norm_epsilon: float = 1e-6
     expert: int = 0
     drop_path: float = 0.0
     remat: bool = False
+    attention: Literal["xla", "cudnn"] = "xla"
 
 
 class Attention(nn.Module):
@@ -51,18 +56,20 @@ class Attention(nn.Module):
     Attributes:
       num_heads: divides c.
       dtype: precision of the arithmetic; the softmax is in float32.
+      implementation: see `TransformerOptions.attention`.
     """
 
     num_heads: int
     dtype: DTypeLike = jnp.float32
+    implementation: Literal["xla", "cudnn"] = "xla"
 
     @nn.compact
     def __call__(self, x: Float[Array, "b n c"]) -> Float[Array, "b n c"]:
         b, n, c = x.shape
         qkv = _dense(3 * c, self.dtype, "qkv")(x).reshape(b, n, 3, self.num_heads, -1)
         q, k, v = (qkv[:, :, i] for i in range(3))
-        x = jax.nn.dot_product_attention(q, k, v).reshape(b, n, c)
-        return _dense(c, self.dtype, "proj")(x)
+        x = jax.nn.dot_product_attention(q, k, v, implementation=self.implementation)
+        return _dense(c, self.dtype, "proj")(x.reshape(b, n, c))
 
 
 class Mlp(nn.Module):
@@ -103,6 +110,7 @@ class Block(nn.Module):
       norm_epsilon: of the layer norms.
       drop_path: probability that attention or MLP is skipped for an image in training.
       dtype: precision of the arithmetic; statistics of layer norms are in float32.
+      attention: see `TransformerOptions`.
     """
 
     num_heads: int
@@ -110,6 +118,7 @@ class Block(nn.Module):
     norm_epsilon: float = 1e-6
     drop_path: float = 0.0
     dtype: DTypeLike = jnp.float32
+    attention: Literal["xla", "cudnn"] = "xla"
 
     @nn.compact
     def __call__(
@@ -123,7 +132,7 @@ class Block(nn.Module):
             rng_collection="drop_path",
         )
         y = _layer_norm(self.norm_epsilon, self.dtype, "norm1")(x)
-        x = x + drop(Attention(self.num_heads, self.dtype, name="attn")(y))
+        x = x + drop(Attention(self.num_heads, self.dtype, self.attention, name="attn")(y))
         y = _layer_norm(self.norm_epsilon, self.dtype, "norm2")(x)
         return x + drop(Mlp(self.expert_width, self.dtype, name="mlp")(y, expert))
 
@@ -176,6 +185,7 @@ class VisionTransformer(nn.Module):
                 self.options.norm_epsilon,
                 self.options.drop_path * i / max(self.depth - 1, 1),
                 self.dtype,
+                self.options.attention,
                 name=f"blocks_{i}",
             )(x, expert, train)
         x = _layer_norm(self.options.norm_epsilon, self.dtype, "last_norm")(x)
@@ -305,6 +315,23 @@ VITPOSE_MODELS = {
     for plus in ("", "_plus")
     for simple in ("", "_simple")
 }
+
+
+def require_attention(options: TransformerOptions, dtype: DTypeLike) -> None:
+    """Checks that the attention of `options` works in this precision, on the first device.
+
+    Raises:
+      UserError: it does not.
+    """
+    if options.attention != "cudnn":
+        return
+    line = "config.transformer.attention='cudnn' {}; set it to 'xla'"
+    if jnp.dtype(dtype) not in (jnp.float16, jnp.bfloat16):
+        needed = f"needs config.model.dtype='bfloat16', not {jnp.dtype(dtype).name!r}"
+        raise UserError(line.format(needed))
+    device = str(jax.devices()[0])  # such as "cuda:0"
+    if not device.startswith("cuda"):
+        raise UserError(line.format(f"needs a CUDA GPU, and the first device is {device}"))
 
 
 def resample_positions(

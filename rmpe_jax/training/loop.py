@@ -29,6 +29,7 @@ from rmpe_jax.training.log import Log, say
 from rmpe_jax.training.metrics import MetricWriter
 from rmpe_jax.training.optimizers import build_optimizer, learning_rate
 from rmpe_jax.training.pose_task import pose_task
+from rmpe_jax.training.pretrained import require_weights
 from rmpe_jax.training.profile import StepProfiler
 from rmpe_jax.training.stages import start_from
 from rmpe_jax.training.state import TrainState, init_state, init_variables
@@ -71,6 +72,7 @@ def _train(
     """Trains as `train` does, in a workdir that is locked."""
     mesh = meshes.device_mesh()
     _require_divisible(run, mesh)
+    require_weights(run.model, run.sstn)
 
     # ---- network, objective and data -----------------------------------------------------------
     task = _TASKS[run.model.task](run)

@@ -7,6 +7,7 @@ from typing import Any
 import jax.numpy as jnp
 from flax import traverse_util
 
+from rmpe_jax.config import ModelConfig, SstnConfig
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.efficientnet import efficientnet_variables
 from rmpe_jax.interop.hub import fetch_model, is_hub_name
@@ -15,6 +16,24 @@ from rmpe_jax.interop.pth import read_pth
 from rmpe_jax.interop.resnet import localization_variables, resnet_variables
 from rmpe_jax.interop.torch_names import from_torch
 from rmpe_jax.interop.vitpose import backbone_state
+
+_WHERE = (
+    "docs/interop.md says where to get weights to start from, an empty value starts from random "
+    "ones"
+)
+
+
+def require_weights(model: ModelConfig, sstn: SstnConfig) -> None:
+    """Checks that the weights to start from are there; those of the hub are downloaded.
+
+    Raises:
+      UserError: `model.backbone_weights` or `sstn.localization_weights` are not there.
+    """
+    if model.backbone_weights:
+        _find_backbone(model.backbone_weights, model.name)
+    path = sstn.localization_weights
+    if path and not pathlib.Path(path).is_file():
+        raise UserError(f"config.sstn.localization_weights={path}: no such file; {_WHERE}")
 
 
 def load_backbone(
@@ -45,12 +64,7 @@ def load_backbone(
             f"config.model.backbone_weights: there is no reader for the backbone of {name}; use "
             "litepose_effnet0, a ViTPose or a network on a ResNet, or leave it empty"
         )
-    if not pathlib.Path(path).exists():
-        raise UserError(
-            f"config.model.backbone_weights={path}: no such file; docs/interop.md says where to "
-            "get weights to start from, an empty value starts from random ones"
-        )
-    state = read_pth(path)
+    state = read_pth(_find_backbone(path, name))
     expected = {"params": params[part], "batch_stats": batch_stats[part]}
     try:
         if part == "backbone":
@@ -67,8 +81,8 @@ def _transformer(
     path: str, name: str, input_size: tuple[int, int], ours: Mapping[str, Any]
 ) -> dict[str, Any]:
     """The parameters of a vision transformer: of MAE, of ViTPose, or of another ViT."""
+    folder = _find_backbone(path, name)
     try:
-        folder = fetch_model(path) if is_hub_name(path) else pathlib.Path(path)
         state = read_weights(folder) if folder.is_dir() else read_pth(folder)
         tensors = backbone_state(state, input_size)
         # Experts of ViTPose+ are of pose estimation, and not every ViT has a last norm.
@@ -76,6 +90,23 @@ def _transformer(
         return _merged(ours, loaded["params"], partly=True)
     except UserError as error:
         raise UserError(f"config.model.backbone_weights={path}, for {name}: {error}") from None
+
+
+def _find_backbone(path: str, name: str) -> pathlib.Path:
+    """The file, or the folder of Hugging Face, of `backbone_weights` for the SPPE `name`."""
+    where = f"config.model.backbone_weights={path}"
+    if not is_hub_name(path):
+        if not pathlib.Path(path).exists():
+            raise UserError(f"{where}: no such file; {_WHERE}")
+        return pathlib.Path(path)
+    if not name.startswith("vitpose"):
+        raise UserError(
+            f"{where}: hf: names are for ViTPose only; name a file for {name}, or leave it empty"
+        )
+    try:
+        return fetch_model(path)
+    except UserError as error:
+        raise UserError(f"{where}, for {name}: {error}") from None
 
 
 def load_localization(path: str, params: dict[str, Any], batch_stats: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ a frozen copy of itself or by another trained SPPE. Each stage is a run of its o
 
 import dataclasses
 import logging
+import operator
 from typing import Any
 
 import jax
@@ -101,17 +102,18 @@ def _load(source: str, spec: Spec, ours: Variables) -> Variables:
 
 def _warn_of_other_inputs(source: str, found: ModelSpec, spec: ModelSpec) -> None:
     """Weights go on working with other inputs, but not as well."""
-    differing = [
-        f"{key} {getattr(found, name)} there, {getattr(spec, name)} here"
-        for key, name in (
-            ("model.mean", "mean"),
-            ("model.std", "std"),
-            ("codec.alignment", "alignment"),
-            ("data.padding", "padding"),
-            ("transformer", "transformer"),
-        )
-        if getattr(found, name) != getattr(spec, name)
-    ]
+    differing = []
+    for key, name in (
+        ("model.mean", "mean"),
+        ("model.std", "std"),
+        ("codec.alignment", "alignment"),
+        ("data.padding", "padding"),
+        ("transformer.norm_epsilon", "transformer.norm_epsilon"),
+        ("transformer.expert", "transformer.expert"),
+    ):
+        theirs, ours = map(operator.attrgetter(name), (found, spec))
+        if theirs != ours:
+            differing.append(f"{key} {theirs} there, {ours} here")
     if differing:
         line = "%s was trained with other settings: %s; training has to make up for that"
         logging.getLogger(__name__).warning(line, source, "; ".join(differing))

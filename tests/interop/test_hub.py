@@ -1,8 +1,10 @@
-"""Networks by name, from a cache of the hub that is made here; nothing is downloaded."""
+"""Networks by name, from a cache of the hub that is made here, and a hub that breaks off."""
 
 import functools
+import http.server
 import json
 import shutil
+import threading
 
 import jax
 import numpy as np
@@ -91,3 +93,67 @@ def test_what_is_not_there_is_one_line(cache):
         with pytest.raises(UserError, match=says) as info:
             load_pose_model(name)
         assert "\n" not in str(info.value)
+
+
+class BrokenHub(http.server.BaseHTTPRequestHandler):
+    """A hub with one repository, which drops the connection within the weights."""
+
+    protocol_version = "HTTP/1.1"
+    weights = 5_000_000  # bytes, as announced
+
+    def do_HEAD(self):
+        self.send_file(self.weights if self.path.endswith(".safetensors") else 2)
+
+    def do_GET(self):
+        if "/tree/" in self.path:
+            entry = {"type": "file", "path": "model.safetensors", "oid": "b" * 40}
+            self.send_json([entry | {"size": self.weights}])
+        elif "/api/models/" in self.path:
+            files = [{"rfilename": "model.safetensors"}]
+            self.send_json({"id": "a/b", "modelId": "a/b", "sha": COMMIT, "siblings": files})
+        else:
+            self.send_file(self.weights)
+            self.wfile.write(b"x" * 1000)
+            self.wfile.flush()
+            self.close_connection = True
+
+    def send_json(self, content):
+        body = json.dumps(content).encode()
+        self.send_response(200)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def send_file(self, size):
+        self.send_response(200)
+        self.send_header("X-Repo-Commit", COMMIT)
+        self.send_header("ETag", f'"{"b" * 64}"')
+        self.send_header("Content-Length", str(size))
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_connection_that_breaks_is_one_line(tmp_path, monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), BrokenHub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    template = address + "/{repo_id}/resolve/{revision}/{filename}"
+    for name, value in (
+        ("ENDPOINT", address),
+        ("HUGGINGFACE_CO_URL_TEMPLATE", template),
+        ("HF_HUB_CACHE", str(tmp_path)),
+        ("HF_HUB_DISABLE_XET", True),
+    ):
+        monkeypatch.setattr(constants, name, value)
+    try:
+        with pytest.raises(UserError) as info:
+            fetch_model("hf:a/b")
+    finally:
+        server.shutdown()
+        server.server_close()
+    line = str(info.value)
+    assert line.startswith("hf:a/b: the download failed (RemoteProtocolError): check network")
+    assert "\n" not in line

@@ -1,5 +1,7 @@
 """Random ViTPoses of the `transformers` package give the same heatmaps and keypoints here."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -8,7 +10,11 @@ import scipy.ndimage
 
 from rmpe_jax.data.augment import crop
 from rmpe_jax.interop import load_vitpose
+from rmpe_jax.model_io.pose_model import load_pose_model
+from rmpe_jax.models import build_sppe
+from rmpe_jax.models.vitpose import resample_positions
 from rmpe_jax.top_down.prediction import make_predict
+from rmpe_jax.training.pretrained import load_backbone
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
@@ -18,7 +24,20 @@ BASE = SMALL | {"hidden_size": 768}
 PLUS = SMALL | {"num_experts": 6, "part_features": 96}
 
 
-def save_random(folder, options, simple):
+@pytest.fixture
+def cached(tmp_path, monkeypatch):
+    """The folder of the files of `somebody/network` in a cache of the hub, which is offline."""
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    folder, commit = tmp_path / "models--somebody--network", "0123456789abcdef" * 2 + "01234567"
+    (folder / "snapshots" / commit).mkdir(parents=True)
+    (folder / "refs").mkdir()
+    (folder / "refs" / "main").write_text(commit)
+    return folder / "snapshots" / commit
+
+
+def save_random(folder, options, simple, **saving):
     """A network whose parameters all have an effect, saved as its authors save theirs."""
     torch.manual_seed(0)
     backbone = transformers.VitPoseBackboneConfig(out_indices=[12], **options)
@@ -37,7 +56,7 @@ def save_random(folder, options, simple):
                 buffer.normal_(0, 0.1)
             if name.endswith("running_var"):
                 buffer.uniform_(0.5, 2)
-    network.save_pretrained(folder)
+    network.save_pretrained(folder, **saving)
     transformers.VitPoseImageProcessorPil().save_pretrained(folder)
     return network
 
@@ -131,3 +150,59 @@ def test_the_whole_path(tmp_path):
     assert errors(theirs.astype(np.float32)).max() < 0.05
     # A random network makes much of a gray level.
     assert np.quantile(errors(crops), 0.95) < 0.05
+
+
+@pytest.mark.slow
+def test_by_name(cached):
+    """In shards, out of the cache of the hub, as prediction loads it."""
+    network = save_random(cached, SMALL, simple=True, max_shard_size="40MB")
+    assert len(list(cached.glob("model-*.safetensors"))) > 1
+    model = load_pose_model("hf:somebody/network")
+    assert model.spec.network == "vitpose_s_simple"
+    x = np.random.default_rng(0).standard_normal((1, 256, 192, 3)).astype(np.float32)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x.transpose(0, 3, 1, 2).copy())).heatmaps
+    expected = expected.numpy().transpose(0, 2, 3, 1)
+    module, _ = model.build()
+    actual = jax.jit(module.apply)(model.variables, jnp.asarray(x))
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-4 * np.abs(expected).max())
+
+
+@pytest.mark.slow
+def test_a_backbone_of_mae_by_name(cached):
+    """Each tensor has its place, and the position embeddings those of another grid."""
+    torch.manual_seed(0)
+    config = transformers.ViTMAEConfig(intermediate_size=1536, decoder_num_hidden_layers=1, **SMALL)
+    network = transformers.ViTMAEForPreTraining(config)
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.normal_()
+    network.save_pretrained(cached)
+    image = jax.ShapeDtypeStruct((1, 256, 192, 3), np.float32)
+    shapes = jax.eval_shape(build_sppe("vitpose_s", 17).init, jax.random.key(0), image)["params"]
+    params = jax.tree.map(lambda leaf: np.full(leaf.shape, np.nan, np.float32), dict(shapes))
+    load_backbone("hf:somebody/network", "vitpose_s", (256, 192), params, {})
+    found = params["backbone"]
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
+    assert np.isnan(params["keypoint_head"]["final_layer"]["kernel"]).all()
+
+    block, theirs = found["blocks_3"], network.vit.layers[3]
+    attention = theirs.attention
+    parts = (attention.q_proj, attention.k_proj, attention.v_proj)
+    qkv = torch.cat([part.weight for part in parts])
+    same = functools.partial(np.testing.assert_allclose, rtol=1e-6)
+    same(block["attn"]["qkv"]["kernel"], qkv.detach().numpy().T)
+    for ours, layer in (
+        (block["attn"]["proj"], attention.o_proj),
+        (block["mlp"]["fc1"], theirs.mlp.fc1),
+        (block["mlp"]["fc2"], theirs.mlp.fc2),
+    ):
+        same(ours["kernel"], layer.weight.detach().numpy().T)
+        same(ours["bias"], layer.bias.detach().numpy())
+    for name, layer in (("norm1", theirs.layernorm_before), ("norm2", theirs.layernorm_after)):
+        same(block[name]["scale"], layer.weight.detach().numpy())
+    patches = network.vit.embeddings.patch_embeddings.projection.weight.detach().numpy()
+    same(found["patch_embed"]["kernel"], patches.transpose(2, 3, 1, 0))
+    positions = jnp.asarray(network.vit.embeddings.position_embeddings.detach().numpy())
+    expected = resample_positions(positions, (14, 14), (16, 12))
+    np.testing.assert_allclose(found["pos_embed"], expected, atol=1e-5)

@@ -2,6 +2,7 @@
 
 import pathlib
 import re
+import runpy
 
 import jax
 import pytest
@@ -11,7 +12,8 @@ from rmpe_jax.interop.hub import is_hub_name
 from rmpe_jax.model_io.known import KNOWN_MODELS, list_known
 from rmpe_jax.models import SPPE_NAMES, build_sppe
 
-PAGE = pathlib.Path(__file__).parents[2] / "docs/models.md"
+ROOT = pathlib.Path(__file__).parents[2]
+PAGE = ROOT / "docs/models.md"
 CHEAP = (
     "litepose_effnet0_s",
     "vitpose_b",
@@ -41,6 +43,34 @@ def test_numbers_of_parameters(network):
 def test_the_page_has_all_networks():
     rows = re.findall(r"^\| `(\w+)` \| [\d.]+ \| [\d.]+ \|", PAGE.read_text(encoding="utf-8"), re.M)
     assert sorted(rows) == sorted(SPPE_NAMES)
+
+
+@pytest.mark.parametrize("network", ["tinypose_s", "vitpose_s_simple", "vitpose_plus_s"])
+def test_flops_of_the_page(network):
+    count = runpy.run_path(str(ROOT / "benchmarks/networks.py"))["cost"](network)
+    row = f"\n| `{network}` | {count['parameters'] / 1e6:.1f} | {count['gflops']:.1f} |"
+    assert row in PAGE.read_text(encoding="utf-8")
+
+
+def test_the_page_and_the_list_agree():
+    """Every AP with weights is in both, from the same source, with the same weights."""
+    page = PAGE.read_text(encoding="utf-8")
+    cells = r"^\| `(\w+)` \| [\d.]+ \| [\d.]+ \| ([^|]*) \| ([^|]+) \| [^|]* \|$"
+    rows = {network: rest for network, *rest in re.findall(cells, page, re.M)}
+    assert {m.network for m in KNOWN_MODELS} <= rows.keys()
+    for model in KNOWN_MODELS:
+        ap, weights = rows[model.network]
+        letter = {"alphapose": "A", "mmpose": "M", "builtin": "B"}.get(
+            model.name.split("/")[0], "V"
+        )
+        figures = dict((s, n) for n, s in re.findall(r"([\d., ]*\d) \((\w)\)", ap))
+        assert f"{model.ap:.1f}" in figures[letter].split(", ")
+        words = model.command.split()
+        assert f"`{model.name}`" in page or f"`convert {words[2]}`" in weights
+    for network, (ap, weights) in rows.items():
+        for figure, letter in re.findall(r"(\d\d\.\d)(?:, [\d.]+)? \((\w)\)", ap):
+            if weights.strip() and letter in "ABMV":
+                assert float(figure) in {m.ap for m in KNOWN_MODELS if m.network == network}
 
 
 def test_known_models_are_ours_and_their_commands_valid():
@@ -80,3 +110,16 @@ def test_an_unknown_name_is_one_line(capsys):
         "rmpe: no weights of 'vitpose-plus-bas' are known: did you mean "
         "'hf:usyd-community/vitpose-plus-base'?\n"
     )
+    assert cli.main(["models", "vitpose_g"]) == 1
+    assert "did you mean 'vitpose/vitpose_" in capsys.readouterr().err
+    assert cli.main(["models", "yolo"]) == 1
+    assert capsys.readouterr().err == (
+        "rmpe: no weights of 'yolo' are known: rmpe models lists those that are\n"
+    )
+
+
+def test_vitpose_of_the_papers_code(capsys):
+    assert cli.main(["models", "vitpose_h"]) == 0
+    output = capsys.readouterr().out
+    assert "79.1" in output
+    assert "rmpe convert vitpose FILE.pth --out vitpose_h.safetensors" in output

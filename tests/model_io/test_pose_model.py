@@ -10,10 +10,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmpe_jax.config import default_config, model_spec, parse_config, spec_to_dict
+from rmpe_jax.config import (
+    default_config,
+    model_spec,
+    parse_config,
+    spec_from_dict,
+    spec_to_dict,
+)
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.model_file import load_model, save_model
 from rmpe_jax.model_io.pose_model import load_pose_model, save_pose_model
+from rmpe_jax.models.vitpose import TransformerOptions
 from rmpe_jax.pose_nms import PoseNmsParams, params_to_dict
 from rmpe_jax.skeletons import MPII
 from rmpe_jax.training.checkpoints import Checkpoints
@@ -46,6 +53,18 @@ def test_a_file_brings_everything_back(path):
     assert params_to_dict(found.nms) == params_to_dict(model.nms)
     assert found.spec.skeleton.name == "coco"
     assert found.build()[1] == model.build()[1]
+
+
+def test_what_computes_attention_belongs_to_the_machine(path):
+    """Neither model files nor the configs in checkpoints bring it to another machine."""
+    model = bright.pose_model()
+    for options in (TransformerOptions(), TransformerOptions(expert=3)):
+        here = dataclasses.replace(options, attention="cudnn")
+        spec = dataclasses.replace(model.spec, transformer=here)
+        save_pose_model(path, model._replace(spec=spec))
+        assert load_pose_model(path).spec.transformer == options
+    stored = {"transformer": dataclasses.asdict(here)}
+    assert spec_from_dict(stored).transformer == options
 
 
 def test_older_files_call_the_nms_variant_form(path):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
 from rmpe_jax.models.localization import SmallLocalization
 from rmpe_jax.models.rmpe import RMPE
@@ -134,6 +135,36 @@ def test_parameter_counts(name, count):
 def test_all_sizes_exist_with_and_without_experts():
     names = itertools.product(("vitpose", "vitpose_plus"), "sblh", ("", "_simple"))
     assert set(VITPOSE_MODELS) == {f"{kind}_{size}{head}" for kind, size, head in names}
+
+
+@pytest.mark.parametrize("remat", [False, True])
+@pytest.mark.parametrize("attention", ["xla", "cudnn"])
+def test_what_computes_the_attention(monkeypatch, attention, remat):
+    """The option reaches JAX, whose "cudnn" runs on GPUs only."""
+    used = []
+
+    def attend(q, k, v, implementation):
+        del k, v
+        used.append(implementation)
+        return q
+
+    monkeypatch.setattr(jax.nn, "dot_product_attention", attend)
+    module = tiny(options=TransformerOptions(attention=attention, remat=remat))
+    jax.eval_shape(module.init, jax.random.key(0), jax.ShapeDtypeStruct((1, *SIZE, 3), "float32"))
+    assert used == [attention] * 2
+
+
+def test_cudnn_needs_half_precision_and_a_gpu(monkeypatch):
+    options = TransformerOptions(attention="cudnn")
+    with pytest.raises(UserError, match=r"needs config\.model\.dtype='bfloat16', not 'float32'"):
+        build_sppe("vitpose_s", 5, jnp.float32, options)
+    with pytest.raises(UserError, match=r"needs a CUDA GPU, and the first device is .*'xla'$"):
+        build_sppe("vitpose_s", 5, jnp.bfloat16, options)
+    assert not isinstance(build_sppe("tinypose_s", 5, jnp.float32, options), ViTPose)
+    monkeypatch.setattr(jax, "devices", lambda: ["cuda:0"])
+    module = build_sppe("vitpose_s", 5, jnp.bfloat16, options)
+    assert isinstance(module, ViTPose)
+    assert module.options == options
 
 
 @pytest.mark.slow

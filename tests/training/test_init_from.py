@@ -66,6 +66,20 @@ def test_other_inputs_are_warned_of(config, trained, caplog):
     assert "codec.alignment first_pixel there, center here" in line
 
 
+def test_options_of_the_training_alone_are_not_warned_of(config, trained, caplog):
+    config.transformer.update({"drop_path": 0.1, "remat": True})
+    config.model.init_from, _ = trained()
+    config.transformer.update({"drop_path": 0.5, "remat": False})
+    run_parts.resumed(config, run_parts.start(config))
+    assert not caplog.messages
+    config.transformer.update({"norm_epsilon": 1e-12, "expert": 2})
+    run_parts.resumed(config, run_parts.start(config))
+    (line,) = caplog.messages
+    assert "transformer.norm_epsilon 1e-06 there, 1e-12 here" in line
+    assert "transformer.expert 0 there, 2 here" in line
+    assert "drop_path" not in line
+
+
 def test_networks_that_do_not_fit(config, trained, tmp_path):
     config.model.init_from, _ = trained(loss="cross_entropy")
     with pytest.raises(UserError, match=r"config\.codec\.loss='cross_entropy' cannot start one of"):

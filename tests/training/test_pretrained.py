@@ -11,6 +11,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.interop.torch_names import torch_key
 from rmpe_jax.models.localization import ResNet18Localization
 from rmpe_jax.models.resnet import ResNet
+from rmpe_jax.training import loop
 from rmpe_jax.training.pretrained import load_backbone, load_localization
 
 
@@ -98,3 +99,50 @@ def test_only_the_papers_localization_has_such_files():
     config.sstn.localization_weights = "resnet18.pth"
     with pytest.raises(UserError, match=r"sstn\.localization_weights=.resnet18\.pth. is invalid"):
         parse_config(config)
+
+
+@pytest.fixture
+def before(monkeypatch):
+    """before(config, tmp_path): the error of a training that reads no data and builds nothing."""
+
+    def fail(*_, **__):
+        pytest.fail("the weights were not checked first")
+
+    monkeypatch.setattr(loop, "_TASKS", {"pose": fail})
+    monkeypatch.setattr(loop, "init_variables", fail)
+
+    def start(config, folder):
+        with pytest.raises(UserError) as info:
+            loop.train(config, folder / "run")
+        assert not (folder / "run" / "config.json").exists()
+        return str(info.value)
+
+    return start
+
+
+def test_missing_weights_are_found_before_the_data_are_read(config, before, tmp_path):
+    config.model.name = "fastpose_res18"
+    config.model.backbone_weights = str(tmp_path / "gone.pth")
+    assert "gone.pth: no such file; docs/interop.md says where" in before(config, tmp_path)
+    config.model.backbone_weights = "hf:somebody/resnet"
+    line = before(config, tmp_path)
+    assert "hf: names are for ViTPose only; name a file for fastpose_res18" in line
+    config.model.backbone_weights = ""
+    config.sstn.update({"enabled": True, "localization": "resnet18"})
+    config.sstn.localization_weights = str(tmp_path / "resnet18.pth")
+    line = before(config, tmp_path)
+    assert line.startswith("config.sstn.localization_weights=")
+    assert "resnet18.pth: no such file; " in line
+
+
+def test_names_of_the_hub_are_fetched_before_the_data_are_read(
+    config, before, tmp_path, monkeypatch
+):
+    constants = pytest.importorskip("huggingface_hub.constants")
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    config.model.name, config.model.input_size = "vitpose_s", (64, 48)
+    config.model.backbone_weights = "hf:somebody/mae"
+    line = before(config, tmp_path)
+    assert line.startswith("config.model.backbone_weights=hf:somebody/mae, for vitpose_s: ")
+    assert "not in the cache" in line
