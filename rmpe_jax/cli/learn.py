@@ -80,7 +80,7 @@ def add_fit_nms(commands: argparse._SubParsersAction) -> None:
         type=arguments.two_or_more,
         metavar="N",
         help="also learn on all of N parts of the images but one, score on that one, and print the "
-        "gain over the best preset with its interval",
+        "gain over --start with its interval",
     )
     parser.set_defaults(run=_fit_nms)
 
@@ -96,12 +96,12 @@ def _fit_nms(args: argparse.Namespace) -> None:
 
     use_compilation_cache()
     start = time.monotonic()
-    skeleton = get_skeleton(args.skeleton)
+    params, skeleton = load_params(args.start), get_skeleton(args.skeleton)
     metrics = fit_nms(
         args.results,
         args.annotations,
         args.out,
-        load_params(args.start),
+        params,
         skeleton,
         steps=args.steps,
         report=lambda search: print(search_line(search, "AP"), flush=True),
@@ -109,13 +109,13 @@ def _fit_nms(args: argparse.Namespace) -> None:
     print(f"\n{metrics_table(metrics)}\n\nwrote {args.out} in {time.monotonic() - start:.1f} s")
     if args.folds:
         found = cross_fit_nms(
-            args.results, args.annotations, skeleton, args.folds, steps=args.steps
+            args.results, args.annotations, params, skeleton, args.folds, steps=args.steps
         )
         rows = {name: [f"{100 * value:.2f}"] for name, value in found.ap.items()}
         low, high = (100 * limit for limit in found.interval)
         print(f"\n{args.folds} folds:\n\n{markdown_table('', ['AP'], rows)}")
         gain = f"{100 * found.gain:+.2f} [{low:+.2f}, {high:+.2f}]"
-        print(f"\nlearned minus best preset, in points, with its 95 % interval: {gain}")
+        print(f"\nlearned minus start, in points, with its 95 % interval: {gain}")
 
 
 def add_fit_pgpg(commands: argparse._SubParsersAction) -> None:

@@ -89,9 +89,8 @@ class CrossFit(NamedTuple):
     """What learned parameters gain on images that they are not learned from.
 
     Attributes:
-      ap: of no NMS, of each preset, and of `BEST_PRESET` and `LEARNED`, which are chosen and
-        learned on the other folds; fractions, on all images.
-      gain: AP of `LEARNED` minus that of `BEST_PRESET`.
+      ap: of no NMS, of each preset, of `START` and of `LEARNED`; fractions, on all images.
+      gain: AP of `LEARNED` minus that of `START`.
       interval: 95 % of the resamples of the images have a gain in it.
     """
 
@@ -100,13 +99,14 @@ class CrossFit(NamedTuple):
     interval: tuple[float, float]
 
 
-BEST_PRESET, LEARNED = "best preset of the other folds", "learned on the other folds"
+START, LEARNED = "start of the searches", "learned on the other folds"
 RESAMPLES = 2000
 
 
 def cross_fit_nms(
     results_path: str | os.PathLike,
     annotations: Annotations,
+    start: PoseNmsParams,
     skeleton: Skeleton,
     folds: int,
     *,
@@ -115,11 +115,13 @@ def cross_fit_nms(
 ) -> CrossFit:
     """Learns the parameters on all folds of the images but one, and applies them to that one.
 
-    Each search starts from the preset with the highest AP on the same images.
+    All searches start from the same parameters, so the scores of people are of one kind, and the
+    poses of all folds can be ranked together.
 
     Args:
       results_path: as of `fit_nms`.
       annotations: as of `fit_nms`.
+      start: as of `fit_nms`.
       skeleton: as of `fit_nms`.
       folds: number of random parts, 2 or more.
       steps: as of `fit_nms`.
@@ -133,31 +135,20 @@ def cross_fit_nms(
     num_images = len(dataset.images)
     if num_images < folds:
         raise UserError(f"{dataset.name} has {num_images} images: use at most as many folds")
-    presets = {name: PoseNmsParams.preset(name) for name in PRESETS}
-    left = {
-        name: _after_nms(results, dataset, params, skeleton) for name, params in presets.items()
-    }
-    left |= {"no NMS": results, BEST_PRESET: [], LEARNED: []}
-    parts = np.array_split(np.random.default_rng(0).permutation(num_images), folds)
-    for part in parts:
+    params = {name: PoseNmsParams.preset(name) for name in PRESETS} | {START: start}
+    left = {"no NMS": results}
+    left |= {name: _after_nms(results, dataset, one, skeleton) for name, one in params.items()}
+    left[LEARNED] = []
+    for part in np.array_split(np.random.default_rng(0).permutation(num_images), folds):
         kept = _images(dataset, np.setdiff1d(np.arange(num_images), part))
-        held_out = _images(dataset, part)
-        ap = {
-            name: coco_ap(kept, _on(kept, left[name]), skeleton.oks_sigmas)["AP"]
-            for name in PRESETS
-        }
-        best = max(ap, key=ap.__getitem__)
-        fit = _fit(_on(kept, results), kept, presets[best], skeleton, steps, report)
-        left[BEST_PRESET] += _on(held_out, left[best])
-        left[LEARNED] += _after_nms(results, held_out, fit.params, skeleton)
+        fit = _fit(_on(kept, results), kept, start, skeleton, steps, report)
+        left[LEARNED] += _after_nms(results, _images(dataset, part), fit.params, skeleton)
     ap = {name: coco_ap(dataset, poses, skeleton.oks_sigmas)["AP"] for name, poses in left.items()}
     resamples = image_resamples(num_images, RESAMPLES, seed=0)
     theirs, ours = (
-        resampled_ap(ranked_poses(dataset, left[name]), resamples)
-        for name in (BEST_PRESET, LEARNED)
+        resampled_ap(ranked_poses(dataset, left[name]), resamples) for name in (START, LEARNED)
     )
-    gain = ap[LEARNED] - ap[BEST_PRESET]
-    return CrossFit(ap, gain, interval((ours - theirs)[None], seed=1))
+    return CrossFit(ap, ap[LEARNED] - ap[START], interval((ours - theirs)[None], seed=1))
 
 
 def _fit(
