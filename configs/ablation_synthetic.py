@@ -4,7 +4,7 @@
   rmpe ablate --config=configs/ablation_synthetic.py:ablation/scenes,sstn --workdir=ablation
 
 The optional part after a colon is the folder of the scenes, by default `ablation/scenes`. With
-`,sstn` only the trainings of the spatial transformer are made, six of nine. Results and run time:
+`,sstn` only the trainings of the spatial transformer are made, seven of ten. Results and run time:
 docs/ablation.md.
 
 As in RMPE's code, crops are not rotated or scaled, except by the proposals.
@@ -22,6 +22,7 @@ SSTN = (
     "atomic_sstn",
     "atomic_sstn_parallel_differences",
     "atomic_sstn_differences",
+    "atomic_sstn_parallel_differences_context",
     "none",
 )
 

@@ -44,6 +44,9 @@ def test_every_file_of_configs_is_valid(path):
         ("sstn.difference_step", 0.0, "more than 0 and less than 1"),
         ("sstn.localization_warmup", -1, "0 or more"),
         ("sstn.decode", "views", "did you mean 'view'"),
+        ("sstn.context", 0.5, "1 or more"),
+        ("sstn.context", np.nan, "1 or more"),
+        ("sstn.context", 1.5, "1 without sstn.enabled"),
         ("model.skeleton", "unnamed_0", "is unknown: use coco"),
         ("transformer.attention", "flash", "use xla, cudnn"),
         ("optim.name", "sgd", "use adam, adamw, rmsprop"),
@@ -126,6 +129,28 @@ def test_what_a_network_without_heatmaps_refuses(config, key, value, says):
     parse_config(config)
     config.update_from_flattened_dict({key: value})
     with pytest.raises(UserError, match=re.escape(says)):
+        parse_config(config)
+
+
+@pytest.mark.parametrize(
+    ("size", "context", "fits"),
+    [
+        ((144, 96), 1.5, True),
+        ((128, 96), 1.3333, True),  # 96 and 72
+        ((128, 96), 1.333, False),
+        ((144, 100), 1.5, False),
+        ((192, 100), 4.0, False),  # 48 and 25
+        ((45, 90), 1.5, False),  # 30 and 60, half a pixel from the edges of the crop
+        ((144, 96), 1000.0, False),
+    ],
+)
+def test_a_view_lies_on_pixels_of_the_crop(config, size, context, fits):
+    config.sstn.enabled, config.sstn.context, config.model.input_size = True, context, size
+    if fits:
+        parse_config(config)
+        return
+    says = f"config.sstn.context={context} is invalid: it must be 1, or divide model.input_size="
+    with pytest.raises(UserError, match=re.escape(f"{says}{size}")):
         parse_config(config)
 
 

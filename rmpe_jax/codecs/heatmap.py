@@ -149,6 +149,20 @@ class HeatmapCodec:
         crop_from_heatmap = geometry.invert(self.heatmap_from_crop)
         return geometry.transform_points(crop_from_heatmap, points), jnp.clip(scores, 0, 1)
 
+    def window(self, size: tuple[int, int]) -> "HeatmapCodec":
+        """The codec of the central window of the crop, at the same resolution.
+
+        It is right for the alignment "center".
+
+        Args:
+          size: (height, width) of the window; its heatmap has a whole number of pixels.
+        """
+        fields = dataclasses.fields(HeatmapCodec)
+        values = {field.name: getattr(self, field.name) for field in fields}
+        sides = zip(self.heatmap_size, size, self.input_size, strict=True)
+        heatmap_size = tuple(side * part // full for side, part, full in sides)
+        return HeatmapCodec(**values | {"input_size": size, "heatmap_size": heatmap_size})
+
     def to_heatmap(self, keypoints: Float[Array, "b k 2"]) -> Float[Array, "b k 2"]:
         """Keypoints in heatmap pixels from keypoints in crop pixels."""
         return geometry.transform_points(self.heatmap_from_crop, keypoints)

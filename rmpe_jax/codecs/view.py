@@ -22,7 +22,7 @@ class ViewHeatmaps(NamedTuple):
 
     Attributes:
       heatmaps: (b, h, w, k) in the frames of the views; a list with one array per stack.
-      theta: affine maps from pixels of the view to pixels of the crop, in normalized coordinates.
+      theta: affine maps to pixels of the crop, in normalized coordinates, see `models.rmpe.stn`.
     """
 
     heatmaps: Any
@@ -46,7 +46,12 @@ class ViewCodec(HeatmapCodec):
     """A `HeatmapCodec` that also takes outputs in the STN's views.
 
     Outputs in the frame of the crop, as in training, are used as by `HeatmapCodec`.
+
+    Attributes:
+      view_size: (height, width) of the views; None: `input_size`.
     """
+
+    view_size: tuple[int, int] | None = None
 
     def maps(self, outputs: Any) -> Any:
         """`ViewMaps` of `ViewHeatmaps`; other outputs as in `HeatmapCodec`."""
@@ -86,6 +91,9 @@ class ViewCodec(HeatmapCodec):
         """Keypoints in crop pixels and scores from 0 to 1: means over the views of each crop."""
         if not isinstance(maps, ViewMaps):
             return super().keypoints(maps)
-        points, scores = jax.vmap(super().keypoints, in_axes=1, out_axes=1)(maps.maps)
-        crop_from_view = pixels_from_theta(maps.theta, self.input_size)
-        return geometry.transform_points(crop_from_view, points).mean(1), scores.mean(1)
+        view_size = self.view_size or self.input_size
+        of_view = self.window(view_size)
+        points, scores = jax.vmap(of_view.keypoints, in_axes=1, out_axes=1)(maps.maps)
+        points += geometry.window_offset(self.input_size, view_size)
+        crop_from_raster = pixels_from_theta(maps.theta, self.input_size)
+        return geometry.transform_points(crop_from_raster, points).mean(1), scores.mean(1)

@@ -42,6 +42,7 @@ class SstnConfig:
     guidance: str = "autodiff"  # what theta learns from: gradients, or "differences" of a loss
     difference_step: float = 0.25  # of these differences, in normalized coordinates of the crop
     decode: str = "crop"  # heatmaps after the SDTN, or "view": before it, and points are mapped
+    context: float = 1.0  # sides of the crop in sides of the view that the SPPE sees
 
 
 @dataclasses.dataclass(frozen=True)

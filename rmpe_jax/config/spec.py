@@ -26,6 +26,7 @@ _ATTRIBUTES = {
     "sstn.enabled": "sstn",
     "sstn.localization": "localization",
     "sstn.decode": "sstn_decode",
+    "sstn.context": "context",
     "model.input_size": "input_size",
     "model.dtype": "dtype",
     "model.mean": "mean",
@@ -51,6 +52,7 @@ _IDENTITY = (
     "codec.loss",
     "sstn.enabled",
     "sstn.localization",
+    "sstn.context",
 )
 
 

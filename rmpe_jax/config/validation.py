@@ -14,6 +14,7 @@ from rmpe_jax.models import SPPE_NAMES
 from rmpe_jax.models.localization import LOCALIZATION_NAMES
 from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
 from rmpe_jax.models.vitpose import ATTENTIONS, EXPERTS
+from rmpe_jax.ops.geometry import view_size
 from rmpe_jax.pgpg.sample import MODES
 from rmpe_jax.skeletons import SKELETONS
 
@@ -93,6 +94,7 @@ def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.Config
         "placement_weight",
     ):
         _require(sstn[key] >= 0, f"sstn.{key}", sstn[key], "0 or more")
+    _validate_context(sstn, model.input_size)
     step = sstn.difference_step
     _require(0 < step < 1, "sstn.difference_step", step, "more than 0 and less than 1")
     usable = not sstn.localization_weights or (sstn.enabled and sstn.localization == "resnet18")
@@ -106,6 +108,23 @@ def _validate_sstn(sstn: ml_collections.ConfigDict, model: ml_collections.Config
     trained = sstn.parallel_from or (model.init_from and sstn.parallel == model.name)
     wanted = "the workdir of a run of sstn.parallel; only model.name's own may come by init_from"
     _require(bool(trained), "sstn.parallel_from", sstn.parallel_from, wanted)
+
+
+def _validate_context(sstn: ml_collections.ConfigDict, input_size: tuple[int, int]) -> None:
+    """The view must be a window in the middle of the crop, on pixels of the crop."""
+    context = sstn.context
+    _require(context >= 1, "sstn.context", context, "1 or more")
+    _require(context == 1 or sstn.enabled, "sstn.context", context, "1 without sstn.enabled")
+    if context == 1:
+        return
+    sides = zip(input_size, view_size(input_size, context), strict=True)
+    # Sides of 128 pixels may have the context 1.3333.
+    fits = all(
+        view > 0 and view % 2 == full % 2 == 0 and abs(view * context - full) < 0.01
+        for full, view in sides
+    )
+    wanted = f"1, or divide model.input_size={input_size} into even numbers of pixels"
+    _require(fits, "sstn.context", context, wanted)
 
 
 def _validate_without_heatmaps(config: ml_collections.ConfigDict) -> None:

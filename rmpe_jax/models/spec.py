@@ -6,6 +6,7 @@ the Flax module together with the codec that fits its output.
 
 import dataclasses
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import flax.linen as nn
@@ -20,9 +21,10 @@ from rmpe_jax.codecs.view import ViewCodec
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
 from rmpe_jax.models.localization import build_localization
-from rmpe_jax.models.rmpe import RMPE
+from rmpe_jax.models.rmpe import RMPE, crop_heatmap_size
 from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
 from rmpe_jax.models.vitpose import TransformerOptions
+from rmpe_jax.ops import geometry
 from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.skeletons import Skeleton
 
@@ -34,7 +36,8 @@ class ModelSpec:
     Attributes:
       network: name of the SPPE, one of `models.SPPE_NAMES`.
       skeleton: the joints that it finds.
-      input_size: (height, width) of its crops.
+      input_size: (height, width) of the crops. Those of an SPPE inside the spatial transformer are
+        its views, see `view_size`.
       padding: factor on both sides of a person's box for the crop.
       mean: of the inputs, RGB in 0..1.
       std: likewise.
@@ -52,6 +55,7 @@ class ModelSpec:
       difference_step: of the STN's guidance in training, see `RMPE`; None: by gradients.
       sstn_decode: "crop": keypoints are read from heatmaps after the SDTN; "view": from those
         before it, and mapped to the crop, see `ViewCodec`.
+      context: sides of the crop in sides of the STN's view; 1 without `sstn`.
     """
 
     network: str
@@ -73,6 +77,17 @@ class ModelSpec:
     transformer: TransformerOptions = dataclasses.field(default_factory=TransformerOptions)
     difference_step: float | None = None
     sstn_decode: str = "crop"
+    context: float = 1.0
+
+    @property
+    def view_size(self) -> tuple[int, int]:
+        """(height, width) of what the SPPE sees: the STN's view, or else the crop."""
+        return geometry.view_size(self.input_size, self.context)
+
+    @property
+    def view_padding(self) -> float:
+        """Factor on both sides of a person's box for what the SPPE sees, up to rounding."""
+        return self.padding / self.context
 
     @property
     def crop(self) -> CropSpec:
@@ -92,10 +107,15 @@ class ModelSpec:
         """The network and the codec that fits its output.
 
         Raises:
-          UserError: the network does not work at this input size.
+          UserError: the network does not work at this input size, or not with this context.
         """
         module = self.module()
-        return module, self.codec(_output(module, self.input_size))
+        try:
+            return module, self.codec(_output(module, self.input_size))
+        except UserError as error:
+            if self.view_size == self.input_size:
+                raise
+            raise UserError(f"config.sstn.context={self.context}: {error}") from None
 
     def module(self) -> nn.Module:
         """The network."""
@@ -113,18 +133,28 @@ class ModelSpec:
             logits=self.loss != "mse",
             difference_step=self.difference_step,
             in_view=self._in_view,
+            view_size=None if self.context == 1 else self.view_size,
         )
 
     def codec(self, output: Any) -> PoseCodec:
-        """The codec that fits an output of the network, of which only the shapes are used."""
+        """The codec that fits an output of the network, of which only the shapes are used.
+
+        Raises:
+          UserError: the margin around the view is no whole number of heatmap pixels.
+        """
         if not self.has_heatmaps:
             return SimccCodec(self.input_size, self.mean, self.std)
         heatmaps = output.heatmaps if self._in_view else output
         last = heatmaps[-1] if isinstance(heatmaps, list) else heatmaps
-        return (ViewCodec if self._in_view else HeatmapCodec)(
+        heatmap_size = last.shape[1:3]
+        make: Callable[..., PoseCodec] = HeatmapCodec
+        if self._in_view:
+            make = functools.partial(ViewCodec, view_size=self.view_size)
+            heatmap_size = crop_heatmap_size(heatmap_size, self.view_size, self.input_size)
+        return make(
             loss=self.loss,
             input_size=self.input_size,
-            heatmap_size=tuple(last.shape[1:3]),
+            heatmap_size=heatmap_size,
             sigma=self.sigma,
             integer_center=self.integer_center,
             decode=self.decode,

@@ -125,6 +125,15 @@ class CropSpec:
     padding: float = 1.25
     udp: bool = False
 
+    def with_context(self, context: float) -> "CropSpec":
+        """Crops of the same resolution with more around the box, see `view_size`.
+
+        Args:
+          context: sides of the crop in sides of this one, which is its central window.
+        """
+        height, width = (round(side * context) for side in self.input_size)
+        return CropSpec((height, width), self.padding * context, self.udp)
+
     def image_from_crop(self, bboxes: Float[AnyArray, "*n 4"]) -> Float[AnyArray, "*n 2 3"]:
         """Affines from crop pixels to image pixels for boxes (xyxy image pixels)."""
         return image_from_crop(bboxes, self.input_size, self.padding, udp=self.udp)
@@ -139,6 +148,27 @@ def heatmap_from_crop(
     """
     sy, sx = heatmap_size[0] / input_size[0], heatmap_size[1] / input_size[1]
     return np.array([[sx, 0, (sx - 1) / 2], [0, sy, (sy - 1) / 2]], dtype=np.float32)
+
+
+def view_size(input_size: tuple[int, int], context: float) -> tuple[int, int]:
+    """(height, width) of the STN's view of a crop, in pixels of the crop, rounded.
+
+    Args:
+      input_size: (height, width) of the crop.
+      context: sides of the crop in sides of the view.
+    """
+    height, width = input_size
+    return round(height / context), round(width / context)
+
+
+def window_offset(size: tuple[int, int], window_size: tuple[int, int]) -> Float[np.ndarray, " 2"]:
+    """(x, y) of the first pixel of a raster's central window, in pixels of the raster.
+
+    Args:
+      size: (height, width) of the raster.
+      window_size: (height, width) of the window.
+    """
+    return (np.array(size[::-1], np.float32) - np.array(window_size[::-1], np.float32)) / 2
 
 
 def compose(

@@ -23,6 +23,7 @@ def affine_sample(
     image: Float[Array, "h w c"],
     theta: Float[Array, "2 3"],
     output_size: tuple[int, int],
+    window_of: tuple[int, int] | None = None,
 ) -> Float[Array, "height width c"]:
     """Sample `image` bilinearly at the positions that `theta` gives; eq. 1 of the paper.
 
@@ -34,8 +35,11 @@ def affine_sample(
       image: values at pixels.
       theta: see above; positions are computed in float32 for `image` of any precision.
       output_size: (height, width) of the output.
+      window_of: (height, width) of the raster that `theta` maps, if the output is only the central
+        window of it; by default `output_size`.
     """
-    x, y = _positions(theta, (image.shape[0], image.shape[1]), output_size)
+    source_size = image.shape[0], image.shape[1]
+    x, y = _positions(theta, source_size, output_size, window_of or output_size)
     sample = partial(map_coordinates, coordinates=(y, x), order=1, mode="constant", cval=0)
     # Per channel, because one call with a third coordinate takes several times as long
     # (docs/sstn.md).
@@ -43,17 +47,20 @@ def affine_sample(
 
 
 def _positions(
-    theta: Float[Array, "2 3"], source_size: tuple[int, int], target_size: tuple[int, int]
+    theta: Float[Array, "2 3"],
+    source_size: tuple[int, int],
+    window_size: tuple[int, int],
+    target_size: tuple[int, int],
 ) -> tuple[Float[Array, "h w"], Float[Array, "h w"]]:
-    """x and y in source pixels of every target pixel."""
+    """x and y in source pixels of every pixel in the central window of the target."""
     theta = theta.astype(jnp.promote_types(theta.dtype, jnp.float32))
     source, target = _half_extent(source_size), _half_extent(target_size)
     # A side of one pixel has no extent; its pixel is at 0.
     pixels_per_pixel = source[:, None] / np.where(target > 0, target, 1)
     linear = theta[:, :2] * jnp.asarray(pixels_per_pixel, theta.dtype)
-    height, width = target_size
-    columns = jnp.arange(width, dtype=theta.dtype) - target[0].item()
-    rows = jnp.arange(height, dtype=theta.dtype)[:, None] - target[1].item()
+    (height, width), window = window_size, _half_extent(window_size)
+    columns = jnp.arange(width, dtype=theta.dtype) - window[0].item()
+    rows = jnp.arange(height, dtype=theta.dtype)[:, None] - window[1].item()
     center = jnp.asarray(source, theta.dtype) * (1 + theta[:, 2])
     # Sums of float32 products instead of a matrix product, which accelerators would round.
     x = linear[0, 0] * columns + linear[0, 1] * rows + center[0]

@@ -1,13 +1,16 @@
 """What a network is trained for: its inputs, its loss and the metrics of a step, by task."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 import jax
+import numpy as np
 from jaxtyping import Array, Float
 
 from rmpe_jax.codecs.boxes import BoxCodec
+from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.codecs.pose import PoseCodec
 from rmpe_jax.config import SstnConfig
 from rmpe_jax.models.rmpe import TrainingOutputs
@@ -79,10 +82,10 @@ class PoseObjective:
     ) -> tuple[Float[Array, ""] | float, Metrics]:
         """The loss of what guides the STN, and metrics of the spatial transformer.
 
-        The parallel SPPE's target is the pose in the frame of the well-placed crop, wherever the
-        STN looks. Joints outside the crop do not count, since the STN cannot bring them in (RMPE,
-        section 3.1). `placement_weight` is not in the paper: it penalizes the distance to the
-        well-placed crop itself.
+        The parallel SPPE's target is the pose in the frame of the well-placed crop, or in the
+        central window of it that a smaller view is, wherever the STN looks. Joints outside the crop
+        do not count, since the STN cannot bring them in (RMPE, section 3.1). `placement_weight` is
+        not in the paper: it penalizes the distance to the well-placed crop itself.
 
         With the guidance "differences" the losses of heatmaps do not depend on theta. Theta then
         has the central differences of the parallel SPPE's loss as gradient, or, without a parallel
@@ -92,30 +95,56 @@ class PoseObjective:
         placement = placement_error(outputs.theta, centered_from_crop, self.codec.input_size)
         metrics = {"placement": placement} | theta_metrics(outputs.theta)
         loss = self.sstn.placement_weight * placement
-        keypoints, weights = batch["keypoints"], batch["weights"]
+        keypoints, weights, codec = batch["keypoints"], batch["weights"], self.codec
         guide_weight = 1.0
         if outputs.parallel_heatmaps is not None:
-            keypoints = geometry.transform_points(centered_from_crop, keypoints)
+            view_size = geometry.view_size(codec.input_size, self.sstn.context)
+            keypoints, weights = well_placed_pose(batch, codec.input_size, view_size)
+            codec = codec.window(view_size) if isinstance(codec, HeatmapCodec) else codec
             guide_weight = self.sstn.parallel_weight
-            parallel = self.codec.compute_loss(outputs.parallel_heatmaps, keypoints, weights)
+            parallel = codec.compute_loss(outputs.parallel_heatmaps, keypoints, weights)
             loss += guide_weight * parallel
             metrics["parallel_loss"] = parallel
         if outputs.probe_heatmaps is not None:
-            probes = jax.vmap(self._losses)(outputs.probe_heatmaps, keypoints, weights)
+            losses = functools.partial(_losses, codec)
+            probes = jax.vmap(losses)(outputs.probe_heatmaps, keypoints, weights)
             slopes = central_differences(probes, self.sstn.difference_step)
             loss += guide_weight * with_gradient(outputs.theta, slopes / len(slopes))
         return loss, metrics
 
-    def _losses(
-        self, heatmaps: Any, keypoints: Float[Array, "k 2"], weights: Float[Array, " k"]
-    ) -> Float[Array, " probes"]:
-        """The loss of one crop at each of its probes."""
 
-        def loss(heatmaps: Any) -> Float[Array, ""]:
-            single = jax.tree.map(lambda maps: maps[None], heatmaps)
-            return self.codec.compute_loss(single, keypoints[None], weights[None])
+def well_placed_pose(
+    batch: Batch, input_size: tuple[int, int], view_size: tuple[int, int]
+) -> tuple[Float[Array, "b k 2"], Float[Array, "b k"]]:
+    """The pose that a view of the well-placed crop shows, which is the parallel SPPE's target.
 
-        return jax.vmap(loss)(heatmaps)
+    Args:
+      batch: keypoints and weights in the crop, and where the well-placed crop is.
+      input_size: (height, width) of the crop.
+      view_size: (height, width) of the view, the central window of the well-placed crop.
+
+    Returns:
+      Keypoints in pixels of the view, and weights. In a view that is smaller than the crop, joints
+      outside the view have weight 0.
+    """
+    keypoints = geometry.transform_points(batch["centered_from_crop"], batch["keypoints"])
+    if view_size == input_size:
+        return keypoints, batch["weights"]
+    keypoints = keypoints - geometry.window_offset(input_size, view_size)
+    limit = np.array(view_size[::-1], np.float32) - 0.5
+    return keypoints, batch["weights"] * ((keypoints >= -0.5) & (keypoints < limit)).all(-1)
+
+
+def _losses(
+    codec: PoseCodec, heatmaps: Any, keypoints: Float[Array, "k 2"], weights: Float[Array, " k"]
+) -> Float[Array, " probes"]:
+    """The loss of one crop at each of its probes."""
+
+    def loss(heatmaps: Any) -> Float[Array, ""]:
+        single = jax.tree.map(lambda maps: maps[None], heatmaps)
+        return codec.compute_loss(single, keypoints[None], weights[None])
+
+    return jax.vmap(loss)(heatmaps)
 
 
 @dataclasses.dataclass(frozen=True)

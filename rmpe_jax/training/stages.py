@@ -6,6 +6,7 @@ a frozen copy of itself or by another trained SPPE. Each stage is a run of its o
 
 import dataclasses
 import logging
+import math
 import operator
 from typing import Any
 
@@ -95,7 +96,7 @@ def _load(source: str, spec: Spec, ours: Variables) -> Variables:
                 f"config.model.input_size to {found.input_size}"
             )
         _warn_of_other_inputs(source, found, spec)
-        variables = _for_input_size(spec.input_size, variables, found.input_size)
+        variables = _for_input_size(spec.view_size, variables, found.view_size)
         return _with_joints_of(spec, ours, variables, found.skeleton, source)
     return variables
 
@@ -107,13 +108,16 @@ def _warn_of_other_inputs(source: str, found: ModelSpec, spec: ModelSpec) -> Non
         ("model.mean", "mean"),
         ("model.std", "std"),
         ("codec.alignment", "alignment"),
-        ("data.padding", "padding"),
         ("transformer.norm_epsilon", "transformer.norm_epsilon"),
         ("transformer.expert", "transformer.expert"),
     ):
         theirs, ours = map(operator.attrgetter(name), (found, spec))
         if theirs != ours:
             differing.append(f"{key} {theirs} there, {ours} here")
+    # Of what the SPPE sees, which is the STN's view.
+    theirs, ours = found.view_padding, spec.view_padding
+    if not math.isclose(theirs, ours, rel_tol=1e-6):
+        differing.append(f"data.padding {theirs:.6g} there, {ours:.6g} here")
     if differing:
         line = "%s was trained with other settings: %s; training has to make up for that"
         logging.getLogger(__name__).warning(line, source, "; ".join(differing))
@@ -166,7 +170,7 @@ def _with_joints_of(
 
 def _outputs(spec: ModelSpec) -> Variables:
     """Which variables of the SPPE have one entry for each joint, along their last axis."""
-    image = jax.ShapeDtypeStruct((1, *spec.input_size, 3), jnp.float32)
+    image = jax.ShapeDtypeStruct((1, *spec.view_size, 3), jnp.float32)
     fewer, more = (
         jax.eval_shape(build_sppe(spec.network, count).init, jax.random.key(0), image)
         for count in (spec.skeleton.num_keypoints, spec.skeleton.num_keypoints + 1)

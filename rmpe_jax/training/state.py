@@ -11,6 +11,7 @@ import optax
 from rmpe_jax.config import OptimConfig
 from rmpe_jax.config.spec import Spec
 from rmpe_jax.errors import UserError
+from rmpe_jax.models.spec import ModelSpec
 from rmpe_jax.training.optimizers import split_frozen
 from rmpe_jax.training.pretrained import load_backbone, load_localization
 
@@ -68,7 +69,8 @@ def init_variables(
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if backbone_weights:
         sppe = params.get("sppe", params), batch_stats.get("sppe", batch_stats)
-        load_backbone(backbone_weights, spec.network, spec.input_size, *sppe)
+        size = spec.view_size if isinstance(spec, ModelSpec) else spec.input_size
+        load_backbone(backbone_weights, spec.network, size, *sppe)
     if localization_weights:
         load_localization(localization_weights, params, batch_stats)
     return {"params": params, "batch_stats": batch_stats}

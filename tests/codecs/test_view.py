@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.codecs.view import ViewCodec, ViewHeatmaps
 from rmpe_jax.errors import UserError
 from rmpe_jax.models.rmpe import sdtn
@@ -17,18 +16,21 @@ from rmpe_jax.ops.spatial_transformer import pixels_from_theta
 SIZE, HEATMAP_SIZE = (128, 96), (32, 24)
 FLIP_INDICES = np.array([0, 2, 1])
 CODEC = ViewCodec("mse", SIZE, HEATMAP_SIZE, 2.0, False, "dark", (0.0,) * 3, (1.0,) * 3)
-PLAIN = HeatmapCodec(**dataclasses.asdict(CODEC))
+PLAIN = CODEC.window(SIZE)
+LARGER = dataclasses.replace(CODEC, sigma=1.0, view_size=(64, 48))  # the SPPE sees a window
 POINTS = jnp.array([[[40.0, 60.0], [60.0, 50.0], [50.0, 80.0]]])
 IDENTITY = jnp.eye(2, 3)[None]
 THETA = jnp.array([[[0.8, 0.05, 0.12], [-0.04, 0.9, -0.1]]])
 
 
-def view_of(points, theta):
+def view_of(points, theta, codec=CODEC):
     """Perfect heatmaps of the view that shows these points of the crop."""
-    crop_from_view = pixels_from_theta(theta, SIZE)
-    points = geometry.transform_points(geometry.invert(crop_from_view), points)
-    points = CODEC.to_heatmap(points)
-    return heatmaps.encode(points, jnp.ones(points.shape[:2]), HEATMAP_SIZE, 2.0)[0]
+    crop_from_raster = pixels_from_theta(theta, SIZE)
+    points = geometry.transform_points(geometry.invert(crop_from_raster), points)
+    view_size = codec.view_size or SIZE
+    window = codec.window(view_size)
+    points = window.to_heatmap(points - geometry.window_offset(SIZE, view_size))
+    return heatmaps.encode(points, jnp.ones(points.shape[:2]), window.heatmap_size, window.sigma)[0]
 
 
 def decoded(outputs, codec=CODEC):
@@ -73,6 +75,21 @@ def test_the_flip_test_averages_points():
     np.testing.assert_allclose(found, POINTS + error / 2, atol=0.03)
     with pytest.raises(UserError, match="flip_shift"):
         CODEC.merge_flipped(CODEC.maps(outputs), CODEC.maps(flipped), FLIP_INDICES, True)
+
+
+def test_a_smaller_view_is_decoded_in_the_crop():
+    """With a flip test, whose view is another window."""
+    points, error = jnp.array([[[45.0, 60.0], [60.0, 50.0], [55.0, 68.0]]]), jnp.array([2.0, -1.0])
+    mirrored = (points + error)[:, FLIP_INDICES] * jnp.array([-1, 1]) + jnp.array([SIZE[1] - 1, 0])
+    theta = jnp.array([[[0.9, -0.06, -0.1], [0.02, 1.1, 0.05]]])
+    outputs = ViewHeatmaps(view_of(points, THETA, LARGER), THETA)
+    assert outputs.heatmaps.shape == (1, 16, 12, 3)
+    flipped = ViewHeatmaps(view_of(mirrored, theta, LARGER), theta)
+    np.testing.assert_allclose(decoded(outputs, LARGER)[0], points, atol=0.2)
+    merged = LARGER.merge_flipped(LARGER.maps(outputs), LARGER.maps(flipped), FLIP_INDICES)
+    np.testing.assert_allclose(LARGER.keypoints(merged)[0], points + error / 2, atol=0.2)
+    warped = sdtn(outputs.heatmaps, THETA, SIZE, view_size=LARGER.view_size)
+    np.testing.assert_allclose(decoded(warped, LARGER)[0], points, atol=0.5)
 
 
 def test_outputs_in_the_crop_are_those_of_the_other_codec():

@@ -6,6 +6,7 @@ import pathlib
 import re
 import runpy
 
+import bright
 import cv2
 import jax.numpy as jnp
 import numpy as np
@@ -26,7 +27,7 @@ from rmpe_jax.experiments.ablation.config import (
     parse_ablation,
     require_same_settings,
 )
-from rmpe_jax.experiments.ablation.oracle import well_placed_boxes
+from rmpe_jax.experiments.ablation.oracle import oracle_poses, well_placed_boxes
 from rmpe_jax.experiments.ablation.report import (
     Score,
     compare,
@@ -81,9 +82,9 @@ def tiny(folder, trainings=TINY) -> AblationConfig:
 
 
 def test_rows_are_table_3():
-    assert len({row.name for row in ROWS}) == len(ROWS) == 20
+    assert len({row.name for row in ROWS}) == len(ROWS) == 23
     assert ROWS[0].training == FULL
-    assert len(unique_trainings(ROWS)) == 9
+    assert len(unique_trainings(ROWS)) == 10
     assert {row.name for row in ROWS if row.name in SSTN_ROWS} == set(SSTN_ROWS)
     paper = {row.name: row.paper_map for row in ROWS if row.paper_map}
     assert paper["full"] - paper["no_sstn"] == pytest.approx(2.6)
@@ -92,7 +93,7 @@ def test_rows_are_table_3():
 
 def test_rows_can_be_selected_by_training():
     rows = select_rows(("none",))
-    assert [row.name for row in rows] == ["oracle_own", "two_step"]
+    assert [row.name for row in rows] == ["oracle_own", "oracle_own_context", "two_step"]
     assert select_rows(()) == ROWS
 
 
@@ -118,6 +119,11 @@ def test_second_stages_differ_only_in_the_ablated_parts(tmp_path):
         configs[training.name] = second.to_dict()
     reference = configs["none"]
     for name, content in configs.items():
+        if name == "atomic_sstn_parallel_differences_context":
+            larger = content["model"].pop("input_size"), content["data"]["padding"]
+            assert larger == ((48, 48), pytest.approx(1.5 * 1.3))
+            assert content["sstn"]["context"] == 1.5
+            content["model"]["input_size"] = reference["model"]["input_size"]
         for key, value in content.items():
             if key not in ("sstn", "data"):
                 assert value == reference[key], (name, key)
@@ -125,6 +131,7 @@ def test_second_stages_differ_only_in_the_ablated_parts(tmp_path):
     assert configs["atomic_sstn_parallel"]["sstn"]["parallel"] == "tinypose_xs"
     assert not configs["atomic"]["sstn"]["enabled"]
     assert configs["atomic_sstn_differences"]["sstn"]["guidance"] == "differences"
+    assert configs["atomic_sstn_differences"]["sstn"]["context"] == 1
     jitter = Training("jitter", True, True)
     write_json(jitter_path(tmp_path), {"strength": 0.5})
     assert stages(ablation, jitter, 3, tmp_path)[-1][0].data.jitter_strength == 0.5
@@ -216,8 +223,24 @@ def test_any_dataset_as_coco_ground_truth(shared_data):
 
 def test_corners_of_views():
     theta = jnp.array([[[0.5, 0, 0.5], [0, 1, 0]]], jnp.float32)
-    corners = np.asarray(view_corners(theta, (11, 21)))
+    corners = np.asarray(view_corners(theta, (11, 21), (11, 21)))
     np.testing.assert_allclose(corners[0], [[10, 0], [20, 0], [20, 10], [10, 10]], atol=1e-5)
+    corners = np.asarray(view_corners(theta, (11, 21), (5, 13)))
+    np.testing.assert_allclose(corners[0], [[12, 3], [18, 3], [18, 7], [12, 7]], atol=1e-5)
+
+
+def test_an_ideal_view_of_a_larger_crop_is_the_same_view(tmp_path, monkeypatch):
+    """People's own boxes are well placed, so the view is the central window of the crop."""
+    bright.register(monkeypatch.setattr)
+    draw_scenes(tmp_path, range(2))
+    found = []
+    for context in (1.0, 2.0):
+        out = tmp_path / str(context)
+        oracle_poses(bright.pose_model(), f"coco:{tmp_path}", "gt", out, context)
+        people = json.loads((out / "results.json").read_text())
+        found.append([person["keypoints"] for person in people])
+    assert len(found[0]) > 1
+    np.testing.assert_allclose(found[1], found[0], atol=0.02)
 
 
 @pytest.mark.parametrize(

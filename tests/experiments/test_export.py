@@ -135,6 +135,7 @@ def run_onnx(path, crops):
     [
         {},
         pytest.param({"loss": "mse", "sstn.enabled": True}, id="spatial_transformer"),
+        pytest.param({"sstn.enabled": True, "sstn.context": 2.0}, id="larger_crop"),
         pytest.param({"loss": "symmetric_integral", "codec.decode": "dark"}, id="sigmoid"),
     ],
 )

@@ -131,6 +131,28 @@ def test_a_transformer_at_another_input_size(config, trained, monkeypatch):
     assert same(state.params["keypoint_head"], variables["params"]["keypoint_head"])
 
 
+def test_a_network_of_the_view_in_a_larger_crop(config, trained, monkeypatch, caplog):
+    """Position embeddings are those of the view; the padding is that of what the SPPE sees."""
+    tiny = functools.partial(
+        ViTPose, width=12, depth=1, num_heads=3, expert_width=0, simple_head=True
+    )
+    monkeypatch.setitem(models._MODELS, "vitpose_s_simple", tiny)
+    config.model.name, config.model.input_size = "vitpose_s_simple", (64, 48)
+    config.data.padding = 1.3
+    config.model.init_from, variables = trained()
+    config.sstn.enabled, config.sstn.parallel = True, config.model.name
+    config.sstn.context, config.model.input_size, config.data.padding = 2.0, (128, 96), 2.6
+    fresh = run_parts.start(config)
+    state = run_parts.resumed(config, fresh)
+    for branch in ("sppe", "parallel_sppe"):
+        assert same(state.params[branch], variables["params"])
+    assert same(state.params["localization"], fresh.params["localization"])
+    assert not caplog.messages
+    config.data.padding = 1.3
+    run_parts.resumed(config, fresh)
+    assert "data.padding 1.3 there, 0.65 here" in caplog.text
+
+
 def test_an_rtmpose_at_another_input_size_is_refused(config, trained, monkeypatch):
     """A toy takes its place, because the input size is read before the weights."""
     monkeypatch.setitem(models._MODELS, "rtmpose_t", Toy)

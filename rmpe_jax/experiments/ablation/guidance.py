@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from rmpe_jax.arguments import Parser, non_negative_int, positive_int
-from rmpe_jax.config import RunConfig, parse_config
+from rmpe_jax.config import RunConfig, model_spec, parse_config
 from rmpe_jax.data.pipeline import iterate, train_dataset
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.entry import run, use_compilation_cache
@@ -35,10 +35,11 @@ from rmpe_jax.experiments.ablation.run import load_ablation
 from rmpe_jax.experiments.ablation.trainings import Training, localization_stage
 from rmpe_jax.model_io.pose_model import load_pose_model
 from rmpe_jax.models.rmpe import stn
-from rmpe_jax.models.spec import ModelSpec
+from rmpe_jax.models.spec import ModelSpec, require_pose
 from rmpe_jax.ops import geometry
 from rmpe_jax.ops.differences import central_differences, probe_thetas
 from rmpe_jax.ops.spatial_transformer import placement_error, theta_from_pixels
+from rmpe_jax.training.objectives import well_placed_pose
 from rmpe_jax.training.optimizers import build_optimizer
 from rmpe_jax.training.pose_task import pose_task, proposals_of
 from rmpe_jax.training.stages import start_from
@@ -56,23 +57,25 @@ LossFn = Callable[[Float[Array, "b 2 3"], Batch], Float[Array, " b"]]
 
 
 def parallel_losses(run: RunConfig) -> tuple[LossFn, ModelSpec]:
-    """The loss of each crop in the parallel SPPE, as a function of theta, and its spec.
+    """The loss of each crop in the parallel SPPE, as a function of theta, and the stage's spec.
 
     Args:
       run: a localization stage. `run.model.init_from` is the run of the parallel SPPE.
     """
     model = load_pose_model(run.model.init_from, "last")
     module, codec = model.build()
+    spec = require_pose(model_spec(run))
+    sizes = spec.input_size, spec.view_size
 
     def one_loss(outputs, keypoints, weights):
         return codec.compute_loss(outputs[None], keypoints[None], weights[None])
 
     def losses(theta: Float[Array, "b 2 3"], batch: Batch) -> Float[Array, " b"]:
-        outputs = module.apply(model.variables, stn(codec.inputs(batch["image"]), theta))
-        keypoints = geometry.transform_points(batch["centered_from_crop"], batch["keypoints"])
-        return jax.vmap(one_loss)(outputs, keypoints, batch["weights"])
+        views = stn(codec.inputs(batch["image"]), theta, spec.view_size)
+        outputs = module.apply(model.variables, views)
+        return jax.vmap(one_loss)(outputs, *well_placed_pose(batch, *sizes))
 
-    return losses, model.spec
+    return losses, spec
 
 
 def guidance(run: RunConfig, num_batches: int = 4) -> str:
@@ -200,7 +203,7 @@ def crop_batches(run: RunConfig, spec: ModelSpec, num_batches: int) -> list[Batc
 
     Args:
       run: its data, augmentation and seed.
-      spec: of the network.
+      spec: of the run's network.
       num_batches: number of batches.
     """
     skeleton, data = spec.skeleton, run.data

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 from jaxtyping import Float
 
-from rmpe_jax.experiments.ablation.trainings import Training
+from rmpe_jax.experiments.ablation.trainings import CONTEXT, Training
 
 Interval = tuple[float, float]
 
@@ -19,7 +19,8 @@ class Row:
       title: in the table.
       training: how it was trained.
       nms: a name for `nms.open_nms`, or `learned`: parameters learned on a split of their own.
-      boxes: `detector`, `gt`, or `oracle`: the detector's, with the theta of the well-placed crop.
+      boxes: `detector`, `gt`, or `oracle`: the detector's, with the theta of the well-placed crop;
+        `oracle_context`: the same, sampled from a crop that is `CONTEXT` times as large.
       decode: as `config.sstn.decode`.
       paper_map: mAP in the paper's Table 3, on MPII's validation set; None if it has no such row.
     """
@@ -64,6 +65,7 @@ class ScoredRow:
 
 
 FULL = Training("atomic", sstn=True, parallel=True)
+LARGER = Training("atomic", True, True, "differences", CONTEXT)
 NO_SSTN = Row(
     "no_sstn",
     "without SSTN and parallel SPPE",
@@ -88,12 +90,25 @@ ROWS = (
         Training("atomic", True, True, "differences"),
         decode="view",
     ),
+    Row("differences_context", "guided by differences, larger crop", LARGER),
+    Row(
+        "differences_context_view",
+        "guided by differences, larger crop, decoded in the view",
+        LARGER,
+        decode="view",
+    ),
     Row("oracle", "ideal theta before the SPPE without SSTN", NO_SSTN.training, boxes="oracle"),
     Row(
         "oracle_own",
         "ideal theta before an SPPE of people's own boxes",
         Training("none", False, False),
         boxes="oracle",
+    ),
+    Row(
+        "oracle_own_context",
+        "ideal theta in a larger crop, before an SPPE of people's own boxes",
+        Training("none", False, False),
+        boxes="oracle_context",
     ),
     Row("pgpg_none", "without PGPG", Training("none", True, True), paper_map=73.0),
     Row(
@@ -128,8 +143,11 @@ SSTN_ROWS = (
     "no_parallel_differences",
     "full_view",
     "differences_view",
+    "differences_context",
+    "differences_context_view",
     "oracle",
     "oracle_own",
+    "oracle_own_context",
 )
 
 

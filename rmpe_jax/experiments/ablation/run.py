@@ -26,7 +26,13 @@ from rmpe_jax.evaluation.results import person_records
 from rmpe_jax.experiments.ablation.config import AblationConfig, EvaluationSet, parse_ablation
 from rmpe_jax.experiments.ablation.oracle import oracle_poses
 from rmpe_jax.experiments.ablation.rows import FULL, Row, select_rows, unique_trainings
-from rmpe_jax.experiments.ablation.trainings import Training, jitter_path, pgpg_folder, stages
+from rmpe_jax.experiments.ablation.trainings import (
+    CONTEXT,
+    Training,
+    jitter_path,
+    pgpg_folder,
+    stages,
+)
 from rmpe_jax.experiments.evaluate import evaluate_pose_model
 from rmpe_jax.experiments.fit_nms import PRESETS, fit_nms
 from rmpe_jax.experiments.fit_pgpg import Options, fit_from_files, read_set
@@ -151,8 +157,9 @@ def _write_poses(
     model: PoseModel, datasets: EvaluationSet, boxes: str, decode: str, out: pathlib.Path
 ) -> None:
     """Poses on one kind of boxes, as of `Row.boxes`, or `fit`: those that NMS is learned from."""
-    if boxes == "oracle":
-        oracle_poses(model, datasets.data, datasets.boxes, out)
+    if boxes in ("oracle", "oracle_context"):
+        context = CONTEXT if boxes == "oracle_context" else 1.0
+        oracle_poses(model, datasets.data, datasets.boxes, out, context)
         return
     data, file = {
         "detector": (datasets.data, datasets.boxes),

@@ -15,6 +15,9 @@ import ml_collections
 
 from rmpe_jax.experiments.ablation.config import AblationConfig
 from rmpe_jax.files import read_json
+from rmpe_jax.ops.geometry import CropSpec
+
+CONTEXT = 1.5  # of the trainings with larger crops
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,18 +29,22 @@ class Training:
       sstn: the second stage has the symmetric spatial transformer.
       parallel: the second stage has the parallel SPPE.
       guidance: of the spatial transformer, as `config.sstn.guidance`.
+      context: as `config.sstn.context`. The views are as large as the crops of the first stage, so
+        crops are larger and show more around people.
     """
 
     proposals: str
     sstn: bool
     parallel: bool
     guidance: str = "autodiff"
+    context: float = 1.0
 
     @property
     def name(self) -> str:
         """Such as `atomic_sstn_parallel`; also the name of the folder."""
         parts = [self.proposals, "sstn" * self.sstn, "parallel" * self.parallel]
         parts.append(self.guidance * (self.guidance != "autodiff"))
+        parts.append("context" * (self.context != 1))
         return "_".join(filter(None, parts))
 
 
@@ -120,4 +127,9 @@ def _continued(
     stage.sstn.enabled = training.sstn
     stage.sstn.parallel = stage.model.name if training.parallel else ""
     stage.sstn.guidance = training.guidance
+    if training.context != 1:
+        crop = CropSpec(stage.model.input_size, stage.data.padding)
+        crop = crop.with_context(training.context)
+        stage.sstn.context = training.context
+        stage.model.input_size, stage.data.padding = crop.input_size, crop.padding
     return stage

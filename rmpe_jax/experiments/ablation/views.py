@@ -59,14 +59,14 @@ def views_sheet(
       (h, w, 3) RGB.
     """
     module, codec = model.build()
-    size = codec.input_size
+    size, view_size = codec.input_size, model.spec.view_size
     batches = eval_batches(requests, crop=model.spec.crop, batch_size=len(requests))
     tiles = []
     for batch in batches:
         crops = jnp.asarray(batch["image"])
         theta: Any = module.apply(model.variables, codec.inputs(crops), method="theta")
-        views = jax.device_get(stn(crops.astype(jnp.float32), theta))
-        outlines = jax.device_get(view_corners(theta, size))
+        views = jax.device_get(stn(crops.astype(jnp.float32), theta, view_size))
+        outlines = jax.device_get(view_corners(theta, size, view_size))
         for crop, view, outline in zip(batch["image"], views, outlines, strict=True):
             view = np.clip(view, 0, 255).astype(np.uint8)
             tiles += [_with_outline(crop, outline), _enlarged(view)]
@@ -74,11 +74,17 @@ def views_sheet(
 
 
 def view_corners(
-    theta: Float[jax.Array, "b 2 3"], size: tuple[int, int]
+    theta: Float[jax.Array, "b 2 3"], size: tuple[int, int], view_size: tuple[int, int]
 ) -> Float[jax.Array, "b 4 2"]:
-    """Corners (b, 4, 2) of the STN's views in crop pixels, for crops of (height, width) `size`."""
-    corners = jnp.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], theta.dtype)
-    half = (jnp.array(size[::-1]) - 1) / 2
+    """Corners (b, 4, 2) of the STN's views in crop pixels.
+
+    Args:
+      theta: of the STN.
+      size: (height, width) of the crops.
+      view_size: (height, width) of the views.
+    """
+    half, half_view = ((jnp.array(sides[::-1]) - 1) / 2 for sides in (size, view_size))
+    corners = jnp.array([[-1, -1], [1, -1], [1, 1], [-1, 1]], theta.dtype) * half_view / half
     return (geometry.transform_points(theta, corners) + 1) * half
 
 
