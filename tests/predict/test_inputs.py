@@ -223,7 +223,7 @@ def test_a_bad_video_is_skipped_like_a_bad_image(tmp_path):
         frames = {frame.name: frame for frame in read_frames(found)}
         assert frames.keys() == {"good_000000.jpg", "good_000001.jpg", "bad.mp4"}
         error = f"video {bad} cannot be read: check that it is there and not damaged"
-        assert frames["bad.mp4"][1:] == (None, None, 0, error)
+        assert frames["bad.mp4"][1:] == (None, None, 0, error, None)
     bad.with_name("worse.mp4").write_bytes(b"")
     with pytest.raises(UserError, match=r"none of the 2 videos can be read: video .*bad\.mp4 cann"):
         find_inputs([str(bad), str(bad.with_name("worse.mp4"))])

@@ -10,7 +10,8 @@ from walkers import SIGMAS, K, frame, line, people_at, permuted
 from rmpe_jax.errors import UserError
 from rmpe_jax.tracking import Detections, TrackParams, start_tracks, track_frame, track_video
 
-PARAMS = TrackParams()
+# People with a score of .3 are doubtful in these clips.
+PARAMS = TrackParams(sure_score=0.4, birth_score=0.5)
 TRACKS = 8
 
 
