@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import logging
 import os
 import pathlib
 from collections.abc import Callable
@@ -19,7 +18,7 @@ from rmpe_jax.evaluation.bootstrap import image_resamples, interval, resampled_a
 from rmpe_jax.evaluation.coco import Annotations, coco_ap, load_ground_truth, ranked_poses
 from rmpe_jax.evaluation.nms import apply_nms, candidate_groups
 from rmpe_jax.evaluation.results import person_records
-from rmpe_jax.experiments.searches import search_to_dict
+from rmpe_jax.experiments.searches import search_to_dict, warn_of_limits
 from rmpe_jax.files import not_writable, write_json
 from rmpe_jax.ops.grid_search import Search
 from rmpe_jax.pose_nms import PoseNmsParams, params_to_dict, pose_nms_batch
@@ -72,9 +71,7 @@ def fit_nms(
     dataset = load_ground_truth(annotations, skeleton)
     metrics = {"no NMS": coco_ap(dataset, results, skeleton.oks_sigmas)}
     fit = _fit(results, dataset, start, skeleton, steps, report)
-    for name in fit.at_limits:
-        line = "%s ended at a limit of its range, %g to %g: the AP is flat there, or rises beyond"
-        logging.getLogger(__name__).warning(line, name, *RANGES[name])
+    warn_of_limits(fit.at_limits, RANGES, "AP")
     for title, params in (("before", start), ("learned", fit.params)):
         left = _after_nms(results, dataset, params, skeleton)
         metrics[title] = coco_ap(dataset, left, skeleton.oks_sigmas)

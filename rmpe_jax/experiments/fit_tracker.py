@@ -1,7 +1,6 @@
 """Learns the parameters of the tracker from poses and annotated videos: `rmpe fit-tracker`."""
 
 import dataclasses
-import logging
 import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,7 @@ from rmpe_jax.evaluation.tracks import (
 )
 from rmpe_jax.experiments.eval_tracks import require_tracks
 from rmpe_jax.experiments.found_tracks import found_poses, in_joints
-from rmpe_jax.experiments.searches import search_to_dict
+from rmpe_jax.experiments.searches import search_to_dict, warn_of_limits
 from rmpe_jax.experiments.tables import markdown_table
 from rmpe_jax.files import not_writable, write_json
 from rmpe_jax.ops.grid_search import Search
@@ -121,9 +120,7 @@ def fit_from_files(
     except OSError as error:
         raise not_writable(out, error) from None
     fit = learn(next(iter(parts.values())), TrackParams(), steps=steps, report=report)
-    for name in fit.at_limits:
-        line = "%s ended at a limit of its range, %g to %g: IDF1 is flat there, or rises beyond"
-        logging.getLogger(__name__).warning(line, name, *RANGES[name])
+    warn_of_limits(fit.at_limits, RANGES, "IDF1")
     write_json(out / "params.json", params_to_dict(fit.params))
     write_json(out / "searches.json", [search_to_dict(search) for search in fit.searches])
     rows = {"default": TrackParams(), "learned": fit.params}

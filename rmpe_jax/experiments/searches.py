@@ -1,6 +1,9 @@
 """Searches for parameters as lines on the screen and as JSON."""
 
-from rmpe_jax.ops.grid_search import Search
+import logging
+from collections.abc import Mapping, Sequence
+
+from rmpe_jax.ops.grid_search import Limits, Search
 
 
 def search_to_dict(search: Search) -> dict:
@@ -25,3 +28,10 @@ def search_line(search: Search, metric: str) -> str:
         f"sweep {search.sweep}  {chosen:<30}  {metric} {search.score:.4f}  "
         f"({low:.4f} to {high:.4f} on {rows} x {columns})"
     )
+
+
+def warn_of_limits(names: Sequence[str], ranges: Mapping[str, Limits], metric: str) -> None:
+    """Log the parameters that ended at a limit of their range."""
+    for name in names:
+        line = "%s ended at a limit of its range, %g to %g: the %s is flat there, or rises beyond"
+        logging.getLogger(__name__).warning(line, name, *ranges[name], metric)

@@ -130,7 +130,7 @@ def read_points(folder: pathlib.Path) -> Points:
         name, _, crops = path.stem.rpartition("_")
         content = json.loads(path.read_text())
         placement, loss = (content.get(key, np.nan) for key in ("placement", "parallel_loss"))
-        resampled = 100 * np.load(path.with_suffix(".npy"))
+        resampled = 100 * np.load(_scored(path).with_suffix(".npy"))
         point = Point(int(crops), 100 * content["AP"], resampled, placement, loss)
         points.setdefault((name, int(crops)), []).append(point)
     return points
@@ -186,6 +186,11 @@ def _point(folder: pathlib.Path, seed: int, name: str, crops: int) -> pathlib.Pa
     return folder / "budget" / f"seed{seed}" / "points" / f"{name}_{crops}.json"
 
 
+def _scored(out: pathlib.Path) -> pathlib.Path:
+    """The file of a point's AP, beside its poses."""
+    return out.with_suffix("") / "ap.json"
+
+
 def _find_poses(model: PoseModel, datasets: EvaluationSet, out: pathlib.Path) -> pathlib.Path:
     """The file of the poses in the detector's boxes."""
     folder = out.with_suffix("")
@@ -196,8 +201,9 @@ def _find_poses(model: PoseModel, datasets: EvaluationSet, out: pathlib.Path) ->
 def _score(
     poses: pathlib.Path, datasets: EvaluationSet, out: pathlib.Path, found: dict[str, float]
 ) -> None:
-    """Writes a point; its JSON file is last."""
-    metrics = score_poses(open_dataset(datasets.data), person_records(poses), NMS, out)
+    """Writes a point. Its file is last, so that a point that is there is whole."""
+    scored = _scored(out)
+    metrics = score_poses(open_dataset(datasets.data), person_records(poses), NMS, scored)
     write_json(out, metrics | found)
 
 
