@@ -143,6 +143,33 @@ def test_without_localization_stages(tmp_path):
     assert second.model.init_from == str(first)
 
 
+def test_a_teacher_of_its_own(tmp_path):
+    """It is trained as the SPPE is, and only for trainings with a parallel SPPE."""
+    teacher = {"model": {"name": "tinypose_s"}}
+    ablation = dataclasses.replace(tiny(tmp_path), teacher=teacher)
+    (first, _), (own, workdir), *later = stages(ablation, FULL, 0, tmp_path)
+    assert own.model.name == "tinypose_s"
+    own.model.name = first.model.name
+    assert own.to_dict() == first.to_dict()
+    for stage, _ in later:
+        run = parse_config(stage)
+        assert run.model.name == "tinypose_xs"
+        assert (run.sstn.parallel, run.sstn.parallel_from) == ("tinypose_s", str(workdir))
+    others = stages(ablation, Training("atomic", True, False), 0, tmp_path)
+    assert workdir not in [other for _, other in others]
+    assert others[-1][0].sstn.parallel_from == ""
+
+
+def test_the_papers_loss_and_teacher(tmp_path):
+    config = runpy.run_path(str(REPO / "configs/ablation_synthetic.py"))["get_config"]("x,paper")
+    ablation = parse_ablation(config)
+    run = parse_config(stages(ablation, FULL, 0, tmp_path)[-1][0])
+    assert run.codec.loss == "mse"
+    assert run.model.name == "tinypose_s"
+    assert run.sstn.parallel == "tinypose_xs"
+    assert set(ablation.trainings) <= {training.name for training in unique_trainings(ROWS)}
+
+
 def test_a_finished_run_is_the_first_stage(tmp_path):
     ablation = dataclasses.replace(tiny(tmp_path), first="elsewhere", localization={})
     ((second, workdir),) = stages(ablation, Training("jitter", True, True), 0, tmp_path)

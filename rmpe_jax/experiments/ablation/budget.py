@@ -36,6 +36,7 @@ from rmpe_jax.experiments.ablation.trainings import (
     Training,
     first_stage,
     localization_stage,
+    teacher_stage,
 )
 from rmpe_jax.experiments.evaluate import evaluate_pose_model
 from rmpe_jax.experiments.tables import markdown_table
@@ -98,6 +99,8 @@ def measure(
       UserError: a training has had more crops than a number that is still to be measured.
     """
     (datasets,) = ablation.sets.values()
+    if ablation.teacher:
+        train(*teacher_stage(ablation, seed, folder))
     config, workdir = first_stage(ablation, seed, folder)
     train(config, workdir)
     sppe = load_pose_model(workdir, "last")

@@ -49,6 +49,8 @@ class AblationConfig:
       localization: keys of the config that localization stages change, in sections, after `second`.
         Each training with SSTN has such a stage before its second one, which trains the
         localization network alone. Empty: there is none.
+      teacher: keys of the config that change the first stage into that of the parallel SPPE, in
+        sections. Empty: the SPPE of the first stage is also the parallel one.
     """
 
     first_stage: ml_collections.ConfigDict
@@ -62,6 +64,7 @@ class AblationConfig:
     nms_steps: int
     sets: dict[str, EvaluationSet]
     localization: dict[str, Any] = dataclasses.field(default_factory=dict)
+    teacher: dict[str, Any] = dataclasses.field(default_factory=dict)
 
 
 def parse_ablation(config: ml_collections.ConfigDict) -> AblationConfig:
@@ -111,7 +114,7 @@ def require_same_settings(ablation: AblationConfig, folder: pathlib.Path) -> Non
     if not has_results or not path.exists():
         write_json(path, settings)
         return
-    earlier = {"localization": {}} | read_json(path, "settings file")
+    earlier = {"localization": {}, "teacher": {}} | read_json(path, "settings file")
     try:
         changes = config_changes(earlier.pop("first_stage"), run)
     except (AttributeError, KeyError, TypeError):

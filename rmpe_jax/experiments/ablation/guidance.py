@@ -60,9 +60,9 @@ def parallel_losses(run: RunConfig) -> tuple[LossFn, ModelSpec]:
     """The loss of each crop in the parallel SPPE, as a function of theta, and the stage's spec.
 
     Args:
-      run: a localization stage. `run.model.init_from` is the run of the parallel SPPE.
+      run: a localization stage.
     """
-    model = load_pose_model(run.model.init_from, "last")
+    model = load_pose_model(run.sstn.parallel_from or run.model.init_from, "last")
     module, codec = model.build()
     spec = require_pose(model_spec(run))
     sizes = spec.input_size, spec.view_size
@@ -82,7 +82,7 @@ def guidance(run: RunConfig, num_batches: int = 4) -> str:
     """Lines of text: losses along the line, and derivatives, of the network that a run starts from.
 
     Args:
-      run: a localization stage. `run.model.init_from` is the run of the parallel SPPE.
+      run: a localization stage.
       num_batches: number of batches of 64 crops.
     """
     losses, spec = parallel_losses(run)
@@ -166,7 +166,7 @@ def held_out_measure(
     """A function of variables that measures where the STN looks.
 
     Args:
-      run: a localization stage. `run.model.init_from` is the run of the parallel SPPE.
+      run: a localization stage.
       held_out: the same with the data to measure on.
       num_batches: number of batches of 64 crops.
 

@@ -1,7 +1,8 @@
 """The trainings of the ablation: one first stage, and stages that start from it.
 
 The first stage is the SPPE alone on people's own boxes, like the trained hourglass that the paper
-starts from. It is also the frozen parallel SPPE. The second stages differ in the ablated parts.
+starts from. It is also the frozen parallel SPPE, unless the ablation has a separate teacher, which
+is trained likewise. The second stages differ in the ablated parts.
 All have the same number of steps, with or without a spatial transformer, so that no system is
 trained for fewer steps than another. If the ablation has localization stages, each training with a
 spatial transformer has one between the two, in which its SPPE is frozen: it gets no step more.
@@ -64,6 +65,13 @@ def first_stage(ablation: AblationConfig, seed: int, folder: pathlib.Path) -> St
     return stage, folder / f"seed{seed}" / "first"
 
 
+def teacher_stage(ablation: AblationConfig, seed: int, folder: pathlib.Path) -> Stage:
+    """The parallel SPPE alone, of an ablation with a separate one; arguments as of `first_stage`."""
+    stage, _ = first_stage(ablation, seed, folder)
+    stage.update(ablation.teacher)
+    return stage, folder / f"seed{seed}" / "teacher"
+
+
 def localization_stage(
     ablation: AblationConfig, training: Training, seed: int, folder: pathlib.Path
 ) -> Stage:
@@ -96,6 +104,8 @@ def stages(
     If `ablation.first` names a finished run, there is no first stage.
     """
     made = [] if ablation.first else [first_stage(ablation, seed, folder)]
+    if training.parallel and ablation.teacher:
+        made.append(teacher_stage(ablation, seed, folder))
     if training.sstn and ablation.localization:
         made.append(localization_stage(ablation, training, seed, folder))
     return [*made, second_stage(ablation, training, seed, folder)]
@@ -126,6 +136,9 @@ def _continued(
         stage.data.jitter_strength = read_json(jitter_path(folder), "jitter file")["strength"]
     stage.sstn.enabled = training.sstn
     stage.sstn.parallel = stage.model.name if training.parallel else ""
+    if training.parallel and ablation.teacher:
+        teacher, workdir = teacher_stage(ablation, seed, folder)
+        stage.sstn.parallel, stage.sstn.parallel_from = teacher.model.name, str(workdir)
     stage.sstn.guidance = training.guidance
     if training.context != 1:
         crop = CropSpec(stage.model.input_size, stage.data.padding)
