@@ -66,7 +66,7 @@ def first_stage(ablation: AblationConfig, seed: int, folder: pathlib.Path) -> St
 
 
 def teacher_stage(ablation: AblationConfig, seed: int, folder: pathlib.Path) -> Stage:
-    """The parallel SPPE alone, of an ablation with a separate one; arguments as of `first_stage`."""
+    """The parallel SPPE alone, where it is a separate network; arguments as of `first_stage`."""
     stage, _ = first_stage(ablation, seed, folder)
     stage.update(ablation.teacher)
     return stage, folder / f"seed{seed}" / "teacher"
