@@ -27,17 +27,19 @@ def point(crops: int, ap: float, placement: float = np.nan) -> Point:
 
 def test_the_table_has_means_over_seeds():
     points = {
-        ("without", 0): [point(0, 10.0), point(0, 12.0)],
-        ("differences", 5000): [point(5000, 11.0, 0.25)],
-        ("autodiff", 20000): [point(20000, 9.0, 0.5), point(20000, 10.0, 0.25)],
+        ("without", 0): {0: point(0, 10.0), 1: point(0, 12.0)},
+        ("differences", 5000): {1: point(5000, 11.0, 0.25)},
+        ("autodiff", 20000): {0: point(20000, 9.0, 0.5), 1: point(20000, 10.0, 0.25)},
     }
     rows = [line.split(" | ") for line in budget_table(points).splitlines()]
     assert [row[0] for row in rows[2:]] == [
         "| without SSTN", "| autodiff, 20,000 crops", "| differences, 5,000 crops"
     ]  # fmt: skip
     assert rows[3][1].startswith("9.5 [")
-    assert rows[3][2:] == ["0.375", "0.375", "2 |"]
-    assert rows[2][2:] == ["", "", "2 |"]
+    assert rows[3][2].startswith("-1.5 [")
+    assert rows[3][3:] == ["0.375", "0.375", "2 |"]
+    assert rows[2][2:] == ["", "", "", "2 |"]
+    assert rows[4][2] == "-1.0 [-1.0, -1.0]"  # to seed 1 alone
 
 
 def test_longer_trainings_continue_shorter_ones(tmp_path):
@@ -66,6 +68,7 @@ def test_points_are_measured_once(tmp_path):
     assert before == [path.stat().st_mtime_ns for path in files]
     points = read_points(out)
     assert len(points) == 6
+    assert points["without", 0][0].placement > 0
     pytest.importorskip("matplotlib")
     plot_points(points, out / "budget.png")
     assert (out / "budget.png").stat().st_size > 1000

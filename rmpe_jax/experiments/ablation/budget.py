@@ -7,6 +7,7 @@ The localization network is trained as in the localization stages, with atomic p
 parallel SPPE. The SPPE is that of the first stage, which has seen people's own boxes only, and
 stays frozen. A longer training continues a shorter one. After each number of crops, it measures the
 distance of the views from the well-placed crops on held-out people, and AP in the detector's boxes.
+Without SSTN the views are the crops themselves, so this distance is what a training starts from.
 `WORKDIR/budget/` has all results; those that exist are not computed again.
 """
 
@@ -15,13 +16,13 @@ import json
 import pathlib
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float
 
 from rmpe_jax.arguments import Parser, non_negative_int, positive_int
-from rmpe_jax.config import parse_config
+from rmpe_jax.config import RunConfig, parse_config
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.entry import run, use_compilation_cache
 from rmpe_jax.errors import UserError
@@ -44,6 +45,8 @@ from rmpe_jax.files import write_json
 from rmpe_jax.model_io.checkpoints import open_manager, steps_of
 from rmpe_jax.model_io.pose_model import PoseModel, load_pose_model
 from rmpe_jax.training.loop import train
+from rmpe_jax.training.pose_task import pose_task
+from rmpe_jax.training.state import init_variables
 
 GUIDANCES = ("autodiff", "differences")
 WITHOUT, IDEAL = "without", "ideal"  # systems without a localization network
@@ -69,7 +72,7 @@ class Point(NamedTuple):
     parallel_loss: float
 
 
-Points = dict[tuple[str, int], list[Point]]  # by system and number of crops, one for each seed
+Points = dict[tuple[str, int], dict[int, Point]]  # by system and number of crops, then by seed
 
 
 def budget_stage(
@@ -105,7 +108,9 @@ def measure(
     train(config, workdir)
     sppe = load_pose_model(workdir, "last")
     if not (out := _point(folder, seed, WITHOUT, 0)).exists():
-        _score(_find_poses(sppe, datasets, out), datasets, out, {})
+        config, _ = budget_stage(ablation, GUIDANCES[0], 0, seed, folder)
+        found = _placement(ablation, parse_config(config))
+        _score(_find_poses(sppe, datasets, out), datasets, out, found)
     if not (out := _point(folder, seed, IDEAL, 0)).exists():
         oracle_poses(sppe, datasets.data, datasets.boxes, out.with_suffix(""))
         _score(out.with_suffix("") / "results.json", datasets, out, {})
@@ -118,10 +123,7 @@ def measure(
             _require_no_more_steps(workdir, config.total_steps)
             train(config, workdir)
             model = load_pose_model(workdir, "last")
-            stage = parse_config(config)
-            placed = held_out_measure(stage, on_fit_data(stage, ablation), HELD_OUT_BATCHES)
-            placement, loss = placed(model.variables)
-            found = {"placement": placement, "parallel_loss": loss}
+            found = _placement(ablation, parse_config(config), model.variables)
             _score(_find_poses(model, datasets, out), datasets, out, found)
             print(f"seed {seed}, {guidance}, {count:,} crops: {json.dumps(found)}", flush=True)
 
@@ -130,34 +132,48 @@ def read_points(folder: pathlib.Path) -> Points:
     """All points that are measured."""
     points: Points = {}
     for path in sorted((folder / "budget").glob("seed*/points/*.json")):
+        seed = int(path.parts[-3].removeprefix("seed"))
         name, _, crops = path.stem.rpartition("_")
         content = json.loads(path.read_text())
         placement, loss = (content.get(key, np.nan) for key in ("placement", "parallel_loss"))
         resampled = 100 * np.load(_scored(path).with_suffix(".npy"))
         point = Point(int(crops), 100 * content["AP"], resampled, placement, loss)
-        points.setdefault((name, int(crops)), []).append(point)
+        points.setdefault((name, int(crops)), {})[seed] = point
     return points
 
 
 def budget_table(points: Points) -> str:
-    """A Markdown table of means over seeds; brackets hold 95 % of resamples of images and seeds."""
+    """A Markdown table of means over seeds; brackets hold 95 % of resamples of images and seeds.
+
+    Δ is the difference to AP without SSTN, of the same seeds and resamples.
+    """
     rows = {}
     order = [WITHOUT, *GUIDANCES, IDEAL]
     titles = {WITHOUT: "without SSTN", IDEAL: "ideal theta"}
     for name, crops in sorted(points, key=lambda key: (order.index(key[0]), key[1])):
         found = points[name, crops]
-        low, high = interval(np.array([point.resampled for point in found]), seed=1)
+        pairs = [
+            (point, points[WITHOUT, 0][seed])
+            for seed, point in found.items()
+            if name != WITHOUT and seed in points.get((WITHOUT, 0), {})
+        ]
         title = titles.get(name, f"{name}, {crops:,} crops")
         rows[title] = [
-            f"{np.mean([point.ap for point in found]):.1f} [{low:.1f}, {high:.1f}]",
-            *(_mean([getattr(point, key) for point in found]) for key in Point._fields[3:]),
+            _with_interval([p.ap for p in found.values()], [p.resampled for p in found.values()]),
+            _with_interval(
+                [a.ap - b.ap for a, b in pairs], [a.resampled - b.resampled for a, b in pairs], "+"
+            ),
+            *(_mean([getattr(p, key) for p in found.values()]) for key in Point._fields[3:]),
             f"{len(found)}",
         ]
-    return markdown_table("", ["AP", "placement", "parallel loss", "n"], rows)
+    return markdown_table("", ["AP", "Δ", "placement", "parallel loss", "n"], rows)
 
 
 def plot_points(points: Points, path: pathlib.Path) -> None:
-    """Placement and AP over crops, one line for each guidance and seed."""
+    """Placement and AP over crops, one line for each guidance and seed.
+
+    Dotted: without SSTN; dashed: ideal theta; both are means over seeds.
+    """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
@@ -165,16 +181,17 @@ def plot_points(points: Points, path: pathlib.Path) -> None:
     colors = dict(zip(GUIDANCES, ("#e8710a", "#1d8f4e"), strict=True))
     for axes, (field, title) in zip(figure.subplots(1, 2), fields.items(), strict=True):
         for guidance, color in colors.items():
-            found = sorted(
-                (crops, points[name, crops]) for name, crops in points if name == guidance
-            )
-            values = np.array([[getattr(p, field) for p in of_crops] for _, of_crops in found])
-            crops = [count for count, _ in found]
-            axes.plot(crops, values, "o-", color=color, linewidth=1, markersize=3)
+            counts = sorted(crops for name, crops in points if name == guidance)
+            for seed in sorted({seed for count in counts for seed in points[guidance, count]}):
+                of_seed = [n for n in counts if seed in points[guidance, n]]
+                values = [getattr(points[guidance, n][seed], field) for n in of_seed]
+                axes.plot(of_seed, values, "o-", color=color, linewidth=1, markersize=3)
             axes.plot([], [], color=color, label=guidance)
-        if field == "ap":
-            for name, label, style in ((WITHOUT, "without SSTN", ":"), (IDEAL, "ideal", "--")):
-                mean = np.mean([point.ap for point in points[name, 0]])
+        for name, label, style in ((WITHOUT, "without SSTN", ":"), (IDEAL, "ideal theta", "--")):
+            mean = np.mean(
+                [getattr(p, field) for p in points.get((name, 0), {}).values()] or [np.nan]
+            )
+            if np.isfinite(mean):
                 axes.axhline(mean, color="black", linestyle=style, linewidth=0.8, label=label)
         axes.set_xscale("log")
         axes.set_xlabel("crops of the localization network", fontsize=8)
@@ -192,6 +209,20 @@ def _point(folder: pathlib.Path, seed: int, name: str, crops: int) -> pathlib.Pa
 def _scored(out: pathlib.Path) -> pathlib.Path:
     """The file of a point's AP, beside its poses."""
     return out.with_suffix("") / "ap.json"
+
+
+def _placement(
+    ablation: AblationConfig, stage: RunConfig, variables: Any | None = None
+) -> dict[str, float]:
+    """Where the views of a localization stage are on held-out people; at the identity without
+    `variables`.
+    """
+    measured = held_out_measure(stage, on_fit_data(stage, ablation), HELD_OUT_BATCHES)
+    if variables is None:
+        task = pose_task(stage)
+        variables = init_variables(task.spec, task.model, stage.seed)
+    placement, loss = measured(variables)
+    return {"placement": placement, "parallel_loss": loss}
 
 
 def _find_poses(model: PoseModel, datasets: EvaluationSet, out: pathlib.Path) -> pathlib.Path:
@@ -221,6 +252,14 @@ def _require_no_more_steps(workdir: pathlib.Path, steps: int) -> None:
                 f"{workdir} has been trained for {done} steps already, more than {steps}: remove "
                 "it, or leave out this number of crops"
             )
+
+
+def _with_interval(values: list[float], resampled: list[np.ndarray], sign: str = "") -> str:
+    if not values:
+        return ""
+    limits = interval(np.array(resampled), seed=1)
+    mean, low, high = (f"{value:{sign}.1f}" for value in (np.mean(values), *limits))
+    return f"{mean} [{low}, {high}]"
 
 
 def _mean(values: list[float]) -> str:
