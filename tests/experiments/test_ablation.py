@@ -20,6 +20,7 @@ from rmpe_jax.evaluation import coco_ap
 from rmpe_jax.evaluation.bootstrap import RankedPoses, image_resamples, resampled_ap
 from rmpe_jax.evaluation.boxes import DatasetBoxes
 from rmpe_jax.evaluation.coco import coco_content
+from rmpe_jax.evaluation.results import coco_results
 from rmpe_jax.experiments.ablation import run
 from rmpe_jax.experiments.ablation.config import (
     AblationConfig,
@@ -28,6 +29,7 @@ from rmpe_jax.experiments.ablation.config import (
     require_same_settings,
 )
 from rmpe_jax.experiments.ablation.oracle import oracle_poses, well_placed_boxes
+from rmpe_jax.experiments.ablation.ranking import RANKINGS, rank, ranking_table
 from rmpe_jax.experiments.ablation.report import (
     Score,
     compare,
@@ -412,3 +414,34 @@ def test_a_complete_run_and_its_repetition(tmp_path, capsys):
     requests, people = misplaced_boxes(open_dataset(scenes.data), scenes.boxes, 2)
     assert len(requests) == len(people) > 0
     assert views_sheet(model, requests).ndim == 3
+
+
+def test_people_ranked_by_joints_or_by_boxes_too():
+    pose = {"keypoints": [1, 2, 0.5, 3, 4, 1.0], "bbox_score": 0.5, "score": 9.0}
+    (by_joints,) = rank([pose], RANKINGS[0])
+    (by_both,) = rank([pose], RANKINGS[1])
+    assert (by_joints["score"], by_both["score"]) == (0.75, 0.375)
+    assert pose["score"] == 9.0
+
+
+def test_the_table_of_rankings(tmp_path):
+    """Everybody's own pose, twice: with NMS that removes the copies, AP is 100."""
+    ablation = tiny(tmp_path)
+    draw_scenes(tmp_path / "val", range(200, 204))
+    with pytest.raises(UserError, match="no poses of the whole system: run rmpe ablate first"):
+        ranking_table(ablation, tmp_path / "out")
+    poses = []
+    for record in open_dataset(ablation.sets["scenes"].data).images:
+        n = len(record.bboxes)
+        joint_scores = np.where(record.visibility > 0, 0.9, 0.0)
+        scores = np.full(n, 0.9)
+        people = record.keypoints, joint_scores, scores, record.bboxes, scores
+        poses += 2 * coco_results([record.image_id] * n, *people)
+    file = run.poses_path(tmp_path / "out", 0, FULL, "scenes", "detector")
+    write_json(file, poses)
+    rows = [line.split(" | ") for line in ranking_table(ablation, tmp_path / "out").splitlines()]
+    assert rows[0] == ["| eliminated", RANKINGS[0], f"{RANKINGS[1]} |"]
+    ap = {row[0]: row[1] for row in rows[2:]}
+    assert not ap["| nothing"].startswith("100.0")
+    assert ap["| by pose NMS, preset rmpe"] == "100.0 [100.0, 100.0]"
+    assert ap["| by NMS by OKS"] == "100.0 [100.0, 100.0]"

@@ -140,7 +140,7 @@ def find_poses(
         (name, boxes, decode)
         for name in ablation.sets
         for boxes, decode in dict.fromkeys(kinds)
-        if not _poses_path(folder, seed, training, name, boxes, decode).exists()
+        if not poses_path(folder, seed, training, name, boxes, decode).exists()
     ]
     if not missing:
         return
@@ -149,7 +149,7 @@ def find_poses(
         train(stage, workdir)
     model = load_pose_model(workdir, "last")
     for name, boxes, decode in missing:
-        out = _poses_path(folder, seed, training, name, boxes, decode).parent
+        out = poses_path(folder, seed, training, name, boxes, decode).parent
         _write_poses(model, ablation.sets[name], boxes, decode, out)
 
 
@@ -176,7 +176,7 @@ def score_row(ablation: AblationConfig, row: Row, seed: int, folder: pathlib.Pat
         path = row_path(folder, seed, name, row)
         if path.exists():
             continue
-        files = _poses_path(folder, seed, row.training, name, row.boxes, row.decode)
+        files = poses_path(folder, seed, row.training, name, row.boxes, row.decode)
         nms = row.nms
         if nms == "learned":
             nms = str(learn_nms(ablation, name, seed, folder))
@@ -219,7 +219,7 @@ def learn_nms(ablation: AblationConfig, name: str, seed: int, folder: pathlib.Pa
     """
     out = folder / f"seed{seed}" / "nms" / name
     if not (out / "params.json").exists():
-        path = _poses_path(folder, seed, FULL, name, "fit")
+        path = poses_path(folder, seed, FULL, name, "fit")
         dataset = open_dataset(ablation.sets[name].fit_data)
         poses = person_records(path)
         ap = {p: coco_ap(dataset, filter_results(dataset, poses, p))["AP"] for p in PRESETS}
@@ -265,7 +265,7 @@ def load_resampled(
     return np.load(path) if path.exists() else None
 
 
-def _poses_path(
+def poses_path(
     folder: pathlib.Path,
     seed: int,
     training: Training,
@@ -273,6 +273,7 @@ def _poses_path(
     boxes: str,
     decode: str = "crop",
 ) -> pathlib.Path:
+    """The file of a system's poses before NMS; arguments as of `Row`."""
     poses = f"{name}_{boxes}" + "_view" * (decode == "view")
     return folder / f"seed{seed}" / "poses" / training.name / poses / "results.json"
 
