@@ -63,7 +63,7 @@ def _error(row: ScoredRow) -> tuple[float, float]:
 
 
 def plot_theta(seed_folders: list[pathlib.Path], path: str | os.PathLike) -> None:
-    """Theta during training, by training, one line per seed.
+    """Theta during training, by training: a thin line per seed, and their mean.
 
     A localization stage comes before step 0.
 
@@ -75,13 +75,19 @@ def plot_theta(seed_folders: list[pathlib.Path], path: str | os.PathLike) -> Non
     all_axes = figure.subplots(1, len(_TITLES))
     for axes, (metric, title) in zip(all_axes, _TITLES.items(), strict=True):
         for training, color in _COLORS.items():
-            for number, folder in enumerate(seed_folders):
+            lines = []
+            for folder in seed_folders:
                 alone = folder / f"{training}_localization" / "metrics.jsonl"
                 before, earlier = read_metric(alone, metric)
                 steps, values = read_metric(folder / training / "metrics.jsonl", metric)
                 steps = [step - before[-1] for step in before] + steps
-                label = training if number == 0 else None
-                axes.plot(steps, earlier + values, color=color, linewidth=1, label=label)
+                axes.plot(steps, earlier + values, color=color, linewidth=0.6, alpha=0.4)
+                lines += [(steps, earlier + values)] if steps else []
+            # Seeds that are not finished are left out of the mean.
+            whole = [values for steps, values in lines if steps == max(s for s, _ in lines)]
+            if whole:
+                steps = max(steps for steps, _ in lines)
+                axes.plot(steps, np.mean(whole, 0), color=color, linewidth=1.6, label=training)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
