@@ -1,5 +1,5 @@
-# Targets: install, demo, test, test-slow, lint, docs, tutorials, bench, bench-accelerator, clean;
-# `make` lists them.
+# Targets: install, demo, test, test-slow, test-faults, lint, docs, tutorials, bench,
+# bench-accelerator, clean; `make` lists them.
 # Everything runs in .venv beside this file. Each target installs what it needs.
 
 PYTHON ?= python3
@@ -49,6 +49,10 @@ test: install  ## run the tests
 .PHONY: test-slow
 test-slow: install  ## run the slow tests
 	$(PYTEST) -m slow
+
+.PHONY: test-faults
+test-faults: install  ## kill programs, fill disks, damage files, for hours; see docs/reliability.md
+	$(PYTEST) -m faults tests/faults
 
 .PHONY: lint
 lint: .venv/.installed-dev  ## check style, format and types

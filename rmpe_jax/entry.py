@@ -133,6 +133,7 @@ def _log_plain_lines() -> None:
 def _quiet_libraries() -> None:
     """Silences logs of libraries; important errors are also raised, and reported in one line."""
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax, Grain
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # further failed writes of Orbax
     logging.getLogger("jax").setLevel(logging.WARNING)  # INFO lists each missing backend
 
     def unraisable(found: Any) -> None:

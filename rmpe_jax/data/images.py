@@ -53,6 +53,8 @@ def read_encoded(path: str | os.PathLike) -> bytes:
     except OSError as error:
         line = f"image {path} cannot be opened ({error.strerror}): check the file"
         raise ImageError(line) from None
+    except ValueError:  # a zero byte, or half of a surrogate pair
+        raise ImageError(f"image {str(path)!r} has a name that no file can have: fix it") from None
 
 
 def decode_image(encoded: bytes, name: str, *, upright: bool = False) -> UInt8[np.ndarray, "h w 3"]:

@@ -150,6 +150,9 @@ def iterate(
       num_workers: worker processes; 0 makes batches in this process. On up to four cores threads
         are faster. Scripts that use workers need the `if __name__ == "__main__"` guard.
       prefetch: batches kept ready by all worker processes together, at least one each.
+
+    Raises:
+      UserError: a worker process was killed.
     """
     if num_workers and not flags.FLAGS.is_parsed():
         flags.FLAGS.mark_as_parsed()  # Grain passes absl flags to its workers, also without app.run
@@ -161,6 +164,13 @@ def iterate(
     iterator = iter(batches.mp_prefetch(workers, worker_init_fn=_init_worker))
     try:
         yield from iterator
+    except RuntimeError as error:
+        if "terminated unexpectedly" not in str(error):  # Grain has no type for it
+            raise
+        raise UserError(
+            "a worker process of the data loader was ended from outside, as when memory is short: "
+            "lower config.data.num_workers or config.data.prefetch, and run the same command again"
+        ) from error
     finally:
         iterator.close()
 

@@ -161,9 +161,22 @@ def open_prepared(folder: str | os.PathLike) -> PreparedImages:
 
 
 def read_people(folder: str | os.PathLike) -> People:
-    """Read the index of people; check the folder with `open_prepared` first."""
-    with np.load(pathlib.Path(folder) / _PEOPLE) as arrays:
-        return People(arrays["record"], arrays["person"], arrays["labelled"])
+    """Read the index of people; check the folder with `open_prepared` first.
+
+    Raises:
+      UserError: the index is damaged.
+    """
+    path = pathlib.Path(folder) / _PEOPLE
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            people = People(arrays["record"], arrays["person"], arrays["labelled"])
+        m = len(people.record_index)
+        wanted = [("i", (m,)), ("i", (m,)), ("b", (m, _K))]
+        if [(array.dtype.kind, array.shape) for array in people] != wanted:
+            raise ValueError
+    except Exception as error:  # NumPy and zipfile raise many types
+        raise UserError(f"{path} is damaged: recreate the folder with `rmpe prepare`") from error
+    return people
 
 
 def write_people(folder: str | os.PathLike) -> People:

@@ -1,8 +1,8 @@
 """Configuration of detection networks in ONNX files: their inputs, outputs and boxes."""
 
 import dataclasses
-import math
 import pathlib
+import sys
 from collections.abc import Callable
 from typing import Any, Literal, get_args
 
@@ -11,6 +11,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.files import read_json
 
 ChannelOrder = Literal["rgb", "bgr"]
+_LARGEST = sys.float_info.max
 
 
 def _is_integer(value: Any, low: int, high: int | None = None) -> bool:
@@ -19,8 +20,12 @@ def _is_integer(value: Any, low: int, high: int | None = None) -> bool:
     return low <= value and (high is None or value <= high)
 
 
-def _is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
+def _is_number(value: Any, low: float = -_LARGEST, high: float = _LARGEST) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and low <= value <= high
+
+
+def _as_floats(value: Any) -> Any:
+    return tuple(map(float, value)) if isinstance(value, tuple) else float(value)
 
 
 def _are(values: Any, count: int, check: Callable[[Any], bool]) -> bool:
@@ -39,6 +44,8 @@ _CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "person_class": (lambda v: _is_integer(v, 0), "the index of a class"),
     "max_boxes": (lambda v: _is_integer(v, 1), "an integer from 1"),
 }
+
+_FLOATS = ("mean", "std", "score_threshold", "nms_iou")  # JSON may have whole numbers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,6 +141,7 @@ def make_config(layout: str, options: dict[str, Any]) -> OnnxConfig:
         is_valid, rule = _CHECKS[name]
         if not is_valid(value):
             raise UserError(f"detector option {name} is {value!r:.60}: it must be {rule}")
+    options = {k: _as_floats(v) if k in _FLOATS else v for k, v in options.items()}
     return dataclasses.replace(PRESETS[layout], **options)
 
 
@@ -149,4 +157,6 @@ def read_options(path: pathlib.Path) -> dict[str, Any]:
     known = [field.name for field in dataclasses.fields(OnnxConfig)]
     if not isinstance(options, dict) or not options.keys() <= set(known):
         raise UserError(f"{path} has unknown options of a detector: write {', '.join(known)}")
+    if not isinstance(options.get("layout", ""), str):
+        raise UserError(f"{path}: layout is not the name of one: write {', '.join(PRESETS)}")
     return {k: tuple(v) if isinstance(v, list) else v for k, v in options.items()}

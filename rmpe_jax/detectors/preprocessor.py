@@ -48,7 +48,7 @@ def read_preprocessor(path: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{path} is not a JSON object: give the preprocessor's file of the network")
     try:
         return _resize(content) | _normalization(content)
-    except (AttributeError, KeyError, TypeError, ValueError, ZeroDivisionError) as error:
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"{path} does not describe a preprocessor ({type(error).__name__}: {error}): "
             "give that of the network"

@@ -183,7 +183,7 @@ def _mean(values: list[float]) -> float:
 
 
 def _read(
-    entries: Entries, what: str, parse: Callable[[Sequence[dict], str], Any]
+    entries: Entries, what: str, parse: Callable[[Sequence[Any], str], Any]
 ) -> dict[str | int, Any]:
     """The result of `parse` for the people of each image, by the name of the image."""
     if isinstance(entries, str | os.PathLike):
@@ -198,7 +198,7 @@ def _read(
     return {n: parse(p, f"{what}: {n}") for n, p in zip(names, people, strict=True)}
 
 
-def _people(entries: Sequence[dict], where: str) -> _People:
+def _people(entries: Sequence[Any], where: str) -> _People:
     joints = _array(entries, "joints", (_K, 2), where)
     annotated = _array(entries, "annotated", (_K,), where) > 0
     head_sizes = _array(entries, "head_size", (), where)
@@ -211,7 +211,7 @@ def _people(entries: Sequence[dict], where: str) -> _People:
     return _People(joints[:, _JOINTS], annotated[:, _JOINTS], head_sizes)
 
 
-def _poses(entries: Sequence[dict], where: str) -> _Poses:
+def _poses(entries: Sequence[Any], where: str) -> _Poses:
     joints = _array(entries, "joints", (_K, 2), where)
     scores = _array(entries, "scores", (_K,), where)
     if np.isnan(scores[~np.isnan(joints).any(-1)]).any():
@@ -220,12 +220,12 @@ def _poses(entries: Sequence[dict], where: str) -> _Poses:
 
 
 def _array(
-    entries: Sequence[dict], key: str, shape: tuple[int, ...], where: str
+    entries: Sequence[Any], key: str, shape: tuple[int, ...], where: str
 ) -> Float[np.ndarray, "n *shape"]:
     """The value of `key` of each person, stacked; None becomes NaN."""
     try:
         values = [np.asarray(field(e, key, where), np.float64) for e in entries]
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         raise UserError(f"{where}: {key} are not all numbers: fix it") from None
     wrong = [value.shape for value in values if value.shape != shape]
     if wrong:

@@ -95,7 +95,7 @@ def read_mpii_mat(path: str | os.PathLike, images: Collection[str] | None = None
         annotations = np.atleast_1d(content["RELEASE"].annolist)
         chosen = [a for a in annotations if images is None or a.image.name in images]
         entries = [{"image": str(a.image.name), "people": _people(a)} for a in chosen]
-    except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         line = f"{path} has another layout than MPII's release ({error})"
         raise UserError(f"{line}: use the annotation file of the release") from error
     return [entry for entry in entries if entry["people"]]

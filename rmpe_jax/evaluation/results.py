@@ -10,6 +10,7 @@ import collections
 import logging
 import os
 import pathlib
+import sys
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -110,12 +111,16 @@ def _checked(record: object, where: str) -> dict:
     if len(bbox) != 4 or not all(_is_number(value) for value in bbox):
         given = f"{where} has bbox = {bbox!r:.80}"
         raise UserError(f"{given}, not [x, y, width, height] in numbers: fix the file")
-    field(record, "score", where, NUMBER)
+    if not _is_number(field(record, "score", where, NUMBER)):
+        raise UserError(f"{where} has score = {record['score']!r:.40}: fix the file")
     return {**record, **ids}
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, NUMBER) and not isinstance(value, bool)
+    """Whether it is a number, NaN included, but no integer that is too large for a float."""
+    if isinstance(value, int):
+        return not isinstance(value, bool) and abs(value) <= sys.float_info.max
+    return isinstance(value, NUMBER)
 
 
 def person_among(counts: Mapping[int, int], where: str) -> int:

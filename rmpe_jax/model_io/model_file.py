@@ -64,7 +64,7 @@ def load_model(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]
     except OSError as error:
         why = "not there" if isinstance(error, FileNotFoundError) else error
         raise UserError(f"{path} cannot be read ({why}): name a model file") from None
-    except (safetensors.SafetensorError, LookupError, TypeError, ValueError):
+    except (safetensors.SafetensorError, LookupError, RecursionError, TypeError, ValueError):
         with open(path, "rb") as file:
             what = failed_download(file.read(200))
         if what:

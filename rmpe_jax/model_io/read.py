@@ -61,13 +61,13 @@ def read_network(
 
         variables, meta = load_variables(_checkpoints(folder, checkpoint))
         meta["version"] = f"step {meta['step']}"
-    if not keep_parallel:
-        variables = {kind: _without_parallel(tree) for kind, tree in variables.items()}
     try:
+        if not keep_parallel:
+            variables = {kind: _without_parallel(tree) for kind, tree in variables.items()}
         return spec_from_dict(meta["config"]), variables, meta
     except UserError as error:
         raise UserError(f"{path}: {error}") from None
-    except (AttributeError, KeyError, TypeError, ValueError):
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: it has no config of a {what}; name another") from None
 
 
@@ -82,5 +82,7 @@ def _checkpoints(folder: pathlib.Path, checkpoint: Which | None) -> pathlib.Path
     return folder
 
 
-def _without_parallel(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _without_parallel(tree: Any) -> dict[str, Any]:
+    if not isinstance(tree, Mapping):
+        raise UserError("it has an array that belongs to no module of a network; fetch it again")
     return {name: branch for name, branch in tree.items() if name != "parallel_sppe"}

@@ -8,7 +8,6 @@ import dataclasses
 import functools
 import math
 import os
-import zipfile
 
 import numpy as np
 from jaxtyping import Float, Int, Num
@@ -167,7 +166,7 @@ def load_pgpg(path: str | os.PathLike) -> PgpgModel:
     except OSError as error:
         line = f"PGPG model {path} cannot be read ({error.strerror or error})"
         raise UserError(f"{line}: write it with rmpe fit-pgpg") from None
-    except (KeyError, ValueError, EOFError, zipfile.BadZipFile):
+    except Exception:  # NumPy and zipfile raise many types
         raise UserError(f"{path} is not a PGPG model: write it with rmpe fit-pgpg") from None
     _check(path, arrays)
     return PgpgModel(**(arrays | {"joints": tuple(map(str, arrays["joints"]))}))
@@ -176,7 +175,9 @@ def load_pgpg(path: str | os.PathLike) -> PgpgModel:
 def _check(path: str | os.PathLike, arrays: dict[str, np.ndarray]) -> None:
     """Raise a UserError if the arrays of the file at `path` are not those of a model."""
     atoms, weights, means = arrays["atoms"], arrays["weights"], arrays["means"]
-    valid = atoms.ndim == 3 and atoms.shape[1:] == (len(arrays["joints"]), 2)
+    numbers = all(arrays[name].dtype.kind == "f" for name in arrays if name != "joints")
+    valid = numbers and arrays["joints"].ndim == 1
+    valid = valid and atoms.ndim == 3 and atoms.shape[1:] == (len(arrays["joints"]), 2)
     valid = valid and weights.ndim == 2 and len(weights) == len(atoms) + 1
     valid = valid and means.shape == (*weights.shape, 4)
     valid = valid and arrays["covariances"].shape == (*weights.shape, 4, 4)

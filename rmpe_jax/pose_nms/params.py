@@ -175,16 +175,34 @@ def params_from_dict(content: Any) -> PoseNmsParams:
     try:
         choices = content["variant" if "variant" in content else "form"]
         _check_choices(choices)
-        variant = NmsVariant(**choices)
+        variant = NmsVariant(**_typed(choices))
         numbers = {name: float(content[name]) for name in ("sigma1", "sigma2", "lam", "eta")}
-    except (KeyError, TypeError, ValueError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise UserError(
             "pose NMS parameters need sigma1, sigma2, lam, eta and variant: use a file that "
             "rmpe fit-nms wrote"
         ) from None
-    if not all(math.isfinite(value) and value > 0 for value in numbers.values()):
+    positive = (*numbers.values(), variant.reference)
+    if not all(math.isfinite(value) and value > 0 for value in positive):
         raise UserError("pose NMS parameters must be positive numbers: change them")
+    if variant.min_matches < 0 or not 0 <= variant.min_peak < math.inf:
+        raise UserError("pose NMS: min_matches and min_peak are 0 or more: change them")
     return PoseNmsParams(**numbers, variant=variant)
+
+
+def _typed(choices: Mapping[str, Any]) -> dict[str, Any]:
+    """Values of `NmsVariant` as their types: whole numbers are floats too.
+
+    Raises:
+      TypeError, ValueError, OverflowError: one has another type.
+    """
+    typed = dict(choices)
+    for name, hint in typing.get_type_hints(NmsVariant).items():
+        if hint is float and name in typed:
+            typed[name] = float(typed[name])
+        elif hint in (bool, int) and type(typed.get(name)) is not hint:
+            raise TypeError(name)
+    return typed
 
 
 def load_params(source: str | os.PathLike) -> PoseNmsParams:
@@ -202,7 +220,7 @@ def load_params(source: str | os.PathLike) -> PoseNmsParams:
             f"pose NMS parameters {source} cannot be read ({error.strerror}): give a file that "
             f"rmpe fit-nms wrote, or one of {', '.join(_PRESETS)}"
         ) from None
-    except ValueError:
+    except (RecursionError, ValueError):
         raise UserError(f"pose NMS parameters {source} are not JSON: give a valid file") from None
     try:
         return params_from_dict(content)

@@ -12,6 +12,7 @@ resuming the journal cuts it off. Other lines that are not JSON are damaged: the
 counted in the log, and resuming the journal removes them.
 """
 
+import contextlib
 import json
 import logging
 import os
@@ -71,7 +72,8 @@ class Journal:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # a line that did not fit on the disk fails here again
+            self._file.close()
 
 
 def read_journal(path: str | os.PathLike, skeleton: Skeleton) -> Iterator[ImagePoses]:
@@ -184,7 +186,7 @@ def _from_line(line: bytes, skeleton: Skeleton, where: str) -> ImagePoses | None
     """The result in a line; None if the line is not JSON."""
     try:
         record = json.loads(line)
-    except ValueError:
+    except (RecursionError, ValueError):
         return None
     try:
         name, people = record["name"], record["people"]
@@ -199,7 +201,7 @@ def _from_line(line: bytes, skeleton: Skeleton, where: str) -> ImagePoses | None
         poses = _poses_of(people, skeleton.num_keypoints)
         time = None if record.get("time") is None else float(record["time"])
         return ImagePoses(name, size, poses, _track_ids_of(people), time)
-    except (ValueError, KeyError, TypeError):
+    except (KeyError, OverflowError, TypeError, ValueError):
         raise _not_a_journal(where) from None
 
 

@@ -5,6 +5,7 @@ time and is valid after each of them, because the elements that are still open n
 """
 
 import base64
+import contextlib
 import html
 import json
 import os
@@ -120,7 +121,8 @@ class Report:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._file.close()
+        with contextlib.suppress(OSError):  # what did not fit on the disk fails here again
+            self._file.close()
 
 
 def _heading(name: str) -> str:

@@ -157,6 +157,13 @@ def test_a_folder_in_place_of_a_file_is_one_clear_line(tmp_path):
         read_encoded(tmp_path)
 
 
+@pytest.mark.parametrize("name", ["a\0.jpg", "\ud800.jpg"])
+def test_a_name_that_no_file_can_have_is_one_clear_line(tmp_path, name):
+    with pytest.raises(ImageError, match=r"has a name that no file can have: fix it$") as error:
+        read_encoded(tmp_path / name)
+    assert str(error.value).isprintable()
+
+
 def test_a_file_is_read(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(encode(IMAGE))

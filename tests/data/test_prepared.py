@@ -107,6 +107,13 @@ def test_a_damaged_folder_is_one_clear_line(folder, damage):
         open_prepared(folder)
 
 
+def test_a_cut_index_is_one_clear_line(folder):
+    index = folder / "people.npz"
+    os.truncate(index, index.stat().st_size // 2)
+    with pytest.raises(UserError, match=r"people\.npz is damaged: recreate the folder with `rmpe"):
+        read_people(folder)
+
+
 def test_a_damaged_record_is_an_image_that_cannot_be_read(folder):
     images = open_prepared(folder)
     for shard in folder.glob("*array_record*"):

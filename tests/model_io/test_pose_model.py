@@ -162,6 +162,14 @@ def test_files_of_something_else(path, meta, expected):
     assert str(error.value).startswith(str(path))
 
 
+def test_a_file_whose_arrays_are_in_no_module(path):
+    save_pose_model(path, bright.pose_model())
+    _, meta = load_model(path)
+    save_model(path, {"kernel": np.zeros(3)}, meta)
+    with pytest.raises(UserError, match="an array that belongs to no module of a network"):
+        load_pose_model(path)
+
+
 def test_there_is_none(tmp_path):
     with pytest.raises(UserError, match="nothing: no model there; name a model file or"):
         load_pose_model(tmp_path / "nothing")

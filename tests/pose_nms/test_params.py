@@ -67,6 +67,24 @@ def test_bad_content(change, message):
         params_from_dict(params_to_dict(PoseNmsParams.preset("rmpe")) | change)
 
 
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"squared": "no"}, "need sigma1"),
+        ({"min_matches": 1.5}, "need sigma1"),
+        ({"min_matches": -1}, "min_matches and min_peak are 0 or more"),
+        ({"min_peak": float("inf")}, "min_matches and min_peak are 0 or more"),
+        ({"reference": 0}, "must be positive"),
+        ({"reference": 10**400}, "need sigma1"),
+    ],
+)
+def test_bad_values_in_the_variant(change, message):
+    content = params_to_dict(PoseNmsParams.preset("rmpe"))
+    content["variant"] |= change
+    with pytest.raises(UserError, match=message):
+        params_from_dict(content)
+
+
 def test_unknown_choice_in_the_variant():
     content = params_to_dict(PoseNmsParams.preset("rmpe"))
     content["variant"]["merge"] = "mean"

@@ -1,6 +1,7 @@
 """The journal: round trip, incomplete lines, resuming, errors."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -182,6 +183,13 @@ def test_nan_is_not_written(tmp_path):
     (result,) = read_journal(path, COCO)
     assert (result.poses.keypoints[0, 5] == 0).all()
     assert result.poses.keypoint_scores[0, 5] == 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs Linux")
+def test_a_full_disk_is_one_clear_line():
+    line = "^/dev/full cannot be written \\(No space left on device\\): make room"
+    with pytest.raises(UserError, match=line), Journal("/dev/full", COCO) as journal:
+        journal.add(RESULTS[0])
 
 
 def test_paths_that_cannot_be_used(tmp_path):

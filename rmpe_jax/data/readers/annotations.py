@@ -3,6 +3,7 @@
 import logging
 import math
 import pathlib
+import sys
 from collections.abc import Hashable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -131,8 +132,8 @@ def check_coordinates(values: Float[np.ndarray, "..."], key: str, where: str) ->
 def number(entry: dict, key: str, where: str) -> float:
     """`entry[key]`, a finite number."""
     value = field(entry, key, where, NUMBER)
-    if not -math.inf < value < math.inf:
-        raise UserError(f"{where} has {key} = {value}: fix the file")
+    if not abs(value) <= sys.float_info.max:  # JSON has integers that no float can hold
+        raise UserError(f"{where} has {key} = {value!r:.40}: fix the file")
     return float(value)
 
 

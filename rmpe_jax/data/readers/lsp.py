@@ -54,6 +54,8 @@ def _read_joints(annotations: pathlib.Path) -> tuple[Float[np.ndarray, "n 14 3"]
     if "joints" not in content:
         raise UserError(f"{annotations} has no 'joints': use the dataset's original file")
     joints = content["joints"]
+    if not isinstance(joints, np.ndarray) or joints.dtype.kind not in "iuf":
+        raise UserError(f"{annotations} has joints that are not numbers: fetch it again")
     if joints.ndim == 3 and joints.shape[:2] == (3, LSP.num_keypoints):
         return joints.transpose(2, 1, 0).astype(np.float32), False
     if joints.ndim == 3 and joints.shape[:2] == (LSP.num_keypoints, 3):

@@ -1,0 +1,29 @@
+"""Every reader takes a file or refuses it in one line; tests/faults tries more files."""
+
+import damaged_files
+import pytest
+from damaged_files import READERS
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+
+@pytest.mark.parametrize("title", READERS)
+def test_the_valid_file_is_read(tmp_path, title):
+    reader = READERS[title]
+    path = tmp_path / reader.name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(reader.encode(reader.document))
+    reader.read(path)
+
+
+@pytest.mark.parametrize("title", READERS)
+@settings(
+    max_examples=30,
+    deadline=None,
+    derandomize=True,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.filter_too_much],
+)
+@given(data=st.data())
+def test_a_damaged_file_is_read_or_refused(tmp_path, title, data):
+    reader = READERS[title]
+    damaged_files.check(reader, tmp_path, data.draw(damaged_files.damaged(reader)))
