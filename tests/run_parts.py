@@ -3,6 +3,7 @@
 from typing import Any, NamedTuple
 
 from rmpe_jax.config import model_spec, parse_config
+from rmpe_jax.training.mesh import Layout
 from rmpe_jax.training.objectives import DetectionObjective, PoseObjective
 from rmpe_jax.training.optimizers import build_optimizer, learning_rate
 from rmpe_jax.training.stages import start_from
@@ -18,7 +19,7 @@ class Parts(NamedTuple):
     step: Any
 
 
-def parts(config) -> Parts:
+def parts(config, layout: Layout | None = None) -> Parts:
     run = parse_config(config)
     model, codec = model_spec(run).build()
     if run.model.task == "pose":
@@ -33,6 +34,7 @@ def parts(config) -> Parts:
         frozen=run.optim.frozen,
         ema_decay=run.optim.ema_decay,
         grad_accumulation=run.grad_accumulation,
+        layout=layout,
     )
     return Parts(model, codec, objective, optimizer, step)
 

@@ -63,6 +63,7 @@ def test_every_file_of_configs_is_valid(path):
         ("profile_steps", (5,), "(first, last)"),
         ("profile_steps", (5, 4), "(first, last)"),
         ("profile_steps", (0, 4), "steps from 1"),
+        ("sharding", "zero", "replicated, fsdp"),
         ("model.input_size", (256,), "(height, width)"),
         ("model.input_size", (256, 192, 3), "(height, width)"),
         ("model.input_size", (256, 0), "(height, width)"),

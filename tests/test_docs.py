@@ -18,6 +18,7 @@ ABSL_COMMANDS = {
     ("python", "train.py"): "rmpe_jax/cli/train.py",
     ("python", "eval.py"): "rmpe_jax/cli/evaluate.py",
 }
+SHARED_FLAGS = "rmpe_jax/cli/process_flags.py"  # of all these commands
 
 
 def blocks(page: pathlib.Path) -> list[tuple[str, str]]:
@@ -73,7 +74,8 @@ def check_flags(argv: list[str], known: set[str]) -> None:
 def check_command(words: list[str]) -> None:
     """Fails if a command is not valid."""
     if tuple(words[:2]) in ABSL_COMMANDS:
-        check_flags(words[2:], absl_flags(ABSL_COMMANDS[tuple(words[:2])]))
+        script = ABSL_COMMANDS[tuple(words[:2])]
+        check_flags(words[2:], absl_flags(script) | absl_flags(SHARED_FLAGS))
     elif words[0] == "rmpe":
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(arguments.Parser, "error", lambda _, message: pytest.fail(message))

@@ -9,16 +9,13 @@ Run the same command again to resume after an interruption. `python train.py` is
 from absl import flags
 from ml_collections import config_flags
 
+from rmpe_jax.cli import process_flags
 from rmpe_jax.entry import run_app, use_compilation_cache
 
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run: checkpoints and metrics.", required=True
 )
-_COORDINATOR = flags.DEFINE_string(
-    "coordinator", None, "host:port of process 0, if several processes train together."
-)
-_NUM_PROCESSES = flags.DEFINE_integer("num_processes", None, "Number of processes.")
-_PROCESS_ID = flags.DEFINE_integer("process_id", None, "Index of this process, from 0.")
+flags.adopt_module_key_flags(process_flags)
 config_flags.DEFINE_config_file(
     "config", None, "FILE or FILE:ARGUMENT, such as a file of configs/."
 )
@@ -33,9 +30,7 @@ def main() -> None:
 def train_by_flags() -> None:
     """Trains with the parsed flags."""
     from rmpe_jax.training.loop import train
-    from rmpe_jax.training.mesh import join_processes
 
     use_compilation_cache()
-    if _COORDINATOR.value:
-        join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+    process_flags.join_by_flags()
     train(flags.FLAGS.config, _WORKDIR.value or "")

@@ -14,6 +14,7 @@ WITHOUT_EFFECT = frozenset(
         "checkpoint_every",
         "evaluate_every",
         "profile_steps",
+        "sharding",  # it changes only rounding, as the number of devices does
         "data.evaluate",
         "data.strict",
         "data.max_suspicious",

@@ -116,6 +116,7 @@ class RunConfig:
     total_steps: int = 1000
     batch_size: int = 32  # of all devices and processes together
     grad_accumulation: int = 1  # parts of a batch that are processed one after the other
+    sharding: str = "replicated"  # the state on every device; "fsdp": divided, see docs/scaling.md
     log_every: int = 50
     checkpoint_every: int = 500
     evaluate_every: int = 500  # and at the end; 0: only at the end

@@ -23,6 +23,7 @@ OPTIMIZERS = ("adam", "adamw", "rmsprop")
 SCHEDULES = ("constant", "cosine", "step")
 GUIDANCES = ("autodiff", "differences")
 VIEW_DECODERS = ("crop", "view")
+SHARDINGS = ("replicated", "fsdp")
 
 
 def validate(config: ml_collections.ConfigDict) -> None:
@@ -41,6 +42,7 @@ def validate(config: ml_collections.ConfigDict) -> None:
         config.grad_accumulation,
         f"a divisor of batch_size, {config.batch_size}",
     )
+    _require_known("sharding", config.sharding, SHARDINGS)
     _validate_model(config.model, config.codec)
     _validate_transformer(config.transformer)
     _validate_without_heatmaps(config)

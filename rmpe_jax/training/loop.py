@@ -5,6 +5,7 @@ import contextlib
 import dataclasses
 import math
 import pathlib
+import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from rmpe_jax.data.pipeline import iterate
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import atomic_write
 from rmpe_jax.lock import FolderLock
+from rmpe_jax.processes import ending_with_the_others
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.detection_task import detection_task
@@ -46,8 +48,9 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
 
     Writes `config.json`, `metrics.jsonl`, `tensorboard/`, `checkpoints/` (the last two), `best/`,
     and `profile/` if steps are profiled, to `workdir`, after config, data and checkpoint are
-    accepted. On SIGTERM it saves and exits with status 143; the same command resumes. One run at a
-    time may use a workdir.
+    accepted. On SIGTERM it saves and exits with status 143; the same command resumes. If several
+    processes train together and one is lost, the others end too. One run at a time may use a
+    workdir.
 
     Args:
       config: of `default_config`, changed.
@@ -61,6 +64,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
         workdir; the loss is not finite; the disk is full.
     """
     run = parse_config(config)
+    if re.match(r"\w{2,}:/", str(workdir)):  # pathlib makes gs:/ of gs://
+        raise UserError(f"{workdir}: a workdir is a folder, not an address of an object store")
     workdir = pathlib.Path(workdir).absolute()
     with _locked(workdir) as lock:
         return _train(run, workdir, lock, config.to_json(indent=2))
@@ -87,8 +92,9 @@ def _train(
         backbone_weights=run.model.backbone_weights,
         localization_weights=run.sstn.localization_weights,
     )
-    replicated = meshes.replicated(mesh)
-    state = jax.device_put(init_state(variables, optimizer, run.optim), replicated)
+    state = init_state(variables, optimizer, run.optim)
+    del variables  # else they stay in the memory of the first device
+    layout = meshes.Layout(mesh, run.sharding)
     train_step = make_train_step(
         task.model,
         task.objective,
@@ -97,20 +103,24 @@ def _train(
         ema_decay=run.optim.ema_decay,
         grad_accumulation=run.grad_accumulation,
         seed=run.seed,
+        layout=layout,
     )
-    train_step = jax.jit(train_step, donate_argnums=0)
+    # Pinned, so that the layout of the state stays and every step is the same program.
+    pinned = layout.shardings(state), meshes.replicated(mesh)
+    train_step = jax.jit(train_step, donate_argnums=0, out_shardings=pinned)
 
     # ---- resume --------------------------------------------------------------------------------
     with Checkpoints(workdir / "checkpoints", read_only=True) as earlier:
-        restored = earlier.restore(state, run)
+        restored = earlier.restore(layout.abstract(state), run)
     scores: dict[str, float] = {}
     if restored:
         state, meta = restored
         scores = meta["scores"]
         _report_changes(meta["step"], config_changes(meta["config"], run))
-    elif run.model.init_from:
-        state = start_from(state, task.spec, run.model.init_from, run.sstn.parallel_from)
-        state = jax.device_put(state, replicated)
+    else:
+        if run.model.init_from:
+            state = start_from(state, task.spec, run.model.init_from, run.sstn.parallel_from)
+        state = layout.put(state)
     start = int(state.step)
     if start >= run.total_steps:
         say(f"nothing left to do: the run is at step {start}\n")
@@ -138,6 +148,7 @@ def _train(
         started: collections.deque[Any] = collections.deque()
         profiler = StepProfiler(run.profile_steps, workdir / "profile")
         stack.callback(profiler.close)
+        stack.enter_context(ending_with_the_others())
         for step in range(start + 1, run.total_steps + 1):
             with profiler.step(step):
                 with log.waiting():
@@ -162,7 +173,7 @@ def _train(
                 log.require_finite(step, state)
             if evaluating:
                 with log.paused():
-                    scores = _evaluate(task, state)
+                    scores = _evaluate(task, state, layout)
                 say(f"step {step}: " + _table(scores) + "\n")
                 if writer:
                     writer.write(step, scores)
@@ -277,9 +288,9 @@ def _save(
         checkpoints.save(state, meta, wait=wait)
 
 
-def _evaluate(task: Task, state: TrainState) -> dict[str, float]:
+def _evaluate(task: Task, state: TrainState, layout: meshes.Layout) -> dict[str, float]:
     """Metrics of all datasets to evaluate on; the first is the score of the network."""
-    return task.evaluate(state.variables) if task.evaluate else {}
+    return task.evaluate(layout.whole(state.variables)) if task.evaluate else {}
 
 
 def _table(scores: dict[str, float]) -> str:

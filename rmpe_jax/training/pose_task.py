@@ -1,5 +1,6 @@
 """The task of a pose network: crops of people, heatmaps, OKS AP or PCKh on ground-truth boxes."""
 
+import functools
 from typing import Any
 
 import jax
@@ -16,6 +17,7 @@ from rmpe_jax.evaluation.predictions import predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
 from rmpe_jax.models.spec import require_pose
 from rmpe_jax.pgpg.sample import Proposals, open_proposals
+from rmpe_jax.processes import in_first_process
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.top_down.cropping import crop_canvases
 from rmpe_jax.top_down.prediction import make_predict
@@ -68,10 +70,11 @@ def pose_task(run: RunConfig) -> Task:
                 load_boxes(dataset, "gt"),
                 spec.skeleton,
                 spec.crop,
-                batch_size=run.batch_size,
+                batch_size=-(-run.batch_size // jax.device_count()),
                 num_threads=data.num_threads,
             )
-            metrics, _ = evaluate(predictions)
+            # All processes get the same score, by which they choose the best checkpoint.
+            metrics, _ = in_first_process(functools.partial(evaluate, predictions))
             main = "AP" if "AP" in metrics else "PCKh"
             scores |= named_scores(dataset.name, main, metrics)
         return scores

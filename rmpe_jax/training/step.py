@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Key
 
+from rmpe_jax.training.mesh import Layout
 from rmpe_jax.training.objectives import Batch, Metrics, Objective
 from rmpe_jax.training.optimizers import join_frozen, split_frozen
 from rmpe_jax.training.state import TrainState
@@ -25,6 +26,7 @@ def make_train_step(
     ema_decay: float = 0.0,
     grad_accumulation: int = 1,
     seed: int = 0,
+    layout: Layout | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, Metrics]]:
     """(state, batch) -> (state, metrics); to be compiled with the state donated.
 
@@ -40,6 +42,9 @@ def make_train_step(
       grad_accumulation: number of parts that the batch is processed in, one after the other, with
         averaged gradients; batch norms see one part at a time.
       seed: of the random numbers that networks draw in training, which also depend on the step.
+      layout: of the state over devices. Parameters that it divides are gathered once a step, and
+        their gradients are divided again; optimizer and averages see only shards. None: the
+        compiler decides.
     """
 
     def loss_fn(trainable, frozen_params, batch_stats, batch, key):
@@ -56,18 +61,19 @@ def make_train_step(
         (_, (batch_stats, metrics)), grads = grad_fn(
             trainable, frozen_params, batch_stats, batch, key
         )
-        return grads, batch_stats, metrics
+        return layout.scatter(grads) if layout else grads, batch_stats, metrics
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         trainable, frozen_params = split_frozen(state.params, frozen)
+        used, used_frozen = trainable, frozen_params
+        if layout:
+            used, used_frozen = layout.gather((trainable, frozen_params))
         key = jax.random.fold_in(jax.random.key(seed), state.step)
         if grad_accumulation == 1:
-            grads, batch_stats, metrics = part(
-                trainable, frozen_params, state.batch_stats, batch, key
-            )
+            grads, batch_stats, metrics = part(used, used_frozen, state.batch_stats, batch, key)
         else:
             grads, batch_stats, metrics = _accumulate(
-                lambda stats, piece, key: part(trainable, frozen_params, stats, piece, key),
+                lambda stats, piece, key: part(used, used_frozen, stats, piece, key),
                 state.batch_stats,
                 batch,
                 jax.random.split(key, grad_accumulation),

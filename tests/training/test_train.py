@@ -43,6 +43,7 @@ def wait_for(condition, process: subprocess.Popen) -> None:
         (["--config=configs/nothing.py"], ["No such file or directory: 'configs/nothing.py'"]),
         (["--config.optim.lrr=1"], ["config: there is no key 'lrr'"]),
         (["--config.batch_size=many"], ["batch_size", "many"]),
+        (["--distributed"], ["--distributed: this process was not started by Slurm"]),
         (["--config.model.name=toi"], ["config.model.name='toi' is unknown: did you mean 'toy'"]),
     ],
 )
@@ -125,14 +126,35 @@ def test_a_disk_that_is_full_while_saving(train_py, tmp_path, config):
     assert same(variables(tmp_path / "run"), variables(tmp_path / "whole"))
 
 
-def processes(train_py, workdir, *arguments: str) -> list[subprocess.Popen]:
-    """Two that train together."""
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    together = [f"--coordinator=localhost:{port}", "--num_processes=2"]
+        return free.getsockname()[1]
+
+
+def processes(
+    train_py, workdir, *arguments: str, environment: dict | None = None
+) -> list[subprocess.Popen]:
+    """Two that train together."""
+    together = [f"--coordinator=localhost:{free_port()}", "--num_processes=2", *arguments]
     return [
-        train_py(workdir, *together, f"--process_id={number}", *arguments) for number in range(2)
+        train_py(workdir, f"--process_id={number}", *together, environment=environment)
+        for number in range(2)
+    ]
+
+
+def by_slurm(train_py, workdir, *arguments: str) -> list[subprocess.Popen]:
+    """Two that train together, with the variables that Slurm sets."""
+    shared = {
+        "SLURM_JOB_ID": "1",
+        "SLURM_STEP_NODELIST": "localhost",
+        "SLURM_NTASKS": "2",
+        "JAX_COORDINATOR_PORT": str(free_port()),
+    }
+    own = [{"SLURM_PROCID": str(number), "SLURM_LOCALID": str(number)} for number in range(2)]
+    return [
+        train_py(workdir, "--distributed", *arguments, environment=shared | numbers)
+        for numbers in own
     ]
 
 
@@ -159,6 +181,55 @@ def close(ours, theirs) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("sharding", ["replicated", "fsdp"])
+def test_one_process_goes_on_from_two_and_two_from_one(train_py, tmp_path, config, demo, sharding):
+    """The two have two devices each."""
+
+    def pair(name: str, steps: int) -> None:
+        own = {"model.name": "toy_wide", "sharding": sharding, "total_steps": steps}
+        own["data.evaluate"] = (f"coco:{demo}",)
+        ends = [
+            finish(process)
+            for process in processes(
+                train_py,
+                tmp_path / name,
+                *(f"--config.{key}={value}" for key, value in own.items()),
+                environment={"XLA_FLAGS": "--xla_force_host_platform_device_count=2"},
+            )
+        ]
+        assert [status for status, _ in ends] == [0, 0], ends
+        assert ends[0][1][-1].startswith(f"step {steps}: coco/demo/AP")
+
+    def alone(name: str, steps: int) -> None:
+        config.total_steps, config.model.name = steps, "toy_wide"
+        train(config, tmp_path / name)
+
+    pair("two, one", 2)
+    alone("two, one", 4)
+    alone("one, two", 2)
+    pair("one, two", 4)
+    alone("one", 4)
+    expected, losses = variables(tmp_path / "one"), losses_of(tmp_path / "one")
+    for name in ("two, one", "one, two"):
+        close(variables(tmp_path / name), expected)
+        assert losses_of(tmp_path / name) == pytest.approx(losses, rel=1e-4)
+
+
+def losses_of(workdir) -> list[float]:
+    return [line["train/loss"] for line in metrics_of(workdir) if "train/loss" in line]
+
+
+@pytest.mark.slow
+def test_processes_of_slurm_find_each_other(train_py, tmp_path, config):
+    ends = [finish(process) for process in by_slurm(train_py, tmp_path / "two")]
+    assert [status for status, _ in ends] == [0, 0], ends
+    assert "4 of 4" in ends[0][1][0]
+    assert ends[1][1] == []
+    train(config, tmp_path / "one")
+    close(variables(tmp_path / "two"), variables(tmp_path / "one"))
+
+
+@pytest.mark.slow
 def test_two_processes_are_refused_together(train_py, tmp_path):
     with FolderLock(tmp_path):
         ends = [finish(process) for process in processes(train_py, tmp_path)]
@@ -166,6 +237,33 @@ def test_two_processes_are_refused_together(train_py, tmp_path):
     assert ends[0][1][-1].startswith(f"{tmp_path} is in use by process {os.getpid()} on host ")
     assert ends[1][1][-1] == f"{tmp_path}: process 0 could not lock it and says why"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("killed", [0, 1])
+def test_a_lost_process_ends_the_other(train_py, tmp_path, config, killed):
+    """Process 0 also coordinates: if it is lost, JAX may abort the other before our line."""
+    pair = processes(
+        train_py, tmp_path, "--config.total_steps=100000", "--config.checkpoint_every=5"
+    )
+    folder = tmp_path / "checkpoints"
+    wait_for(lambda: (folder / "10").exists(), pair[0])
+    pair[killed].kill()
+    other = pair[1 - killed]
+    _, err = other.communicate(timeout=60)
+    said = err.splitlines()[-1]
+    by_us = f"process {1 - killed}: another process has ended or cannot be reached: stopped; "
+    if killed == 1 or other.returncode == 1:
+        assert other.returncode == 1
+        assert said.startswith(by_us)
+        assert "Traceback" not in err
+    else:
+        assert other.returncode == -signal.SIGABRT
+        assert "another task died" in err
+    step = max(int(path.name) for path in folder.iterdir() if path.name.isdigit())
+    config.total_steps = step + 1
+    train(config, tmp_path)  # the lock does not keep the next run away, the checkpoint is whole
+    assert metrics_of(tmp_path)[-1]["step"] == step + 1
 
 
 @pytest.mark.slow

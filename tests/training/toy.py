@@ -38,15 +38,20 @@ class Toy(nn.Module):
     num_keypoints: int
     dtype: object = jnp.float32
     batch_norm: bool = True
+    width: int = 16
 
     @nn.compact
     def __call__(self, x, train=False):
         x = Stem(self.batch_norm, name="backbone")(x.astype(self.dtype), train)
-        x = nn.Conv(16, (5, 5), dtype=self.dtype, name="conv")(x)
+        x = nn.Conv(self.width, (5, 5), dtype=self.dtype, name="conv")(x)
         return nn.Conv(self.num_keypoints, (3, 3), name="conv_out")(nn.relu(x.astype(jnp.float32)))
 
 
-NETWORKS = {"toy": Toy, "toy_plain": functools.partial(Toy, batch_norm=False)}
+NETWORKS = {
+    "toy": Toy,
+    "toy_plain": functools.partial(Toy, batch_norm=False),
+    "toy_wide": functools.partial(Toy, width=512),  # its last two kernels are large
+}
 
 
 def register(patch=setattr) -> None:
