@@ -82,6 +82,7 @@ def test_train_and_eval(command, summary):
     assert found.stdout.startswith(summary)
     assert "\n  --config: FILE or FILE:ARGUMENT" in found.stdout
     assert "\n  --workdir: " in found.stdout
+    assert "\n  --coordinator: host:port of process 0" in found.stdout
     assert ("\n  --[no]flip-test: " in found.stdout) == ("Evaluate" in summary)
     found = run(*command, "--bogus=1")
     assert found.returncode == 1

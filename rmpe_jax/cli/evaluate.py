@@ -12,15 +12,20 @@ Prints the metrics, and writes metrics.json, results.json (COCO's result format)
 (best, median and worst people) to NAME-eval/ beside MODEL, or to WORKDIR/eval/, in one
 folder per dataset, kind of boxes and NMS. For a detector it writes metrics.json and
 detections.json, a file for --boxes.
+
+Several processes divide the images: run the command on each, with --coordinator, --num-processes
+and --process-id.
 """
 
 import dataclasses
+import logging
 import pathlib
 from typing import TYPE_CHECKING, Any, cast
 
 from absl import flags
 from ml_collections import config_flags
 
+from rmpe_jax.cli import process_flags
 from rmpe_jax.entry import run_app, use_compilation_cache
 from rmpe_jax.predict.decoder_messages import without_decoder_messages
 
@@ -74,6 +79,7 @@ _MAX_SUSPICIOUS = flags.DEFINE_float(
     upper_bound=1.0,
 )
 _OUT = flags.DEFINE_string("out", None, "Folder to write, instead of the one above.")
+flags.adopt_module_key_flags(process_flags)
 config_flags.DEFINE_config_file(
     "config", None, "FILE or FILE:ARGUMENT, such as a file of configs/."
 )
@@ -94,12 +100,16 @@ def evaluate_by_flags() -> None:
         metrics_table,
     )
     from rmpe_jax.model_io.detector_model import DetectorModel
+    from rmpe_jax.processes import agreed, is_first_process
 
     by_model, by_workdir = _MODEL.value is not None, _WORKDIR.value is not None
     if by_model == by_workdir or (by_workdir and flags.FLAGS.config is None):
         raise UserError("give --model, or --config and --workdir; --help shows the flags")
     use_compilation_cache()
-    model, folder, config = _load_by_model() if by_model else _load_by_config()
+    process_flags.join_by_flags()
+    if not is_first_process():
+        logging.getLogger().setLevel(logging.ERROR)  # process 0 says the same
+    model, folder, config = agreed(_load_by_model if by_model else _load_by_config)
     folder = pathlib.Path(_OUT.value or folder)
     datasets = (_DATA.value,) if _DATA.value else config.evaluate
     suspicious = _MAX_SUSPICIOUS.value
@@ -130,8 +140,9 @@ def evaluate_by_flags() -> None:
                 num_threads=config.num_threads,
                 max_suspicious=suspicious,
             )
-        print(metrics_table({title: metrics}))
-        print(f"files: {out}")
+        if is_first_process():
+            print(metrics_table({title: metrics}))
+            print(f"files: {out}")
 
 
 def _load_by_model() -> "tuple[_Trained, pathlib.Path, DataConfig]":

@@ -31,10 +31,33 @@ class CropRequest(NamedTuple):
     index: int
 
 
+class Unreadable(NamedTuple):
+    """The unreadable ones of some images.
+
+    Attributes:
+      errors: one line for each of them.
+      num_images: how many images there are, with the readable ones.
+    """
+
+    errors: list[str]
+    num_images: int
+
+
 class _Crop(NamedTuple):
     image: UInt8[np.ndarray, "h w 3"]
     image_from_crop: Float[np.ndarray, "2 3"]
     index: int
+
+
+def log_unreadable(unreadable: Unreadable) -> None:
+    """Counts and names unreadable images in one log line, if there are any."""
+    if unreadable.errors:
+        logging.getLogger(__name__).warning(
+            "%d of %d images cannot be read, their boxes are skipped: %s",
+            len(unreadable.errors),
+            unreadable.num_images,
+            "; ".join(unreadable.errors[:10]),
+        )
 
 
 def eval_batches(
@@ -43,17 +66,20 @@ def eval_batches(
     crop: CropSpec,
     batch_size: int,
     num_threads: int = 2,
+    report: Callable[[Unreadable], None] = log_unreadable,
 ) -> Iterator[dict[str, np.ndarray]]:
     """Yield crops of all boxes in the order of `requests`; threads decode images ahead.
 
     Consecutive boxes of one image are decoded together. Unreadable images are skipped with all
-    their boxes, so their indices are never returned; a log line at the end counts and names them.
+    their boxes, so their indices are never returned.
 
     Args:
       requests: the boxes; keep those of one image next to each other.
       crop: size of the crops and padding of the boxes.
       batch_size: rows of every batch.
       num_threads: decoding threads.
+      report: called at the end with the unreadable images; by default a log line counts and names
+        them.
 
     Yields:
       Dicts of "image" (b, height, width, 3) uint8 RGB, "image_from_crop" (b, 2, 3) float32, "index"
@@ -61,24 +87,18 @@ def eval_batches(
       index -1.
     """
     by_image = [list(group) for _, group in itertools.groupby(requests, lambda r: r.path)]
-    unreadable: list[ImageError] = []
+    errors: list[str] = []
 
     def crops() -> Iterator[_Crop]:
         crop_image = functools.partial(_crops, crop=crop)
         for result in map_ahead(crop_image, by_image, num_threads):
             if isinstance(result, ImageError):
-                unreadable.append(result)
+                errors.append(str(result))
             else:
                 yield from result
 
     yield from _batches(crops(), batch_size, crop.input_size)
-    if unreadable:
-        logging.getLogger(__name__).warning(
-            "%d of %d images cannot be read, their boxes are skipped: %s",
-            len(unreadable),
-            len(by_image),
-            "; ".join(str(error) for error in unreadable[:10]),
-        )
+    report(Unreadable(errors, len(by_image)))
 
 
 def _crops(requests: list[CropRequest], crop: CropSpec) -> list[_Crop] | ImageError:

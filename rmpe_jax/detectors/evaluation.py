@@ -1,27 +1,35 @@
 """Evaluation of detectors: average precision on a dataset in COCO's format."""
 
+import itertools
+from collections.abc import Iterator, Sequence
+
 import numpy as np
+from jaxtyping import UInt8
 
 from rmpe_jax.data.images import ImageError, read_image
-from rmpe_jax.data.readers.records import PoseDataset
-from rmpe_jax.detectors.protocol import Detector
+from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
+from rmpe_jax.detectors.points import PointDetector
+from rmpe_jax.detectors.protocol import Boxes, Detector
 from rmpe_jax.evaluation.coco import box_ap
 from rmpe_jax.evaluation.results import PERSON
 from rmpe_jax.ops import geometry
+from rmpe_jax.processes import in_every_process, in_first_process, share_of
 
 
 def detection_results(detector: Detector, dataset: PoseDataset) -> list[dict]:
     """The detector's boxes on all images of a dataset, as records of COCO's result format.
 
-    Unreadable images get no boxes, so their people count as missed.
+    Unreadable images get no boxes, so their people count as missed. With several processes, each
+    detects in its share of the images, and all get all boxes.
     """
+    share = share_of(np.arange(len(dataset.images)))
+    found = in_every_process(lambda: _results(detector, dataset.images[share]))
+    return [result for results in found for result in results]
+
+
+def _results(detector: Detector, images: Sequence[ImageRecord]) -> list[dict]:
     results = []
-    for record in dataset.images:
-        try:
-            image = read_image(record.path)
-        except ImageError:
-            continue
-        found = detector(image, record.path.name)
+    for record, found in _boxes_in_each(detector, images):
         boxes = geometry.xywh_from_xyxy(np.asarray(found.bboxes, np.float64)).round(2)
         results += [
             {
@@ -35,7 +43,31 @@ def detection_results(detector: Detector, dataset: PoseDataset) -> list[dict]:
     return results
 
 
+def _boxes_in_each(
+    detector: Detector, images: Sequence[ImageRecord]
+) -> Iterator[tuple[ImageRecord, Boxes]]:
+    """The readable ones of some images, with their boxes."""
+    readable, decoded = itertools.tee(_decoded(images))
+    records = (record for record, _ in readable)
+    if isinstance(detector, PointDetector):
+        found = detector.on_local_devices(image for _, image in decoded)
+    else:
+        found = (detector(image, record.path.name) for record, image in decoded)
+    return zip(records, found, strict=True)
+
+
+def _decoded(
+    images: Sequence[ImageRecord],
+) -> Iterator[tuple[ImageRecord, UInt8[np.ndarray, "h w 3"]]]:
+    for record in images:
+        try:
+            image = read_image(record.path)
+        except ImageError:
+            continue
+        yield record, image
+
+
 def detector_ap(detector: Detector, dataset: PoseDataset) -> tuple[dict[str, float], list[dict]]:
     """Box AP and AP50 of a detector on the people of a dataset, and its results."""
     results = detection_results(detector, dataset)
-    return box_ap(dataset, results), results
+    return in_first_process(lambda: box_ap(dataset, results)), results

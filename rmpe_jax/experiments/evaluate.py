@@ -1,4 +1,8 @@
-"""Evaluates a model on a dataset; writes metrics, results and a sheet of images."""
+"""Evaluates a model on a dataset; writes metrics, results and a sheet of images.
+
+With several processes all call these functions alike. Each predicts its share; process 0 scores and
+writes the files, and the others get its metrics.
+"""
 
 import math
 import pathlib
@@ -17,20 +21,22 @@ from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.detectors.evaluation import detector_ap
 from rmpe_jax.detectors.points import EVALUATION_THRESHOLD, PointDetector
-from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.boxes import load_boxes
+from rmpe_jax.evaluation.boxes import DatasetBoxes, load_boxes
 from rmpe_jax.evaluation.nms import open_nms
 from rmpe_jax.evaluation.offsets import joint_offsets, warn_of_offset
-from rmpe_jax.evaluation.predictions import predict_dataset
+from rmpe_jax.evaluation.predictions import PosePredictions, predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
 from rmpe_jax.experiments.tables import markdown_table
-from rmpe_jax.files import write_json
+from rmpe_jax.files import atomic_write, write_json
 from rmpe_jax.model_io.detector_model import DetectorModel
 from rmpe_jax.model_io.pose_model import PoseModel
+from rmpe_jax.ops.geometry import CropSpec
+from rmpe_jax.processes import agreed, in_first_process
 from rmpe_jax.skeletons import Skeleton
 from rmpe_jax.top_down.prediction import make_predict
 from rmpe_jax.visualize.sheets import people_sheet
 
+_BATCH_SIZE = 64  # crops on each device
 _OPTION = "--max-suspicious=1"  # allows any number of suspicious labels
 
 
@@ -70,6 +76,25 @@ def evaluate_pose_model(
     """
     module, codec = model.build()
     skeleton = model.spec.skeleton
+    dataset, loaded = agreed(lambda: _open_boxed(data, boxes, skip_unknown, max_suspicious))
+    predictions = predict_dataset(
+        make_predict(module, codec, skeleton, flip_test=flip_test, flip_shift=flip_shift),
+        model.variables,
+        dataset,
+        loaded,
+        skeleton,
+        model.spec.crop,
+        batch_size=_BATCH_SIZE,
+        num_threads=num_threads,
+    )
+    settings = {"data": data, "boxes": boxes, "nms": nms, "flip_test": flip_test}
+    return in_first_process(lambda: _score_poses(predictions, nms, model.spec.crop, settings, out))
+
+
+def _open_boxed(
+    data: str, boxes: str, skip_unknown: bool, max_suspicious: float
+) -> tuple[PoseDataset, DatasetBoxes]:
+    """The dataset and the boxes of `evaluate_pose_model`, inspected."""
     dataset = open_dataset(data)
     loaded = load_boxes(dataset, boxes, skip_unknown)
     sizes = sample_sizes(dataset)
@@ -78,20 +103,22 @@ def evaluate_pose_model(
         found = inspect_detections(dataset, loaded.image_index, loaded.bboxes, sizes)
         found.require_few(boxes, max_suspicious, _OPTION)
         found.warn(boxes)
-    predictions = predict_dataset(
-        make_predict(module, codec, skeleton, flip_test=flip_test, flip_shift=flip_shift),
-        model.variables,
-        dataset,
-        loaded,
-        skeleton,
-        model.spec.crop,
-        batch_size=64,
-        num_threads=num_threads,
-    )
+    return dataset, loaded
+
+
+def _score_poses(
+    predictions: PosePredictions,
+    nms: str,
+    crop: CropSpec,
+    settings: dict[str, Any],
+    out: pathlib.Path,
+) -> dict[str, float]:
+    """Scores poses and writes the files of `evaluate_pose_model`."""
+    dataset = predictions.dataset
     metrics, results = evaluate(predictions, open_nms(nms, dataset.skeleton))
     by_joint: dict[str, Any] = {}
-    if boxes == "gt":
-        offsets = joint_offsets(predictions, model.spec.crop)
+    if settings["boxes"] == "gt":
+        offsets = joint_offsets(predictions, crop)
         warn_of_offset(dataset.name, offsets)
         if np.isfinite(offsets.mean).all():
             metrics |= dict(zip(("offset_x", "offset_y"), offsets.mean.tolist(), strict=True))
@@ -103,11 +130,11 @@ def evaluate_pose_model(
             }
         }
     finite = {name: _finite(value) for name, value in metrics.items()}
-    settings = {"data": data, "boxes": boxes, "nms": nms, "flip_test": flip_test}
     write_json(out / "metrics.json", settings | finite | by_joint)
     write_json(out / "results.json", results)
-    if not cv2.imwrite(str(out / "people.png"), people_sheet(predictions)[..., ::-1]):
-        raise UserError(f"{out / 'people.png'} cannot be written: check free space and permissions")
+    _, encoded = cv2.imencode(".png", people_sheet(predictions)[..., ::-1])
+    with atomic_write(out / "people.png", "wb") as file:
+        file.write(encoded.tobytes())
     return metrics
 
 
@@ -128,12 +155,21 @@ def evaluate_detector_model(
     Raises:
       UserError: data or folder cannot be used, or too many labels are suspicious.
     """
-    dataset = open_dataset(data)
-    _inspect_labels(dataset, None, sample_sizes(dataset), max_suspicious)
+
+    def opened() -> PoseDataset:
+        dataset = open_dataset(data)
+        _inspect_labels(dataset, None, sample_sizes(dataset), max_suspicious)
+        return dataset
+
+    dataset = agreed(opened)
     detector = PointDetector.from_model(model, EVALUATION_THRESHOLD)
     metrics, results = detector_ap(detector, dataset)
-    write_json(out / "metrics.json", {"data": data} | metrics)
-    write_json(out / "detections.json", results)
+
+    def write() -> None:
+        write_json(out / "metrics.json", {"data": data} | metrics)
+        write_json(out / "detections.json", results)
+
+    in_first_process(write)
     return metrics
 
 

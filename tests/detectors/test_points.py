@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fake_processes import FakeProcesses
 
 from rmpe_jax.codecs.boxes import PRIOR, BoxCodec
 from rmpe_jax.config import default_config, model_spec, parse_config
@@ -151,7 +152,7 @@ def test_networks_without_maps_are_refused(config):
         dataclasses.replace(model_spec(parse_config(config)), network="rtmpose_t").build()
 
 
-def test_average_precision_of_a_dataset(tmp_path):
+def test_average_precision_of_a_dataset(tmp_path, monkeypatch):
     import cv2
 
     from rmpe_jax.data.readers.datasets import open_dataset
@@ -183,3 +184,13 @@ def test_average_precision_of_a_dataset(tmp_path):
     assert [result["image_id"] for result in results] == [1, 1]
     # Half of the people found, at full precision: 51 of 101 recall thresholds.
     assert metrics["AP50"] == pytest.approx(51 / 101, abs=0.011)
+
+    class Named:
+        """Another detector, without a network on the devices."""
+
+        def __call__(self, image, name):
+            return detector(image, name)
+
+    assert detector_ap(Named(), dataset)[1] == results
+    together = FakeProcesses(3, monkeypatch.setattr)
+    assert together.run(lambda: detector_ap(detector, dataset)) == [(metrics, results)] * 3

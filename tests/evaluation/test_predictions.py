@@ -8,8 +8,10 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from fake_processes import FakeProcesses
 
 from rmpe_jax.codecs.heatmap import HeatmapCodec
+from rmpe_jax.data import eval_pipeline
 from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import DatasetBoxes
@@ -193,6 +195,31 @@ def test_poses_of_all_boxes_in_their_order(dataset, batch_size, num_threads):
     assert np.abs(keypoints - expected)[~unreadable].max() < 1.0
     assert (scores[~unreadable] > 0.5).all()
     assert predict._cache_size() == 1  # the last batch is filled up to the size of the others
+
+
+@pytest.mark.parametrize("count", [2, 5])
+def test_processes_share_the_images(dataset, count, monkeypatch, caplog):
+    """The poses are those of one process, each image is decoded once, and reported once."""
+    image_index = [0, 0, 1, 2, 2, 3, 3, 3]
+    predict = make_predict(Pool(), CODEC, COCO)
+
+    def poses():
+        return predict_dataset(
+            predict, {}, dataset, boxes(image_index), COCO, CropSpec(SIZE), batch_size=2
+        )
+
+    alone = poses()
+    alone_says = caplog.messages
+    caplog.clear()
+    decoded = []
+    read = eval_pipeline.read_image
+    monkeypatch.setattr(eval_pipeline, "read_image", lambda p: decoded.append(p) or read(p))
+    for found in FakeProcesses(count, monkeypatch.setattr).run(poses):
+        np.testing.assert_array_equal(found.keypoints, alone.keypoints)
+        np.testing.assert_array_equal(found.keypoint_scores, alone.keypoint_scores)
+    assert sorted(decoded) == [record.path for record in dataset.images]
+    assert caplog.messages == alone_says
+    assert alone_says[0].startswith("1 of 4 images cannot be read")
 
 
 def test_no_boxes_no_poses(dataset):
