@@ -152,7 +152,7 @@ def test_networks_without_maps_are_refused(config):
         dataclasses.replace(model_spec(parse_config(config)), network="rtmpose_t").build()
 
 
-def test_average_precision_of_a_dataset(tmp_path, monkeypatch):
+def test_average_precision_of_a_dataset(tmp_path, monkeypatch, caplog):
     import cv2
 
     from rmpe_jax.data.readers.datasets import open_dataset
@@ -182,6 +182,9 @@ def test_average_precision_of_a_dataset(tmp_path, monkeypatch):
     detector = PointDetector(Known(), CODEC, maps_of(A, B), (64, 64), 0.5)
     metrics, results = detector_ap(detector, dataset)
     assert [result["image_id"] for result in results] == [1, 1]
+    (line,) = caplog.messages
+    assert line.startswith("1 of 2 images cannot be read, their people count as missed: image ")
+    assert "missing.png" in line
     # Half of the people found, at full precision: 51 of 101 recall thresholds.
     assert metrics["AP50"] == pytest.approx(51 / 101, abs=0.011)
 
