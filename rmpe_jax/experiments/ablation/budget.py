@@ -194,10 +194,16 @@ def plot_points(points: Points, path: pathlib.Path) -> None:
             if np.isfinite(mean):
                 axes.axhline(mean, color="black", linestyle=style, linewidth=0.8, label=label)
         axes.set_xscale("log")
+        ticks = sorted({crops for _, crops in points if crops})
+        axes.set_xticks(ticks, [f"{crops:,}" for crops in ticks])
+        axes.minorticks_off()
         axes.set_xlabel("crops of the localization network", fontsize=8)
         axes.set_title(title, fontsize=9)
         axes.spines[["top", "right"]].set_visible(False)
-        axes.legend(frameon=False, fontsize=7)
+    # The last axes have all the lines.
+    figure.legend(
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+    )
     figure.savefig(path, dpi=90)
 
 

@@ -48,7 +48,7 @@ def plot_deltas(scores: list[ScoredRow], path: str | os.PathLike) -> None:
     axes.set_yticks(y, [row.row.title for row in rows], fontsize=8)
     axes.set_xlabel(f"{scores[0].metric} minus that of: {scores[0].row.title}, points")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False, fontsize=8)
+    figure.legend(frameon=False, fontsize=8, loc="outside lower right", ncols=2)
     figure.savefig(path, dpi=90)
 
 
