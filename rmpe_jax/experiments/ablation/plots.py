@@ -91,7 +91,8 @@ def plot_theta(seed_folders: list[pathlib.Path], path: str | os.PathLike) -> Non
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("step", fontsize=8)
         axes.spines[["top", "right"]].set_visible(False)
-    all_axes[0].legend(frameon=False, fontsize=7)
+    if all_axes[0].get_legend_handles_labels()[1]:
+        all_axes[0].legend(frameon=False, fontsize=7)
     figure.savefig(path, dpi=80)
 
 
