@@ -84,7 +84,7 @@ def tiny(folder, trainings=TINY) -> AblationConfig:
 
 
 def test_rows_are_table_3():
-    assert len({row.name for row in ROWS}) == len(ROWS) == 23
+    assert len({row.name for row in ROWS}) == len(ROWS) == 24
     assert ROWS[0].training == FULL
     assert len(unique_trainings(ROWS)) == 10
     assert {row.name for row in ROWS if row.name in SSTN_ROWS} == set(SSTN_ROWS)
@@ -95,7 +95,8 @@ def test_rows_are_table_3():
 
 def test_rows_can_be_selected_by_training():
     rows = select_rows(("none",))
-    assert [row.name for row in rows] == ["oracle_own", "oracle_own_context", "two_step"]
+    names = ["no_sstn_no_pgpg", "oracle_own", "oracle_own_context", "two_step"]
+    assert [row.name for row in rows] == names
     assert select_rows(()) == ROWS
 
 

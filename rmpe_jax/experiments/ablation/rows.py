@@ -83,6 +83,7 @@ ROWS = (
         "guided by differences, without parallel SPPE",
         Training("atomic", True, False, "differences"),
     ),
+    Row("no_sstn_no_pgpg", "without SSTN and PGPG", Training("none", False, False)),
     Row("full_view", "decoded in the view", FULL, decode="view"),
     Row(
         "differences_view",
@@ -135,8 +136,9 @@ ROWS = (
 )
 
 
-# Rows that differ from `NO_SSTN` in the spatial transformer alone, and its ceilings.
+# Rows that differ from `NO_SSTN` in the spatial transformer or in PGPG alone, and the ceilings.
 SSTN_ROWS = (
+    "no_sstn_no_pgpg",
     "full",
     "no_parallel",
     "differences",
