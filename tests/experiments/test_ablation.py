@@ -441,7 +441,8 @@ def test_the_table_of_rankings(tmp_path):
     file = run.poses_path(tmp_path / "out", 0, FULL, "scenes", "detector")
     write_json(file, poses)
     rows = [line.split(" | ") for line in ranking_table(ablation, tmp_path / "out").splitlines()]
-    assert rows[0] == ["| eliminated", RANKINGS[0], f"{RANKINGS[1]} |"]
+    assert rows[0] == ["| eliminated", RANKINGS[0], "Δ", RANKINGS[1], "Δ |"]
+    assert {row[0]: row[2] for row in rows[2:]}["| by NMS by OKS"] == "+0.0 [+0.0, +0.0]"
     ap = {row[0]: row[1] for row in rows[2:]}
     assert not ap["| nothing"].startswith("100.0")
     assert ap["| by pose NMS, preset rmpe"] == "100.0 [100.0, 100.0]"

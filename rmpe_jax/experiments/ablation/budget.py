@@ -99,8 +99,14 @@ def measure(
     """Trains and measures one seed; what is measured already is not measured again.
 
     Raises:
-      UserError: a training has had more crops than a number that is still to be measured.
+      UserError: a training has had more crops than a number that is still to be measured; the
+        ablation has several datasets, or no first stage of its own.
     """
+    if len(ablation.sets) != 1 or ablation.first:
+        raise UserError(
+            "the budget is measured on one dataset, from a first stage of the ablation: use a "
+            "config with one of config.ablation.sets and an empty config.ablation.first"
+        )
     (datasets,) = ablation.sets.values()
     if ablation.teacher:
         train(*teacher_stage(ablation, seed, folder))

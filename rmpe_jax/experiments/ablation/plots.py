@@ -84,9 +84,9 @@ def plot_theta(seed_folders: list[pathlib.Path], path: str | os.PathLike) -> Non
                 axes.plot(steps, earlier + values, color=color, linewidth=0.6, alpha=0.4)
                 lines += [(steps, earlier + values)] if steps else []
             # Seeds that are not finished are left out of the mean.
-            whole = [values for steps, values in lines if steps == max(s for s, _ in lines)]
+            steps = max((steps for steps, _ in lines), key=len, default=[])
+            whole = [values for of_seed, values in lines if of_seed == steps]
             if whole:
-                steps = max(steps for steps, _ in lines)
                 axes.plot(steps, np.mean(whole, 0), color=color, linewidth=1.6, label=training)
         axes.set_title(title, fontsize=9)
         axes.set_xlabel("step", fontsize=8)

@@ -32,12 +32,16 @@ from rmpe_jax.pose_nms import PoseNmsParams, pose_nms_batch
 from rmpe_jax.skeletons import Skeleton
 
 RANKINGS = ("mean joint score", "times the box's score")
+_BOXES = "by NMS of boxes"
+
+_Scored = tuple[float, np.ndarray]  # AP and resampled AP of a seed, or differences of these
 
 
 def ranking_table(ablation: AblationConfig, folder: pathlib.Path) -> str:
-    """A Markdown table of AP on the first dataset: a row for each NMS, a column for each ranking.
+    """A Markdown table of AP on the first dataset: a row for each NMS, columns for each ranking.
 
-    Brackets hold 95 % of resamples of images and seeds.
+    Brackets hold 95 % of resamples of images and seeds. Δ is the difference to NMS of boxes in the
+    same ranking.
 
     Args:
       ablation: its settings.
@@ -58,10 +62,10 @@ def ranking_table(ablation: AblationConfig, folder: pathlib.Path) -> str:
     if not files:
         raise UserError(f"{folder} has no poses of the whole system: run rmpe ablate first")
     draws = image_resamples(len(dataset.images), RESAMPLES, seed=0)
-    rows = {}
+    found: dict[tuple[str, str], list[_Scored]] = {}
     skeleton = dataset.skeleton
-    for title, nms in _eliminations(skeleton).items():
-        found: dict[str, list] = {ranking: [] for ranking in RANKINGS}
+    eliminations = _eliminations(skeleton)
+    for title, nms in eliminations.items():
         for path in files:
             poses = person_records(path)
             if nms:
@@ -69,9 +73,17 @@ def ranking_table(ablation: AblationConfig, folder: pathlib.Path) -> str:
             for ranking in RANKINGS:
                 ranked = rank(poses, ranking)
                 ap = coco_ap(dataset, ranked)["AP"]
-                found[ranking].append((ap, resampled_ap(ranked_poses(dataset, ranked), draws)))
-        rows[title] = [_cell(found[ranking]) for ranking in RANKINGS]
-    return markdown_table("eliminated", list(RANKINGS), rows)
+                resampled = resampled_ap(ranked_poses(dataset, ranked), draws)
+                found.setdefault((title, ranking), []).append((ap, resampled))
+    rows = {}
+    for title in eliminations:
+        rows[title] = []
+        for ranking in RANKINGS:
+            ours, theirs = found[title, ranking], found[_BOXES, ranking]
+            deltas = [(a - b, x - y) for (a, x), (b, y) in zip(ours, theirs, strict=True)]
+            rows[title] += [_cell(ours, ""), "" if title == _BOXES else _cell(deltas, "+")]
+    columns = [column for ranking in RANKINGS for column in (ranking, "Δ")]
+    return markdown_table("eliminated", columns, rows)
 
 
 def rank(poses: list[dict], ranking: str) -> list[dict]:
@@ -92,7 +104,7 @@ def _eliminations(skeleton: Skeleton) -> dict[str, Nms | None]:
     params = dataclasses.replace(preset, variant=variant)
     return {
         "nothing": None,
-        "by NMS of boxes": open_nms("box", skeleton),
+        _BOXES: open_nms("box", skeleton),
         "by NMS by OKS": open_nms("oks", skeleton),
         "by pose NMS, preset rmpe": open_nms("rmpe", skeleton),
         "the same, without merging": functools.partial(
@@ -101,10 +113,12 @@ def _eliminations(skeleton: Skeleton) -> dict[str, Nms | None]:
     }
 
 
-def _cell(found: list[tuple[float, np.ndarray]]) -> str:
-    """Mean and interval of AP in percent, from AP and resampled AP of each seed."""
-    low, high = interval(100 * np.array([resampled for _, resampled in found]), seed=1)
-    return f"{100 * np.mean([ap for ap, _ in found]):.1f} [{low:.1f}, {high:.1f}]"
+def _cell(found: list[_Scored], sign: str) -> str:
+    """Mean over seeds and its interval, in percent."""
+    limits = interval(np.array([resampled for _, resampled in found]), seed=1)
+    values = (np.mean([ap for ap, _ in found]), *limits)
+    mean, low, high = (f"{100 * value:{sign}.1f}" for value in values)
+    return f"{mean} [{low}, {high}]"
 
 
 def main() -> int:
