@@ -22,11 +22,13 @@ from rmpe_jax.errors import UserError
 T = TypeVar("T")
 
 _WAIT_MS = 7 * 24 * 3600 * 1000  # a process that dies ends the wait of the others much earlier
-_LOST = re.compile(r"Gloo|NCCL|UNAVAILABLE|DEADLINE_EXCEEDED|CoordinationService|heartbeat")
+_LOST = re.compile(r"Gloo|NCCL.*remote|UNAVAILABLE|DEADLINE_EXCEEDED|CoordinationService|heartbeat")
 _BARRIERS = itertools.count()  # numbers them; all processes meet at the same ones
 
 
-def join_processes(coordinator: str, num_processes: int | None, process_id: int | None) -> None:
+def join_processes(
+    coordinator: str | None, num_processes: int | None, process_id: int | None
+) -> None:
     """Joins several processes that work together.
 
     Args:
@@ -37,11 +39,12 @@ def join_processes(coordinator: str, num_processes: int | None, process_id: int 
     Raises:
       UserError: the numbers are missing or inconsistent.
     """
-    if num_processes is None or process_id is None or not 0 <= process_id < num_processes:
+    numbered = num_processes is not None and process_id is not None
+    if not coordinator or not numbered or not 0 <= process_id < num_processes:
         raise UserError(
-            f"--coordinator={coordinator} with --num_processes={num_processes} and "
-            f"--process_id={process_id}: give the number of processes, and to each of them a "
-            "number from 0"
+            f"--coordinator={coordinator} with --num-processes={num_processes} and "
+            f"--process-id={process_id}: give the address of process 0, the number of processes, "
+            "and to each of them a number from 0"
         )
     jax.distributed.initialize(coordinator, num_processes, process_id)
 

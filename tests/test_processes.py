@@ -98,6 +98,6 @@ def test_an_error_of_one_is_raised_in_all(call, monkeypatch):
 
 @pytest.mark.parametrize(("count", "number"), [(None, 0), (2, None), (2, 2), (2, -1)])
 def test_processes_that_do_not_know_their_place(count, number):
-    with pytest.raises(UserError, match="give the number of processes") as error:
+    with pytest.raises(UserError, match="the number of processes, and to each") as error:
         join_processes("localhost:1234", count, number)
     assert "\n" not in str(error.value)

@@ -22,17 +22,17 @@ def join_by_flags() -> None:
     Raises:
       UserError: the flags do not say which of how many processes this is, or nothing else does.
     """
+    given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
     if _DISTRIBUTED.value:
         from rmpe_jax.processes import join_cluster
 
-        given = _COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value
         if given != (None, None, None):
             raise UserError(
                 "--distributed finds the other processes by itself: leave it out, or "
                 "--coordinator, --num-processes and --process-id"
             )
         join_cluster()
-    elif _COORDINATOR.value:
+    elif given != (None, None, None):
         from rmpe_jax.processes import join_processes
 
-        join_processes(_COORDINATOR.value, _NUM_PROCESSES.value, _PROCESS_ID.value)
+        join_processes(*given)

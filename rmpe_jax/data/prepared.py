@@ -164,19 +164,25 @@ def read_people(folder: str | os.PathLike) -> People:
     """Read the index of people; check the folder with `open_prepared` first.
 
     Raises:
-      UserError: the index is damaged.
+      UserError: the index is damaged or cannot be read.
     """
     path = pathlib.Path(folder) / _PEOPLE
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            people = People(arrays["record"], arrays["person"], arrays["labelled"])
-        m = len(people.record_index)
-        wanted = [("i", (m,)), ("i", (m,)), ("b", (m, _K))]
-        if [(array.dtype.kind, array.shape) for array in people] != wanted:
-            raise ValueError
+            record, person, labelled = arrays["record"], arrays["person"], arrays["labelled"]
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{path} cannot be read ({reason}): check the folder") from error
     except Exception as error:  # NumPy and zipfile raise many types
-        raise UserError(f"{path} is damaged: recreate the folder with `rmpe prepare`") from error
-    return people
+        raise _damaged(path) from error
+    wanted = [("i", (record.size,)), ("i", (record.size,)), ("b", (record.size, _K))]
+    if [(array.dtype.kind, array.shape) for array in (record, person, labelled)] != wanted:
+        raise _damaged(path)
+    return People(record, person, labelled)
+
+
+def _damaged(path: pathlib.Path) -> UserError:
+    return UserError(f"{path} is damaged: recreate the folder with `rmpe prepare`")
 
 
 def write_people(folder: str | os.PathLike) -> People:

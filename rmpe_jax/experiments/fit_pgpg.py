@@ -191,15 +191,13 @@ def read_poses(path: str | os.PathLike) -> Float[np.ndarray, "n 14 2"]:
     try:
         with np.load(path, allow_pickle=False) as file:
             joints = file["joints"]
-        if joints.shape[1:] != (MPII.num_keypoints, 2) or joints.dtype.kind not in "iuf":
-            raise ValueError
     except OSError as error:
         line = f"poses {path} cannot be read ({error.strerror or error})"
         raise UserError(f"{line}: check the path") from None
     except Exception:  # NumPy and zipfile raise many types
-        raise UserError(
-            f"{path} has no 'joints' of shape (n, 16, 2): give an .npz of that"
-        ) from None
+        joints = np.zeros(0)
+    if joints.shape[1:] != (MPII.num_keypoints, 2) or joints.dtype.kind not in "iuf":
+        raise UserError(f"{path} has no 'joints' of shape (n, 16, 2): give an .npz of that")
     return to_atom_joints(mask_with_nan(joints, ~(joints == -1).all(-1)), MPII)
 
 

@@ -4,7 +4,7 @@ import contextlib
 import logging
 import pathlib
 from collections.abc import Iterable, Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import cv2
 import numpy as np
@@ -149,7 +149,7 @@ class RunReport:
         self._report.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, *error: Any) -> None:
         self._report.__exit__(*error)
 
 

@@ -12,7 +12,6 @@ resuming the journal cuts it off. Other lines that are not JSON are damaged: the
 counted in the log, and resuming the journal removes them.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -71,9 +70,12 @@ class Journal:
     def __enter__(self) -> "Journal":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # a line that did not fit on the disk fails here again
+    def __exit__(self, _: object, earlier: BaseException | None, __: object) -> None:
+        try:
             self._file.close()
+        except OSError as error:
+            if earlier is None:  # else a line that did not fit on the disk fails here again
+                raise not_writable(self._path, error) from None
 
 
 def read_journal(path: str | os.PathLike, skeleton: Skeleton) -> Iterator[ImagePoses]:

@@ -5,7 +5,6 @@ time and is valid after each of them, because the elements that are still open n
 """
 
 import base64
-import contextlib
 import html
 import json
 import os
@@ -120,9 +119,12 @@ class Report:
     def __enter__(self) -> "Report":
         return self
 
-    def __exit__(self, *_: object) -> None:
-        with contextlib.suppress(OSError):  # what did not fit on the disk fails here again
+    def __exit__(self, _: object, earlier: BaseException | None, __: object) -> None:
+        try:
             self._file.close()
+        except OSError as error:
+            if earlier is None:  # else what did not fit on the disk fails here again
+                raise not_writable(self._path, error) from None
 
 
 def _heading(name: str) -> str:

@@ -13,7 +13,7 @@ from rmpe_jax.data.resident import load_canvases
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.boxes import load_boxes
-from rmpe_jax.evaluation.predictions import predict_dataset
+from rmpe_jax.evaluation.predictions import PosePredictions, predict_dataset
 from rmpe_jax.evaluation.protocol import evaluate
 from rmpe_jax.models.spec import require_pose
 from rmpe_jax.pgpg.sample import Proposals, open_proposals
@@ -74,7 +74,7 @@ def pose_task(run: RunConfig) -> Task:
                 num_threads=data.num_threads,
             )
             # All processes get the same score, by which they choose the best checkpoint.
-            metrics, _ = in_first_process(functools.partial(evaluate, predictions))
+            metrics = in_first_process(functools.partial(_metrics, predictions))
             main = "AP" if "AP" in metrics else "PCKh"
             scores |= named_scores(dataset.name, main, metrics)
         return scores
@@ -88,6 +88,11 @@ def pose_task(run: RunConfig) -> Task:
         evaluate=score if evaluations else None,
         **placed,
     )
+
+
+def _metrics(predictions: PosePredictions) -> Scores:
+    metrics, _ = evaluate(predictions)
+    return metrics
 
 
 def proposals_of(data: DataConfig, skeleton: Skeleton) -> Proposals:

@@ -99,12 +99,17 @@ def _accumulate(part: Callable, batch_stats: Any, batch: Batch, keys: Key[Array,
     # Piece j takes rows j, j + parts, ...: each device's part of the batch stays on the device.
     pieces = jax.tree.map(lambda x: jnp.moveaxis(x.reshape(-1, parts, *x.shape[1:]), 1, 0), batch)
 
-    def body(batch_stats, piece_and_key):
+    def body(carried, piece_and_key):
+        batch_stats, sums = carried
         grads, batch_stats, metrics = part(batch_stats, *piece_and_key)
-        return batch_stats, (grads, metrics)
+        return (batch_stats, jax.tree.map(jnp.add, sums, grads)), metrics
 
-    batch_stats, (grads, metrics) = jax.lax.scan(body, batch_stats, (pieces, keys))
-    grads = jax.tree.map(lambda g: g.mean(0), grads)
+    # The gradients are summed on the way, so that those of one piece are in memory at a time.
+    first = jax.tree.map(lambda x: x[0], (pieces, keys))
+    shapes, *_ = jax.eval_shape(part, batch_stats, *first)
+    zeros = jax.tree.map(lambda shape: jnp.zeros(shape.shape, shape.dtype), shapes)
+    (batch_stats, sums), metrics = jax.lax.scan(body, (batch_stats, zeros), (pieces, keys))
+    grads = jax.tree.map(lambda g: g / parts, sums)
     metrics = {name: v.sum(0) if name in COUNTS else v.mean(0) for name, v in metrics.items()}
     return grads, batch_stats, metrics
 

@@ -79,6 +79,7 @@ def test_images_that_are_cut_while_poses_are_predicted(tmp_path, tell):
     found = program.result(tmp_path / "cut")["poses.jsonl"].splitlines()
     lost = [json.loads(line)["name"] for line in whole if line not in found]
     assert found == [line for line in whole if line in found]
+    assert lost, "all images were read before they were cut"
     assert set(lost) <= {image.name for image in images[-8:]}
     assert all(any(name in line and "truncated" in line for line in lines) for name in lost)
     tell(f"predict: 8 of 40 images cut after the start: {len(lost)} skipped and named")

@@ -20,6 +20,18 @@ def test_two_ways_of_joining_are_one_too_many(flag):
         process_flags.join_by_flags()
 
 
+@pytest.mark.parametrize(
+    "flags", [{"process_id": 0}, {"num_processes": 2}, {"num_processes": 2, "process_id": 1}]
+)
+def test_a_number_without_a_coordinator(flags):
+    """Without the refusal each process would do all the work and write the same files."""
+    with (
+        flagsaver.flagsaver(**flags),
+        pytest.raises(UserError, match=r"--coordinator=None .* give the address of process 0"),
+    ):
+        process_flags.join_by_flags()
+
+
 def lost(text: str) -> None:
     with ending_with_the_others():
         raise jax.errors.JaxRuntimeError(text)
