@@ -49,13 +49,14 @@ class _Crop(NamedTuple):
     index: int
 
 
-def log_unreadable(unreadable: Unreadable) -> None:
-    """Counts and names unreadable images in one log line, if there are any."""
+def log_unreadable(unreadable: Unreadable, effect: str = "their boxes are skipped") -> None:
+    """Counts and names unreadable images in one log line that says the effect, if there are any."""
     if unreadable.errors:
         logging.getLogger(__name__).warning(
-            "%d of %d images cannot be read, their boxes are skipped: %s",
+            "%d of %d images cannot be read, %s: %s",
             len(unreadable.errors),
             unreadable.num_images,
+            effect,
             "; ".join(unreadable.errors[:10]),
         )
 

@@ -1,12 +1,12 @@
 """Evaluation of detectors: average precision on a dataset in COCO's format."""
 
 import itertools
-import logging
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from jaxtyping import UInt8
 
+from rmpe_jax.data.eval_pipeline import Unreadable, log_unreadable
 from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.data.readers.records import ImageRecord, PoseDataset
 from rmpe_jax.detectors.points import PointDetector
@@ -26,13 +26,9 @@ def detection_results(detector: Detector, dataset: PoseDataset) -> list[dict]:
     share = share_of(np.arange(len(dataset.images)))
     found = in_every_process(lambda: _results(detector, dataset.images[share]))
     errors = [error for _, of_share in found for error in of_share]
-    if errors and is_first_process():
-        logging.getLogger(__name__).warning(
-            "%d of %d images cannot be read, their people count as missed: %s",
-            len(errors),
-            len(dataset.images),
-            "; ".join(errors[:10]),
-        )
+    if is_first_process():
+        unreadable = Unreadable(errors, len(dataset.images))
+        log_unreadable(unreadable, "their people count as missed")
     return [result for results, _ in found for result in results]
 
 
