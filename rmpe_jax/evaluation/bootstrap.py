@@ -5,6 +5,7 @@ Nothing is matched again, because matching is within images. Systems that are co
 the same resamples (paired), so that images that are hard for all of them cancel out.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,9 @@ class RankedPoses(NamedTuple):
       hits: for each OKS threshold, the poses that match a person.
       misses: those that match nobody; poses that count neither way are in neither.
       people: number of people to find in each image.
+
+    For MPII's mAP there is one for each joint: its poses are the joint in all poses, and its people
+    are those with the joint annotated.
     """
 
     image: Int[np.ndarray, " d"]
@@ -41,6 +45,35 @@ def resampled_ap(poses: RankedPoses, resamples: Int[np.ndarray, "b i"]) -> Float
     With every image once, it is the AP of pycocotools. An image drawn twice counts as two images.
     """
     return np.array([_average_precision(poses, counts) for counts in resamples])
+
+
+def resampled_map(
+    joints: Sequence[RankedPoses], resamples: Int[np.ndarray, "b i"]
+) -> Float[np.ndarray, " b"]:
+    """MPII's mAP of each resample, in percent; NaN where it has no joints.
+
+    With every image once, it is that of `mpii_map`. A joint that no drawn image has is left out of
+    the mean.
+
+    Args:
+      joints: one for each joint, of `mpii.ranked_joints`; with one threshold.
+      resamples: how often each image is drawn.
+    """
+    areas = [[_area(joint, counts) for joint in joints] for counts in resamples]
+    return 100 * np.array([np.nanmean(a) if not np.isnan(a).all() else np.nan for a in areas])
+
+
+def _area(poses: RankedPoses, counts: Int[np.ndarray, " i"]) -> float:
+    """The area under the envelope of precision over recall, as in VOC 2012."""
+    num_people = (counts * poses.people).sum()
+    if not num_people:
+        return float("nan")
+    weights = counts[poses.image]
+    hits = np.cumsum(poses.hits[0] * weights)
+    misses = np.cumsum(poses.misses[0] * weights)
+    precision = hits / np.maximum(hits + misses, 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((np.diff(hits, prepend=0) * envelope).sum() / num_people)
 
 
 def _average_precision(poses: RankedPoses, counts: Int[np.ndarray, " i"]) -> float:

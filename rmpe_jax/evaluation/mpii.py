@@ -34,6 +34,7 @@ from jaxtyping import Bool, Float, Int
 
 from rmpe_jax.data.readers.annotations import check_unique, field
 from rmpe_jax.errors import UserError
+from rmpe_jax.evaluation.bootstrap import RankedPoses
 from rmpe_jax.evaluation.pckh import COLUMNS
 from rmpe_jax.files import read_json
 from rmpe_jax.skeletons import MPII
@@ -90,16 +91,7 @@ def mpii_map(
       UserError: entries do not have this format, an image occurs twice, or a prediction is on an
         image that the ground truth does not have.
     """
-    people = _read(ground_truth, "ground truth", _people)
-    poses = _read(predictions, "predictions", _poses)
-    unknown = [image for image in poses if image not in people]
-    if unknown:
-        raise UserError(
-            f"predictions: {len(unknown)} images are not in the ground truth (the first: "
-            f"{unknown[0]!r}): give the ground truth of the predicted images"
-        )
-    no_poses = _poses([], "")
-    poses = {image: poses.get(image, no_poses) for image in people}
+    people, poses = _read_both(ground_truth, predictions)
     matched = [_match(people[image], poses[image], threshold) for image in people]
     scores = np.concatenate([np.zeros((0, 14)), *(s for s, _ in matched)])
     correct = np.concatenate([np.zeros((0, 14), bool), *(c for _, c in matched)])
@@ -112,6 +104,33 @@ def mpii_map(
     by_joint = dict(zip(_JOINTS, np.where(is_known, ap, np.nan).tolist(), strict=True))
     columns = {name: _mean([by_joint[j] for j in js]) for name, js in _COLUMN_JOINTS.items()}
     return {**columns, "mAP": _mean(list(by_joint.values()))}
+
+
+def ranked_joints(
+    ground_truth: Entries, predictions: Entries, threshold: float = 0.5
+) -> list[RankedPoses]:
+    """What `mpii_map` is computed from, for its resamples: one for each of the 14 joints.
+
+    Arguments and errors are those of `mpii_map`, without `count_unpredicted`.
+    """
+    people, poses = _read_both(ground_truth, predictions)
+    matched = [_match(people[image], poses[image], threshold) for image in people]
+    numbers = np.repeat(np.arange(len(people)), [len(scores) for scores, _ in matched])
+    scores = np.concatenate([np.zeros((0, 14)), *(s for s, _ in matched)])
+    correct = np.concatenate([np.zeros((0, 14), bool), *(c for _, c in matched)])
+    # As in the toolkit, nobody is missed in images without poses.
+    annotated = [
+        here.annotated.sum(0) if len(poses[image].joints) else np.zeros(14, int)
+        for image, here in people.items()
+    ]
+    found = []
+    for joint in range(14):
+        predicted = ~np.isnan(scores[:, joint])
+        order = np.argsort(-scores[predicted, joint], kind="stable")
+        hits = correct[predicted, joint][order]
+        to_find = np.array([counts[joint] for counts in annotated])
+        found.append(RankedPoses(numbers[predicted][order], hits[None], ~hits[None], to_find))
+    return found
 
 
 def assign_people(pckh: Float[np.ndarray, "p n"]) -> Int[np.ndarray, " p"]:
@@ -131,6 +150,22 @@ def assign_people(pckh: Float[np.ndarray, "p n"]) -> Int[np.ndarray, " p"]:
     taken = np.flatnonzero(kept.max(0) > 0)
     people[kept.argmax(0)[taken]] = taken
     return people
+
+
+def _read_both(
+    ground_truth: Entries, predictions: Entries
+) -> tuple[dict[str | int, _People], dict[str | int, _Poses]]:
+    """People and poses by image, both for the same images in the same order."""
+    people = _read(ground_truth, "ground truth", _people)
+    poses = _read(predictions, "predictions", _poses)
+    unknown = [image for image in poses if image not in people]
+    if unknown:
+        raise UserError(
+            f"predictions: {len(unknown)} images are not in the ground truth (the first: "
+            f"{unknown[0]!r}): give the ground truth of the predicted images"
+        )
+    no_poses = _poses([], "")
+    return people, {image: poses.get(image, no_poses) for image in people}
 
 
 def _match(

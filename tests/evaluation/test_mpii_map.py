@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation import mpii_map
-from rmpe_jax.evaluation.mpii import assign_people
+from rmpe_jax.evaluation.bootstrap import image_resamples, resampled_map
+from rmpe_jax.evaluation.mpii import assign_people, ranked_joints
 from rmpe_jax.skeletons import MPII
 
 NAMES = ["right_ankle", "right_knee", "right_hip", "left_hip", "left_knee", "left_ankle"]
@@ -134,6 +135,40 @@ def test_equals_the_protocol_in_loops(seed, num_images, threshold, strict):
     expected = loops(ground_truth, predictions, threshold, strict)
     assert list(got) == list(expected)
     np.testing.assert_allclose(list(got.values()), list(expected.values()), atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_resamples_are_the_metric_of_copied_images(seed):
+    """Each image once, and as often as a resample draws it."""
+    rng = np.random.default_rng(seed)
+    ground_truth, predictions = [], []
+    for i in range(12):
+        people, poses = random_image(rng, 3, rng.integers(0, 5))
+        for pose in poses:  # scores that differ: the order of equal scores is that of images
+            pose["scores"] = rng.random(16)
+        ground_truth.append({"image": f"{i}.jpg", "people": people})
+        predictions.append({"image": f"{i}.jpg", "people": poses})
+    once = np.ones(12, int)
+    drawn = image_resamples(12, 1, seed)[0]
+    assert drawn.max() > 1
+    got = resampled_map(ranked_joints(ground_truth, predictions), np.stack([once, drawn]))
+    for counts, value in zip((once, drawn), got, strict=True):
+        copies = [
+            [
+                entry | {"image": f"{n}-{entry['image']}"}
+                for entry, count in zip(entries, counts, strict=True)
+                for n in range(count)
+            ]
+            for entries in (ground_truth, predictions)
+        ]
+        expected = mpii_map(*copies)["mAP"]
+        assert 1 < expected < 99
+        assert value == pytest.approx(expected, abs=1e-9)
+
+
+def test_resamples_without_joints_have_no_metric():
+    joints = ranked_joints([{"image": "a", "people": []}], [])
+    assert np.isnan(resampled_map(joints, np.ones((1, 1), int)))
 
 
 def person(x, head_size=10.0, annotated=None):

@@ -84,9 +84,9 @@ def tiny(folder, trainings=TINY) -> AblationConfig:
 
 
 def test_rows_are_table_3():
-    assert len({row.name for row in ROWS}) == len(ROWS) == 24
+    assert len({row.name for row in ROWS}) == len(ROWS) == 27
     assert ROWS[0].training == FULL
-    assert len(unique_trainings(ROWS)) == 10
+    assert len(unique_trainings(ROWS)) == 13
     assert {row.name for row in ROWS if row.name in SSTN_ROWS} == set(SSTN_ROWS)
     paper = {row.name: row.paper_map for row in ROWS if row.paper_map}
     assert paper["full"] - paper["no_sstn"] == pytest.approx(2.6)
@@ -171,6 +171,17 @@ def test_the_papers_loss_and_teacher(tmp_path):
     assert run.model.name == "tinypose_s"
     assert run.sstn.parallel == "tinypose_xs"
     assert set(ablation.trainings) <= {training.name for training in unique_trainings(ROWS)}
+
+
+def test_pgpg_without_atoms_is_a_fit_of_its_own(tmp_path):
+    ablation = tiny(tmp_path)
+    fits = [
+        stages(ablation, Training(proposals, False, False), 0, tmp_path)[-1][0].data
+        for proposals in ("atomic", "mixture")
+    ]
+    assert [data.proposals for data in fits] == ["atomic", "atomic"]
+    files = [pathlib.Path(data.pgpg_model).relative_to(tmp_path) for data in fits]
+    assert [str(file) for file in files] == ["pgpg/pgpg.npz", "pgpg/mixture/pgpg.npz"]
 
 
 def test_a_finished_run_is_the_first_stage(tmp_path):

@@ -84,6 +84,21 @@ ROWS = (
         Training("atomic", True, False, "differences"),
     ),
     Row("no_sstn_no_pgpg", "without SSTN and PGPG", Training("none", False, False)),
+    Row(
+        "no_sstn_jitter",
+        "without SSTN, random jittering of the detector's median IoU instead of PGPG",
+        Training("jitter", False, False),
+    ),
+    Row(
+        "no_sstn_global",
+        "without SSTN, PGPG with one Gaussian, the author's",
+        Training("global", False, False),
+    ),
+    Row(
+        "no_sstn_mixture",
+        "without SSTN, PGPG without atoms",
+        Training("mixture", False, False),
+    ),
     Row("full_view", "decoded in the view", FULL, decode="view"),
     Row(
         "differences_view",
@@ -139,6 +154,9 @@ ROWS = (
 # Rows that differ from `NO_SSTN` in the spatial transformer or in PGPG alone, and the ceilings.
 SSTN_ROWS = (
     "no_sstn_no_pgpg",
+    "no_sstn_jitter",
+    "no_sstn_global",
+    "no_sstn_mixture",
     "full",
     "no_parallel",
     "differences",

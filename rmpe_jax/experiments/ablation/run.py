@@ -17,9 +17,11 @@ from jaxtyping import Float
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import PoseDataset
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.bootstrap import image_resamples, resampled_ap
+from rmpe_jax.evaluation.bootstrap import image_resamples, resampled_ap, resampled_map
 from rmpe_jax.evaluation.boxes import load_boxes
 from rmpe_jax.evaluation.coco import coco_ap, ranked_poses
+from rmpe_jax.evaluation.mpii import ranked_joints
+from rmpe_jax.evaluation.mpii_people import mpii_ground_truth, mpii_predictions
 from rmpe_jax.evaluation.nms import apply_nms, open_nms
 from rmpe_jax.evaluation.protocol import score_results
 from rmpe_jax.evaluation.results import person_records
@@ -30,6 +32,7 @@ from rmpe_jax.experiments.ablation.trainings import (
     CONTEXT,
     Training,
     jitter_path,
+    mixture_folder,
     pgpg_folder,
     stages,
 )
@@ -113,6 +116,10 @@ def prepare_data(ablation: AblationConfig, folder: pathlib.Path) -> None:
             load_boxes(open_dataset(datasets.fit_data), datasets.fit_boxes, skip_unknown=True)
         _log("fitting PGPG to the detector's boxes")
         print(fit_from_files(pgpg_folder(folder), ablation.pgpg, (), _PGPG_OPTIONS))
+    wanted = {training.proposals for training in unique_trainings(select_rows(ablation.trainings))}
+    if "mixture" in wanted and not (mixture_folder(folder) / "pgpg.npz").exists():
+        without_atoms = dataclasses.replace(_PGPG_OPTIONS, num_atoms=(0,))
+        print(fit_from_files(mixture_folder(folder), ablation.pgpg, (), without_atoms))
     if not jitter_path(folder).exists():
         median = median_iou(ablation)
         content = {"median_iou": median, "strength": jitter_strength(median)}
@@ -189,8 +196,8 @@ def score_poses(
 ) -> dict[str, float]:
     """Writes the metrics of poses after NMS.
 
-    For AP it also writes the AP of resamples of the images, the same for all systems, from which
-    intervals are computed.
+    For AP and MPII's mAP it also writes the same of resamples of the images, which are the same for
+    all systems. Intervals are computed from them.
 
     Args:
       dataset: the annotated images.
@@ -203,10 +210,16 @@ def score_poses(
     """
     results = filter_results(dataset, poses, nms)
     metrics = score_results(dataset, results)
+    resampled = None
+    draws = image_resamples(len(dataset.images), RESAMPLES, seed=0)
     if dataset.skeleton.name == "coco":
-        draws = image_resamples(len(dataset.images), RESAMPLES, seed=0)
+        resampled = resampled_ap(ranked_poses(dataset, results), draws)
+    elif dataset.skeleton.name == "mpii":
+        joints = ranked_joints(mpii_ground_truth(dataset), mpii_predictions(results))
+        resampled = resampled_map(joints, draws)
+    if resampled is not None:
         with atomic_write(path.with_suffix(".npy"), "wb") as file:
-            np.save(file, resampled_ap(ranked_poses(dataset, results), draws))
+            np.save(file, resampled)
     write_json(path, metrics)
     return metrics
 
@@ -260,7 +273,10 @@ def row_path(folder: pathlib.Path, seed: int, name: str, row: Row) -> pathlib.Pa
 def load_resampled(
     folder: pathlib.Path, seed: int, name: str, row: Row
 ) -> Float[np.ndarray, " b"] | None:
-    """AP of a row on each resample of the images, a fraction; None if that was not written."""
+    """The metric of a row on each resample of the images; None if that was not written.
+
+    AP is a fraction, MPII's mAP is in percent.
+    """
     path = row_path(folder, seed, name, row).with_suffix(".npy")
     return np.load(path) if path.exists() else None
 

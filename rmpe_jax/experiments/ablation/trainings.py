@@ -26,7 +26,8 @@ class Training:
     """How a system is trained.
 
     Attributes:
-      proposals: boxes to crop people by, as `config.data.proposals`.
+      proposals: boxes to crop people by, as `config.data.proposals`; or `mixture`: PGPG without
+        atoms, one mixture for all poses.
       sstn: the second stage has the symmetric spatial transformer.
       parallel: the second stage has the parallel SPPE.
       guidance: of the spatial transformer, as `config.sstn.guidance`.
@@ -116,6 +117,11 @@ def pgpg_folder(folder: pathlib.Path) -> pathlib.Path:
     return folder / "pgpg"
 
 
+def mixture_folder(folder: pathlib.Path) -> pathlib.Path:
+    """Likewise, of PGPG without atoms."""
+    return pgpg_folder(folder) / "mixture"
+
+
 def jitter_path(folder: pathlib.Path) -> pathlib.Path:
     """The file with the `strength` of random jitter that matches the detector, for all seeds."""
     return pgpg_folder(folder) / "jitter.json"
@@ -129,8 +135,10 @@ def _continued(
     stage.update(ablation.second)
     stage.model.init_from = ablation.first or str(before)
     stage.data.proposals = training.proposals
-    if training.proposals == "atomic":
-        stage.data.pgpg_model = str(pgpg_folder(folder) / "pgpg.npz")
+    fits = {"atomic": pgpg_folder(folder), "mixture": mixture_folder(folder)}
+    if training.proposals in fits:
+        stage.data.proposals = "atomic"
+        stage.data.pgpg_model = str(fits[training.proposals] / "pgpg.npz")
     # Configs are also checked before there is data, which the strength is found from.
     if training.proposals == "jitter" and jitter_path(folder).exists():
         stage.data.jitter_strength = read_json(jitter_path(folder), "jitter file")["strength"]
