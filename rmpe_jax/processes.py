@@ -174,12 +174,13 @@ def agreed(work: Callable[[], T]) -> T:
 
 def _gather(value: Any) -> list[Any]:
     """The values of all processes, pickled on the way: not a bit changes."""
-    _meet()
     mine = np.frombuffer(pickle.dumps(value), np.uint8)
-    sizes = multihost_utils.process_allgather(np.int32(len(mine)))
-    padded = np.zeros(sizes.max(), np.uint8)
-    padded[: len(mine)] = mine
-    rows = multihost_utils.process_allgather(padded)
+    with ending_with_the_others():
+        _meet()
+        sizes = multihost_utils.process_allgather(np.int32(len(mine)))
+        padded = np.zeros(sizes.max(), np.uint8)
+        padded[: len(mine)] = mine
+        rows = multihost_utils.process_allgather(padded)
     return [pickle.loads(row[:size].tobytes()) for row, size in zip(rows, sizes, strict=True)]
 
 

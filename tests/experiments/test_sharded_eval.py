@@ -111,15 +111,14 @@ def check(out: pathlib.Path, alone) -> None:
         assert (folder / name).read_bytes() == (alone[0] / name).read_bytes(), name
 
 
-def run_together(spots, out: pathlib.Path, count: int, devices: int):
+def start_together(spots, out: pathlib.Path, count: int, devices: int):
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
     flags = [f"--coordinator=localhost:{port}", f"--num-processes={count}"]
-    started = [
+    return [
         spots(out, *flags, f"--process-id={number}", devices=devices) for number in range(count)
     ]
-    return [finish(process) for process in started]
 
 
 @pytest.mark.slow
@@ -133,7 +132,21 @@ def test_eight_devices_write_the_files_of_one(spots, alone, tmp_path):
 @pytest.mark.parametrize(("count", "devices"), [(2, 1), (4, 2)])
 def test_processes_write_the_files_of_one(spots, alone, tmp_path, count, devices):
     """Process 0 prints, and names the unreadable image of whichever process; the others nothing."""
-    (first, says), *others = run_together(spots, tmp_path / "out", count, devices)
+    started = start_together(spots, tmp_path / "out", count, devices)
+    (first, says), *others = [finish(process) for process in started]
     check(tmp_path / "out", alone)
     assert (first[:-1], says) == alone[1:]
     assert others == [([], [])] * (count - 1)
+
+
+@pytest.mark.slow
+def test_a_lost_process_ends_the_other(spots, tmp_path):
+    first, second = start_together(spots, tmp_path / "out", 2, 1)
+    assert "[Gloo]" in first.stdout.readline()  # they have found each other
+    second.kill()
+    _, err = first.communicate(timeout=60)
+    second.communicate()
+    assert first.returncode == 1, err
+    said = err.splitlines()[-1]
+    assert said.startswith("process 0: another process has ended or cannot be reached: stopped; ")
+    assert not (tmp_path / "out").exists()
