@@ -15,8 +15,12 @@ def size_of(folder: pathlib.Path) -> int:
 
 
 def one_line(lines: list[str], folder: pathlib.Path) -> str:
-    """The line that a failed program ends with, which must name the folder."""
+    """The line that a failed program ends with, which must name the folder.
+
+    Lines of progress may be before it, and what was skipped; no other line names an error.
+    """
     assert not any(line.startswith("Traceback") for line in lines), lines
+    assert sum(str(folder) in line and "cannot" in line for line in lines) <= 1, lines
     assert str(folder) in lines[-1], lines
     return lines[-1]
 
