@@ -150,29 +150,35 @@ def _load_by_model() -> "tuple[_Trained, pathlib.Path, DataConfig]":
     from rmpe_jax.config import DataConfig
     from rmpe_jax.interop.hub import is_hub_name
     from rmpe_jax.model_io.load import load_trained
+    from rmpe_jax.object_store import is_address
 
     name = _MODEL.value or ""
     model = load_trained(name, cast(Any, _CHECKPOINT.value))
-    # Of `hf:USER/REPOSITORY`, the last part.
-    path = pathlib.Path(name.rpartition("/")[2] if is_hub_name(name) else name)
+    # Of `hf:USER/REPOSITORY` and of an address in an object store, the last part.
+    elsewhere = is_hub_name(name) or is_address(name)
+    path = pathlib.Path(name.rstrip("/").rpartition("/")[2] if elsewhere else name)
     return model, path.with_name(f"{path.stem}-eval"), DataConfig()
 
 
 def _load_by_config() -> "tuple[_Trained, pathlib.Path, DataConfig]":
     """The model of --config with weights of --workdir, the folder to write, and `config.data`."""
     from rmpe_jax.config import model_spec, parse_config, require_same_network
+    from rmpe_jax.errors import UserError
     from rmpe_jax.model_io.load import load_trained
     from rmpe_jax.models.spec import ModelSpec
+    from rmpe_jax.object_store import is_address
 
     run = parse_config(flags.FLAGS.config)
     spec = model_spec(run)
     if isinstance(spec, ModelSpec):
         spec = dataclasses.replace(spec, parallel="")  # evaluation does not run it
-    workdir = pathlib.Path(_WORKDIR.value or "")
+    workdir = _WORKDIR.value or ""
+    if is_address(workdir) and not _OUT.value:
+        raise UserError(f"{workdir}: results are written to a folder: give --out")
     model = load_trained(workdir, cast(Any, _CHECKPOINT.value or "last"))
     require_same_network(workdir, model.spec, spec)
     model = model._replace(spec=cast(Any, spec))
-    return model, workdir / "eval", run.data
+    return model, pathlib.Path(workdir) / "eval", run.data
 
 
 def _folder_name(data: str) -> str:

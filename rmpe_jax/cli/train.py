@@ -13,7 +13,10 @@ from rmpe_jax.cli import process_flags
 from rmpe_jax.entry import run_app, use_compilation_cache
 
 _WORKDIR = flags.DEFINE_string(
-    "workdir", None, "Folder of the run: checkpoints and metrics.", required=True
+    "workdir",
+    None,
+    "Folder of the run, for checkpoints and metrics; or an address such as gs://BUCKET/RUN.",
+    required=True,
 )
 flags.adopt_module_key_flags(process_flags)
 config_flags.DEFINE_config_file(

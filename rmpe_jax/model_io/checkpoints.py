@@ -15,6 +15,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.object_store import one_line, open_path
 
 Variables = dict[str, Any]  # "params" and "batch_stats"
 _POLICY = ocp.checkpoint_managers.preservation_policy
@@ -32,7 +33,7 @@ def open_manager(
     """
     policy = None if keep is None else _POLICY.LatestN(keep)
     return ocp.CheckpointManager(
-        epath.Path(folder).absolute(),
+        open_path(folder),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=policy,
             cleanup_tmp_directories=not read_only,
@@ -79,7 +80,7 @@ def load_variables(folder: str | os.PathLike) -> tuple[Variables, dict[str, Any]
     Raises:
       UserError: there is none.
     """
-    if not epath.Path(folder).is_dir():
+    if not open_path(folder).is_dir():
         raise UserError(f"{folder}: no checkpoints there; train first, or name another workdir")
     with open_manager(folder, read_only=True) as manager:
         for step in steps_of(manager):
@@ -90,7 +91,17 @@ def load_variables(folder: str | os.PathLike) -> tuple[Variables, dict[str, Any]
     raise UserError(f"{folder}: no checkpoint there can be read; train first, or name another")
 
 
-def one_line(error: Exception) -> str:
-    """The first line of an error's text, at most 200 characters."""
-    lines = str(error).strip().splitlines()
-    return lines[0][:200] if lines else type(error).__name__
+def checkpoints_in(folder: epath.Path, checkpoint: str | None) -> epath.Path:
+    """The folder of checkpoints of a workdir, or the folder itself.
+
+    Args:
+      folder: a workdir, or a folder of checkpoints.
+      checkpoint: "best" or "last" of a workdir; None: the best if there is one, else the last.
+    """
+    if checkpoint:
+        part = folder / {"best": "best", "last": "checkpoints"}[checkpoint]
+        return part if part.is_dir() else folder
+    for name in ("best", "checkpoints"):
+        if (folder / name).is_dir() and any((folder / name).iterdir()):
+            return folder / name
+    return folder

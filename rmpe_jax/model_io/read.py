@@ -11,6 +11,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.interop.hub import fetch_model, is_hub_name
 from rmpe_jax.interop.vitpose import is_vitpose_folder, load_vitpose
 from rmpe_jax.model_io.model_file import load_model
+from rmpe_jax.object_store import is_address, open_path
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"  # of the networks that ship
 
@@ -27,9 +28,10 @@ def read_network(
     """Spec, variables, and all meta data, with a "version".
 
     Args:
-      path: of a model file; of a run's workdir, or a folder of checkpoints in it; of a folder of
-        Hugging Face with a ViTPose; or "builtin", the network that ships with the package; or the
-        name of a repository, "hf:USER/REPOSITORY", see `interop.hub`.
+      path: of a model file; of a run's workdir, or a folder of checkpoints in it, also as an
+        address such as gs://BUCKET/RUN; of a folder of Hugging Face with a ViTPose; or "builtin",
+        the network that ships with the package; or the name of a repository,
+        "hf:USER/REPOSITORY", see `interop.hub`.
       what: the kind of network that is wanted, for messages, such as "pose network".
       checkpoint: of a workdir; by default the best if there is one, else the last.
       keep_parallel: keep the variables of a parallel SPPE, which only training uses.
@@ -45,7 +47,7 @@ def read_network(
     if is_hub_name(name):
         path = fetch_model(name)
     folder = pathlib.Path(path)
-    if not folder.exists():
+    if not is_address(path) and not folder.exists():
         raise UserError(f"{path}: no model there; name a model file or a training run's workdir")
     if is_vitpose_folder(folder):
         spec, variables = load_vitpose(folder)
@@ -57,9 +59,9 @@ def read_network(
         meta["version"] = folder.name
     else:
         # Not imported for model files: Orbax takes seconds to import.
-        from rmpe_jax.model_io.checkpoints import load_variables
+        from rmpe_jax.model_io.checkpoints import checkpoints_in, load_variables
 
-        variables, meta = load_variables(_checkpoints(folder, checkpoint))
+        variables, meta = load_variables(checkpoints_in(open_path(path), checkpoint))
         meta["version"] = f"step {meta['step']}"
     try:
         if not keep_parallel:
@@ -69,17 +71,6 @@ def read_network(
         raise UserError(f"{path}: {error}") from None
     except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError):
         raise UserError(f"{path}: it has no config of a {what}; name another") from None
-
-
-def _checkpoints(folder: pathlib.Path, checkpoint: Which | None) -> pathlib.Path:
-    """The folder of checkpoints of a workdir, or the folder itself."""
-    if checkpoint:
-        part = folder / {"best": "best", "last": "checkpoints"}[checkpoint]
-        return part if part.is_dir() else folder
-    for name in ("best", "checkpoints"):
-        if (folder / name).is_dir() and any((folder / name).iterdir()):
-            return folder / name
-    return folder
 
 
 def _without_parallel(tree: Any) -> dict[str, Any]:

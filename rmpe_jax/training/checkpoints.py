@@ -5,12 +5,11 @@ What a checkpoint holds is described in `model_io.checkpoints`, which reads the 
 
 import errno
 import logging
-import pathlib
+import os
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from etils import epath
 
 from rmpe_jax.config import (
     RunConfig,
@@ -20,22 +19,23 @@ from rmpe_jax.config import (
     spec_from_dict,
 )
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_io.checkpoints import one_line, open_manager, read_meta, steps_of
+from rmpe_jax.model_io.checkpoints import open_manager, read_meta, steps_of
+from rmpe_jax.object_store import one_line, open_path
 from rmpe_jax.training.state import TrainState
 
 
 class Checkpoints:
     """The checkpoints in one folder; use as a context manager."""
 
-    def __init__(self, folder: pathlib.Path | str, keep: int = 2, read_only: bool = False):
+    def __init__(self, folder: str | os.PathLike, keep: int = 2, read_only: bool = False):
         """Opens the folder.
 
         Args:
-          folder: made if needed, unless `read_only`.
+          folder: or an address in an object store; made if needed, unless `read_only`.
           keep: how many of the latest checkpoints stay.
           read_only: nothing in the folder changes.
         """
-        self._folder = epath.Path(folder).absolute()
+        self._folder = open_path(folder)
         try:
             self._manager = open_manager(self._folder, keep=keep, read_only=read_only)
         except OSError as error:

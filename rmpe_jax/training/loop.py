@@ -5,7 +5,6 @@ import contextlib
 import dataclasses
 import math
 import pathlib
-import re
 import signal
 import sys
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import ml_collections
 import numpy as np
+from etils import epath
 from jax.experimental import multihost_utils
 
 import rmpe_jax
@@ -23,7 +23,8 @@ from rmpe_jax.data.pipeline import iterate
 from rmpe_jax.errors import UserError
 from rmpe_jax.files import atomic_write
 from rmpe_jax.lock import FolderLock
-from rmpe_jax.processes import ending_with_the_others
+from rmpe_jax.object_store import is_address, open_path
+from rmpe_jax.processes import ending_with_the_others, is_first_process
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.detection_task import detection_task
@@ -33,6 +34,7 @@ from rmpe_jax.training.optimizers import build_optimizer, learning_rate
 from rmpe_jax.training.pose_task import pose_task
 from rmpe_jax.training.pretrained import require_weights
 from rmpe_jax.training.profile import StepProfiler
+from rmpe_jax.training.run_files import RunFiles, open_run_files
 from rmpe_jax.training.stages import start_from
 from rmpe_jax.training.state import TrainState, init_state, init_variables
 from rmpe_jax.training.step import make_train_step
@@ -54,7 +56,8 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
 
     Args:
       config: of `default_config`, changed.
-      workdir: the run's folder, made if needed.
+      workdir: the run's folder, made if needed; or an address such as gs://BUCKET/RUN. There all
+        but checkpoints is written with each checkpoint, and nothing keeps a second run away.
 
     Returns:
       The metrics of the last evaluation; empty without a dataset to evaluate on.
@@ -64,15 +67,13 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
         workdir; the loss is not finite; the disk is full.
     """
     run = parse_config(config)
-    if re.match(r"\w{2,}:/", str(workdir)):  # pathlib makes gs:/ of gs://
-        raise UserError(f"{workdir}: a workdir is a folder, not an address of an object store")
-    workdir = pathlib.Path(workdir).absolute()
-    with _locked(workdir) as lock:
-        return _train(run, workdir, lock, config.to_json(indent=2))
+    root = open_path(workdir)
+    with _locked(root) as lock, open_run_files(root) as files:
+        return _train(run, root, files, lock, config.to_json(indent=2))
 
 
 def _train(
-    run: RunConfig, workdir: pathlib.Path, lock: FolderLock | None, config_json: str
+    run: RunConfig, workdir: epath.Path, files: RunFiles, lock: FolderLock | None, config_json: str
 ) -> dict[str, float]:
     """Trains as `train` does, in a workdir that is locked."""
     mesh = meshes.device_mesh()
@@ -131,12 +132,13 @@ def _train(
         checkpoints = stack.enter_context(Checkpoints(workdir / "checkpoints"))
         best = stack.enter_context(Checkpoints(workdir / "best", keep=1))
         best_scores = best.scores()
-        if lock:
-            with atomic_write(workdir / "config.json") as file:
+        if is_first_process():
+            with atomic_write(files.folder / "config.json") as file:
                 file.write(config_json + "\n")
-        writer = _writer(workdir, start)
+        writer = _writer(files.folder, start)
         if writer:
             stack.callback(writer.close)
+        files.publish()
         must_stop = stack.enter_context(_sigterm())
         say(f"{run.model.name}, {_count(state.params):,} parameters, {task.size}, ")
         say(f"steps {start} to {run.total_steps} of {run.batch_size}\n")
@@ -146,7 +148,7 @@ def _train(
         sharding = meshes.batch_sharded(mesh)
         log = Log(start, run.total_steps, run.batch_size)
         started: collections.deque[Any] = collections.deque()
-        profiler = StepProfiler(run.profile_steps, workdir / "profile")
+        profiler = StepProfiler(run.profile_steps, files.folder / "profile")
         stack.callback(profiler.close)
         stack.enter_context(ending_with_the_others())
         for step in range(start + 1, run.total_steps + 1):
@@ -183,6 +185,7 @@ def _train(
                     best_scores = scores
                     _save(best, state, run, scores, log, wait=True)
             if saving:
+                files.publish()
                 _save(checkpoints, state, run, scores, log, wait=last or stopping)
             if stopping:
                 say(f"SIGTERM: saved step {step}; the same command resumes from there\n")
@@ -192,8 +195,15 @@ def _train(
 
 
 @contextlib.contextmanager
-def _locked(workdir: pathlib.Path) -> Iterator[FolderLock | None]:
-    """Locks the workdir for all processes of this run; only process 0 gets the lock."""
+def _locked(workdir: epath.Path) -> Iterator[FolderLock | None]:
+    """Locks the workdir for all processes of this run; only process 0 gets the lock.
+
+    An object store cannot be locked.
+    """
+    if is_address(workdir):
+        say(f"{workdir}: an object store has no locks: start one run there at a time\n")
+        yield None
+        return
     with contextlib.ExitStack() as stack:
         lock, refusal = None, None
         if jax.process_index() == 0:

@@ -10,6 +10,8 @@ from typing import Any
 
 from rmpe_jax.errors import UserError
 
+METRICS = "metrics.jsonl"  # the name of the file
+
 
 class MetricWriter:
     """Appends flat JSON lines `{"step": …, name: value, …}`; only the first process has a writer.
@@ -19,7 +21,7 @@ class MetricWriter:
 
     def __init__(self, folder: pathlib.Path, start_step: int):
         """Raises a UserError if the folder cannot be written to."""
-        self._path = folder / "metrics.jsonl"
+        self._path = folder / METRICS
         with self._clear_errors():
             _cut_after(self._path, start_step)
             self._file = self._path.open("a", buffering=1)

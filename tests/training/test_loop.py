@@ -416,13 +416,6 @@ def test_strict_stops_at_an_unreadable_picture(config, tmp_path, broken_demo, wo
     assert bad.name in one_line(config, tmp_path / "run")
 
 
-def test_a_workdir_in_an_object_store(config, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="not an address of an object store"):
-        train(config, "gs://bucket/run")
-    assert list(tmp_path.iterdir()) == []
-
-
 def test_a_workdir_under_a_file(config, tmp_path):
     (tmp_path / "file").write_text("")
     line = one_line(config, tmp_path / "file" / "run")
