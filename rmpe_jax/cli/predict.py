@@ -3,6 +3,7 @@
 import argparse
 import os
 import pathlib
+import shlex
 import time
 
 from rmpe_jax import arguments
@@ -24,6 +25,7 @@ examples:
   rmpe predict clip.mp4 --out results --track --smooth one-euro --draw
   rmpe predict images/ --out poses --format coco --detector boxes.json --flip-test --resume
 """
+_NOT_WITH_BEAM = ("draw", "draw_boxes", "report", "track", "smooth", "tracker_params", "resume")
 
 
 def add_predict(commands: argparse._SubParsersAction) -> None:
@@ -39,8 +41,7 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
     add("inputs", metavar="INPUT", nargs="+", help="see above")
     add(
         "--out",
-        default=pathlib.Path("poses"),
-        type=pathlib.Path,
+        default="poses",
         metavar="OUT",
         help="folder for the results (default: poses)",
     )
@@ -96,14 +97,22 @@ def add_predict(commands: argparse._SubParsersAction) -> None:
         metavar="N",
         help="images per batch (default: 8; 1 on a CPU)",
     )
+    add(
+        "--beam-options",
+        metavar="OPTIONS",
+        help="predict images on many machines by Apache Beam with these options, such as "
+        '--beam-options="--runner=DirectRunner --direct_num_workers=2 '
+        '--direct_running_mode=multi_processing"; see docs/scaling.md',
+    )
     parser.set_defaults(run=_predict)
 
 
 def _predict(args: argparse.Namespace) -> None:
     from rmpe_jax.predict.decoder_messages import without_decoder_messages
 
+    predict = _predict_files if args.beam_options is None else _predict_with_beam
     with without_decoder_messages():
-        line = _predict_files(args)
+        line = predict(args)
     print(line)
 
 
@@ -128,9 +137,9 @@ def _predict_files(args: argparse.Namespace) -> str:
     # the folder before the model and the detector are accepted.
     if args.tracker_params and not args.track:
         raise UserError("--tracker-params is for the tracker: add --track")
-    file = args.tracker_params
+    out, file = pathlib.Path(args.out), args.tracker_params
     tracker_params = load_params(file) if file else TrackParams()
-    found = find_files(args.inputs, output_folder=args.out, upright=not is_lookup(args.detector))
+    found = find_files(args.inputs, output_folder=out, upright=not is_lookup(args.detector))
     names = ("model", "detector", "nms", "flip_test")
     settings: dict[str, object] = {key: getattr(args, key) for key in names}
     settings["tracker_params"] = params_to_dict(tracker_params) if file else None
@@ -138,8 +147,8 @@ def _predict_files(args: argparse.Namespace) -> str:
     check_tracking(found.inputs, args.track, smooth, args.draw or args.draw_boxes or args.report)
     settings |= {"track": args.track, "smooth": None if smooth == "none" else smooth}
     settings["inputs"] = [os.path.abspath(text) for text in args.inputs]
-    with FolderLock(args.out) as lock:
-        check_output_folder(args.out, settings, args.resume)
+    with FolderLock(out) as lock:
+        check_output_folder(out, settings, args.resume)
         use_compilation_cache()
         estimator = PoseEstimator.from_checkpoint(
             args.model,
@@ -149,11 +158,11 @@ def _predict_files(args: argparse.Namespace) -> str:
             batch_size=args.batch_size,
         )
         estimator.check_names(frame_names(found.inputs))
-        prepare_output_folder(args.out, settings, args.resume)
+        prepare_output_folder(out, settings, args.resume)
         start = time.monotonic()
         summary = predict_files(
             found.inputs,
-            args.out,
+            out,
             estimator,
             formats=args.format,
             draw=args.draw or args.draw_boxes,
@@ -165,5 +174,34 @@ def _predict_files(args: argparse.Namespace) -> str:
             smooth=smooth,
             tracker_params=tracker_params,
         )
+    seconds = time.monotonic() - start
+    return f"{closing_line(summary, found.passed_over)}; wrote {out} in {seconds:.1f} s"
+
+
+def _predict_with_beam(args: argparse.Namespace) -> str:
+    """Predict on the workers of Beam, and return the closing line."""
+    from rmpe_jax.errors import UserError
+    from rmpe_jax.experiments.beam import (
+        EstimatorSettings,
+        find_images,
+        import_beam,
+        predict_with_beam,
+    )
+    from rmpe_jax.predict.run import closing_line
+
+    given = [name for name in _NOT_WITH_BEAM if getattr(args, name)]
+    given += ["format"] if set(args.format) - {"jsonl"} else []
+    if given:
+        option = given[0].replace("_", "-")
+        raise UserError(
+            f"--{option} does not go with --beam-options, which writes JSON lines of images: leave "
+            "one of them out"
+        )
+    import_beam()
+    settings = EstimatorSettings(**{key: getattr(args, key) for key in EstimatorSettings._fields})
+    found = find_images(args.inputs, args.out, settings)
+    start = time.monotonic()
+    options = shlex.split(args.beam_options)
+    summary = predict_with_beam(found.images, args.out, settings, options, args.inputs)
     seconds = time.monotonic() - start
     return f"{closing_line(summary, found.passed_over)}; wrote {args.out} in {seconds:.1f} s"

@@ -60,7 +60,7 @@ class Journal:
         Raises:
           UserError: the file cannot be written, or a person's score or box is not finite.
         """
-        line = to_json(_to_dict(result, self._skeleton), self._path)
+        line = journal_line(result, self._skeleton, self._path)
         try:
             self._file.write(line + "\n")
             self._file.flush()
@@ -111,7 +111,16 @@ def write_journal(
     """
     with atomic_write(path) as file:
         for result in results:
-            file.write(to_json(_to_dict(result, skeleton), path) + "\n")
+            file.write(journal_line(result, skeleton, path) + "\n")
+
+
+def journal_line(result: ImagePoses, skeleton: Skeleton, path: str | os.PathLike) -> str:
+    """The line of an image in the journal at `path`, without its newline.
+
+    Raises:
+      UserError: a person's score or box is not finite.
+    """
+    return to_json(_to_dict(result, skeleton), path)
 
 
 class JournalIndex:

@@ -80,6 +80,11 @@ def kind_of(path: pathlib.Path) -> Kind:
     return Kind.VIDEO if suffix in _VIDEO_SUFFIXES else Kind.OTHER
 
 
+def is_image_name(name: str) -> bool:
+    """Whether a file name has the extension of an image."""
+    return pathlib.PurePosixPath(name).suffix.lower() in _IMAGE_SUFFIXES
+
+
 def silence_opencv() -> None:
     """Keep OpenCV and FFmpeg from writing to stderr: our own errors report damaged files."""
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")

@@ -1,6 +1,7 @@
 """What `rmpe predict` writes to its output folder: the names there."""
 
 import pathlib
+import re
 
 JOURNAL = "poses.jsonl"
 SMOOTHED = "smoothed.jsonl"  # the journal with the smoothed poses of a tracked run
@@ -13,10 +14,19 @@ OF_FORMAT = {
     "openpose": "openpose",  # a folder
 }
 
-_NAMES = {JOURNAL, SMOOTHED, SETTINGS, REPORT, DRAWINGS, *OF_FORMAT.values(), ".lock"}
+# Of a run on many machines (`experiments.beam`); Beam adds `-00000-of-00002.jsonl` to two of them.
+IMAGES = "images.jsonl"
+POSES_SHARDS = "poses"
+SKIPPED_SHARDS = "skipped"
+
+_SHARD = re.compile(rf"({POSES_SHARDS}|{SKIPPED_SHARDS})-\d+-of-\d+\.jsonl")
+_NAMES = {JOURNAL, SMOOTHED, SETTINGS, IMAGES, REPORT, DRAWINGS, *OF_FORMAT.values(), ".lock"}
 
 
 def is_result(path: pathlib.Path, out: pathlib.Path) -> bool:
     """Whether `rmpe predict` writes a file of this name to `out`; links in both are resolved."""
     path = path.resolve()
-    return path.is_relative_to(out) and path.relative_to(out).parts[0] in _NAMES
+    if not path.is_relative_to(out):
+        return False
+    name = path.relative_to(out).parts[0]
+    return name in _NAMES or _SHARD.fullmatch(name) is not None

@@ -270,7 +270,7 @@ def predict_files(
         total = count_frames(inputs)
         remaining = None if total is None else max(total - already_done, 0)
         frames = read_frames(inputs, frozenset(journal.done))
-        results = stack.enter_context(contextlib.closing(_run_stages(frames, estimator)))
+        results = stack.enter_context(contextlib.closing(estimate_frames(frames, estimator)))
         summary = Summary(already_done=already_done)
         for frame, poses in progress(results, remaining, "images"):
             if lock:
@@ -342,9 +342,23 @@ def _write_result(
     return summary._replace(images=summary.images + 1, people=summary.people + len(poses.scores))
 
 
-def _run_stages(
+def estimate_frames(
     frames: Generator[Frame, None, None], estimator: PoseEstimator
 ) -> Generator[tuple[Frame, Poses | None], None, None]:
+    """The poses in each frame; reading, detecting and estimating happen at the same time.
+
+    Args:
+      frames: images, or the reasons why they could not be read.
+      estimator: with a detector.
+
+    Yields:
+      The frames in their order, each with its poses. These are None if there is no image, or if the
+      detector or the network raised an error on it; the frame's `error` says why.
+
+    Raises:
+      UserError: the detector or the network cannot be used at all.
+    """
+
     def ahead(stage: Generator) -> Generator:
         return prefetch(stage, estimator.batch_size, _QUEUE_BYTES, _num_bytes)
 
