@@ -3,7 +3,6 @@
 import argparse
 import os
 import pathlib
-import shlex
 import time
 
 from rmpe_jax import arguments
@@ -181,13 +180,7 @@ def _predict_files(args: argparse.Namespace) -> str:
 def _predict_with_beam(args: argparse.Namespace) -> str:
     """Predict on the workers of Beam, and return the closing line."""
     from rmpe_jax.errors import UserError
-    from rmpe_jax.experiments.beam import (
-        EstimatorSettings,
-        find_images,
-        import_beam,
-        predict_with_beam,
-    )
-    from rmpe_jax.predict.run import closing_line
+    from rmpe_jax.experiments.beam_predict import EstimatorSettings, predict_with_beam
 
     given = [name for name in _NOT_WITH_BEAM if getattr(args, name)]
     given += ["format"] if set(args.format) - {"jsonl"} else []
@@ -197,11 +190,7 @@ def _predict_with_beam(args: argparse.Namespace) -> str:
             f"--{option} does not go with --beam-options, which writes JSON lines of images: leave "
             "one of them out"
         )
-    import_beam()
     settings = EstimatorSettings(**{key: getattr(args, key) for key in EstimatorSettings._fields})
-    found = find_images(args.inputs, args.out, settings)
     start = time.monotonic()
-    options = shlex.split(args.beam_options)
-    summary = predict_with_beam(found.images, args.out, settings, options, args.inputs)
-    seconds = time.monotonic() - start
-    return f"{closing_line(summary, found.passed_over)}; wrote {args.out} in {seconds:.1f} s"
+    line = predict_with_beam(args.inputs, args.out, settings, args.beam_options)
+    return f"{line}; wrote {args.out} in {time.monotonic() - start:.1f} s"

@@ -13,8 +13,8 @@ import pytest
 
 from rmpe_jax import cli
 from rmpe_jax.errors import UserError
-from rmpe_jax.experiments.beam import EstimatorSettings, find_images, predict_with_beam
-from rmpe_jax.predict.run import Summary
+from rmpe_jax.experiments.beam_predict import EstimatorSettings, predict_with_beam
+from rmpe_jax.predict.addresses import find_images
 
 WHOLE = EstimatorSettings(detector="whole")
 TWO_WORKERS = "--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing"
@@ -84,6 +84,21 @@ def test_options_that_need_one_process(option, tmp_path, capsys):
     assert error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ("--runner='Direct", "No closing quotation; check the quotes"),
+        ("--direct_num_workers=many", "argument --direct_num_workers: invalid int value: 'many'"),
+    ],
+)
+def test_options_that_beam_does_not_take(options, says, tmp_path, capsys):
+    pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
+    argv = ["predict", str(tmp_path), "--out", str(tmp_path / "out"), f"--beam-options={options}"]
+    assert cli.main(argv) == 1
+    assert capsys.readouterr().err == f"rmpe: --beam-options={options}: {says}\n"
+    assert not (tmp_path / "out").exists()
+
+
 def test_videos_are_refused(tmp_path):
     path = tmp_path / "clip.gif"
     frames = [np.full((8, 8, 3), value, np.uint8) for value in (0, 250)]
@@ -91,7 +106,7 @@ def test_videos_are_refused(tmp_path):
     animation.frames, animation.durations = frames, [100, 100]
     assert cv2.imwriteanimation(str(path), animation)
     with pytest.raises(UserError, match=r"clip is a video .* --beam-options is for images"):
-        find_images([str(path)], str(tmp_path / "out"), WHOLE)
+        find_images([str(path)], str(tmp_path / "out"))
 
 
 @pytest.mark.slow
@@ -110,10 +125,9 @@ def test_one_worker(images, one, tmp_path, capsys):
 def test_a_model_that_a_worker_cannot_load(images, tmp_path):
     """The worker's line is the error, and nothing runs again."""
     pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
-    found = find_images([str(images)], str(tmp_path / "out"), WHOLE)
     settings = EstimatorSettings(model="missing.safetensors", detector="whole")
     with pytest.raises(UserError, match=r"^missing.safetensors: no model there; name a model"):
-        predict_with_beam(found.images, str(tmp_path / "out"), settings, [])
+        predict_with_beam([str(images)], str(tmp_path / "out"), settings, "")
     assert not list((tmp_path / "out").glob("poses-*"))
 
 
@@ -144,21 +158,23 @@ def test_addresses(images, one, tmp_path):
 
     assert filesystems.FileSystems.get_scheme("store:///a") == "store"
     out = tmp_path / "out"
-    found = find_images([f"store://{images}"], str(out), WHOLE)
+    found = find_images([f"store://{images}"], str(out))
     assert len(found.images) == 20
     assert found.images[0] == ("sub/00.png", f"store://{images}/sub/00.png")
-    summary = predict_with_beam(found.images, str(out), WHOLE, [])
-    assert summary == Summary(images=18, people=count_people(one), unreadable=2)
+    line = predict_with_beam([f"store://{images}"], str(out), WHOLE, "")
+    assert line == f"18 images, {count_people(one)} people, 2 unreadable"
     assert_same(out, one)
+    with pytest.raises(UserError, match=r"^inputs are files and addresses: give one kind"):
+        find_images([str(images), f"store://{images}"], str(out))
     listed = tmp_path / "list.txt"
     listed.write_text(f"store://{images}/sub/00.png\nstore://{images}/sub/01.png\n")
-    names = [name for name, _ in find_images([str(listed)], str(out), WHOLE).images]
+    names = [name for name, _ in find_images([str(listed)], str(out)).images]
     assert names == ["00.png", "01.png"]
     for name in ("a", "b"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "1.png").touch()
     two = [f"store://{tmp_path}/{name}" for name in ("a/1.png", "b/1.png")]
-    assert [name for name, _ in find_images(two, str(out), WHOLE).images] == ["a/1.png", "b/1.png"]
+    assert [name for name, _ in find_images(two, str(out)).images] == ["a/1.png", "b/1.png"]
 
 
 def workers_of(process: int) -> list[int]:
@@ -178,25 +194,27 @@ def workers_of(process: int) -> list[int]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("is_killed", [False, True], ids=["undisturbed", "one is killed"])
-def test_two_workers(images, one, tmp_path, is_killed):
+@pytest.mark.parametrize("killed", ["", "before its work", "at its work"])
+def test_two_workers(images, one, tmp_path, killed):
+    """Also if a worker is killed: before it connects, or when poses have been found."""
     pytest.importorskip("apache_beam", reason="the extra `beam` is not installed")
-    if is_killed and not pathlib.Path("/proc/self/stat").exists():
+    if killed and not pathlib.Path("/proc/self/stat").exists():
         pytest.skip("finds the worker processes in /proc")
     out = tmp_path / "out"
     command = [sys.executable, "-m", "rmpe_jax.cli", "predict", str(images), "--out", str(out)]
     command += ["--detector=whole", f"--beam-options={TWO_WORKERS}"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    if is_killed:
-        deadline = time.monotonic() + 120
-        while len(workers := workers_of(process.pid)) < 2:
+    if killed:
+        deadline = time.monotonic() + 300
+        while len(workers := workers_of(process.pid)) < 2 or not (
+            killed == "before its work" or list(out.glob("beam-temp-poses*/*"))
+        ):
             assert process.poll() is None
             assert time.monotonic() < deadline
-            time.sleep(0.05)
-        time.sleep(3)
+            time.sleep(0.02)
         os.kill(workers[0], 9)
-    output, errors = process.communicate(timeout=400)
+    output, errors = process.communicate(timeout=600)
     assert process.returncode == 0, errors
     assert output.startswith(f"18 images, {count_people(one)} people, 2 unreadable")
-    assert ("it runs again" in errors) == is_killed
+    assert ("it runs again" in errors) == bool(killed)
     assert_same(out, one)
