@@ -1,6 +1,7 @@
 """`rmpe label`: a dataset's people as a model finds them, as a dataset to train on."""
 
 import argparse
+import functools
 import pathlib
 import time
 from typing import TYPE_CHECKING
@@ -8,7 +9,8 @@ from typing import TYPE_CHECKING
 from rmpe_jax import arguments
 
 if TYPE_CHECKING:
-    from rmpe_jax.experiments.label import FileSource, ModelSource
+    from rmpe_jax.experiments.found_people import SourceSettings
+    from rmpe_jax.experiments.label import FileSource
 
 _LABEL_HELP = """\
 Label the people of a dataset with a model, and write them with the dataset's own annotations as
@@ -31,7 +33,7 @@ examples:
   rmpe label coco:data/coco:train2017 --out labeled --detector builtin --prefer model
   rmpe label coco:data/coco:train2017 --out labeled --poses results.json
 """
-_OF_MODEL = ("model", "detector", "min_box_score", "flip_test")  # not with --poses
+_OF_MODEL = ("model", "detector", "min_box_score", "flip_test", "beam_options")  # not with --poses
 
 
 def add_label(commands: argparse._SubParsersAction) -> None:
@@ -103,6 +105,12 @@ def add_label(commands: argparse._SubParsersAction) -> None:
         help="joints that are always the model's, such as left_hip,right_hip for MPII",
     )
     _add_thresholds(parser)
+    add(
+        "--beam-options",
+        metavar="OPTIONS",
+        help="run detector and model on many machines by Apache Beam with these options, as of "
+        "rmpe predict; see docs/scaling.md",
+    )
     parser.set_defaults(run=_label)
 
 
@@ -157,9 +165,12 @@ def _label(args: argparse.Namespace) -> None:
 
 def _label_people(args: argparse.Namespace) -> list[str]:
     """Label, and return the table and the lines below it."""
+    from rmpe_jax.beam import parse_options
     from rmpe_jax.data.inspection import summary_table
     from rmpe_jax.data.labels import MergeRule
     from rmpe_jax.entry import use_compilation_cache
+    from rmpe_jax.experiments.beam_label import find_with_beam
+    from rmpe_jax.experiments.found_people import SourceSettings
     from rmpe_jax.experiments.label import label_dataset
 
     rule = MergeRule(
@@ -172,14 +183,21 @@ def _label_people(args: argparse.Namespace) -> list[str]:
     )
     use_compilation_cache()
     start = time.monotonic()
+    source, find = _source(args), None
+    if isinstance(source, SourceSettings):
+        if args.beam_options is not None:
+            options = parse_options(args.beam_options)
+            find = functools.partial(find_with_beam, args.data, source, args.out, options)
+        source = source.open()
     report = label_dataset(
         args.data,
         args.out,
         args.name,
-        _source(args),
+        source,
         rule,
         refit=args.refit_boxes,
         hold_out=args.hold_out,
+        find=find,
     )
     lines = [summary_table([(report.name, report.rows())]), report.offset_line()]
     if report.unreadable:
@@ -189,20 +207,16 @@ def _label_people(args: argparse.Namespace) -> list[str]:
     return [*lines, f"wrote {report.name} in {time.monotonic() - start:.1f} s"]
 
 
-def _source(args: argparse.Namespace) -> "FileSource | ModelSource":
-    from rmpe_jax.data.boxed_images import DOUBTFUL_SCORE
-    from rmpe_jax.detectors.factory import open_detector
-    from rmpe_jax.experiments.label import MIN_BOX_SCORE, FileSource, ModelSource
-    from rmpe_jax.model_io.pose_model import load_pose_model
+def _source(args: argparse.Namespace) -> "FileSource | SourceSettings":
+    from rmpe_jax.experiments.found_people import MIN_BOX_SCORE, SourceSettings
+    from rmpe_jax.experiments.label import FileSource
     from rmpe_jax.skeletons import get_skeleton
 
     if args.poses:
         return FileSource(args.poses, get_skeleton(args.skeleton or "coco"), args.boxes or "")
-    # Doubtful boxes are soft labels too.
-    detector = open_detector(args.detector, DOUBTFUL_SCORE) if args.detector else None
-    return ModelSource(
-        load_pose_model(args.model or "builtin"),
-        detector=detector,
+    return SourceSettings(
+        model=args.model or "builtin",
+        detector=args.detector,
         detections=args.boxes or "",
         min_box_score=MIN_BOX_SCORE if args.min_box_score is None else args.min_box_score,
         flip_test=args.flip_test,

@@ -1,20 +1,16 @@
 """Labels the people of a dataset with a model: implements `rmpe label`."""
 
 import dataclasses
-import itertools
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from rmpe_jax.data.eval_pipeline import map_ahead
-from rmpe_jax.data.images import ImageError, read_image
 from rmpe_jax.data.inspection import inspect_dataset
 from rmpe_jax.data.label_file import box_record, coco_annotations, coco_image_ids
 from rmpe_jax.data.labels import (
-    MATCH_IOU,
     FoundPeople,
     LabeledPeople,
     MergeCounts,
@@ -23,44 +19,28 @@ from rmpe_jax.data.labels import (
     refit_boxes,
 )
 from rmpe_jax.data.readers.datasets import open_dataset
-from rmpe_jax.data.readers.records import ImageRecord, PoseDataset, pick_joints
-from rmpe_jax.detectors.protocol import Boxes, Detector
+from rmpe_jax.data.readers.records import PoseDataset, pick_joints
+from rmpe_jax.detectors.protocol import Boxes
 from rmpe_jax.errors import UserError
-from rmpe_jax.evaluation.boxes import DatasetBoxes, load_detections
+from rmpe_jax.evaluation.boxes import DatasetBoxes
 from rmpe_jax.evaluation.offsets import Offsets, joint_offsets, warn_of_offset
 from rmpe_jax.evaluation.pose_file import load_poses
-from rmpe_jax.evaluation.predictions import PosePredictions, predict_dataset
-from rmpe_jax.evaluation.protocol import person_scores
+from rmpe_jax.evaluation.predictions import PosePredictions
+from rmpe_jax.experiments.found_people import (
+    Found,
+    ModelSource,
+    PeopleFinder,
+    boxes_of_file,
+    look,
+    readable,
+)
 from rmpe_jax.files import write_json
 from rmpe_jax.lock import FolderLock
-from rmpe_jax.model_io.pose_model import PoseModel
 from rmpe_jax.ops import geometry
-from rmpe_jax.progress import progress
 from rmpe_jax.skeletons import COCO, Skeleton
-from rmpe_jax.top_down.prediction import make_predict
 
 REFIT_SCORE = 0.05  # of a detector's box that may replace a person's
-MIN_BOX_SCORE = 0.4  # of a detector's box in which a person is looked for
 FILE_CROP = geometry.CropSpec((256, 192))  # gives the size of a crop pixel for poses of a file
-_BATCH_SIZE = 64
-
-
-class ModelSource(NamedTuple):
-    """A pose network, and where it looks for people who are not annotated.
-
-    Attributes:
-      model: the network.
-      detector: finds people; None for no detector.
-      detections: a file of a detector's boxes, instead of `detector`; "" for none.
-      min_box_score: of a detector's box in which a person is looked for.
-      flip_test: average with the mirrored crop.
-    """
-
-    model: PoseModel
-    detector: Detector | None = None
-    detections: str = ""
-    min_box_score: float = MIN_BOX_SCORE
-    flip_test: bool = False
 
 
 class FileSource(NamedTuple):
@@ -133,6 +113,7 @@ def label_dataset(
     refit: bool = False,
     hold_out: int = 0,
     num_threads: int = 2,
+    find: Callable[[int], list[Found | str]] | None = None,
 ) -> Report:
     """Write the people of a dataset, as annotated and as found, as the dataset `coco:OUT:NAME`.
 
@@ -150,13 +131,14 @@ def label_dataset(
       refit: replace people's boxes by those of the detector, see `refit_boxes`.
       hold_out: of so many images one goes to the dataset `coco:OUT:NAME_held_out` instead; 0: none.
       num_threads: threads that decode images.
+      find: finds the people of a model elsewhere, in so many images, instead of a `PeopleFinder`.
 
     Raises:
       UserError: data, source or folder cannot be used, the model lacks a joint that it must give,
         or the labeled dataset exists.
     """
     with FolderLock(out) as lock:
-        return _label(data, out, name, source, rule, refit, hold_out, num_threads, lock)
+        return _label(data, out, name, source, rule, refit, hold_out, num_threads, find, lock)
 
 
 def _label(
@@ -168,6 +150,7 @@ def _label(
     refit: bool,
     hold_out: int,
     num_threads: int,
+    find: Callable[[int], list[Found | str]] | None,
     lock: FolderLock,
 ) -> Report:
     given = open_dataset(data)
@@ -183,14 +166,22 @@ def _label(
     joints = _joints_in(source.skeleton if by_file else source.model.spec.skeleton, rule)
     dataset = _in_skeleton(given, rule.skeleton)
     inspect_dataset(dataset, dataset.skeleton, {}).warn()
-    detector = None if by_file else source.detector
-    dataset, boxes, unreadable = _look(dataset, detector, num_threads)
-    if source.detections:
-        boxes = _boxes_of_file(source.detections, dataset)
+    boxes = boxes_of_file(source.detections, dataset) if source.detections else None
+    if by_file:
+        looked = look(dataset, boxes, num_threads=num_threads)
+    elif find:
+        looked = find(len(dataset.images))
+    else:
+        looked = PeopleFinder(source, num_threads)(dataset, boxes)
+    dataset, unreadable = readable(dataset, looked), [x for x in looked if isinstance(x, str)]
+    if not dataset.images:
+        raise UserError(f"{dataset.name}: no image can be read; the first: {unreadable[0]}")
+    in_images = [image for image in looked if not isinstance(image, str)]
+    boxes = [image.boxes for image in in_images]
     if by_file:
         found = load_poses(source.poses, dataset, source.skeleton)
     else:
-        found = _predict(dataset, boxes, source, num_threads)
+        found = [image.people for image in in_images if image.people is not None]
     found = [_pick(people, joints) for people in found]
     labeled = _merge(dataset, found, rule)
     crop = FILE_CROP if by_file else source.model.spec.crop
@@ -202,7 +193,7 @@ def _label(
             for people, found in zip(labeled, boxes, strict=True)
         ]
     lock.require_held()
-    with_boxes = detector is not None or bool(source.detections)
+    with_boxes = bool(source.detections) or not (by_file or source.detector is None)
     if with_boxes:
         write_json(box_path, _box_records(dataset, boxes))
     is_held_out = [bool(hold_out) and i % hold_out == hold_out - 1 for i in range(len(labeled))]
@@ -256,107 +247,6 @@ def _in_skeleton(dataset: PoseDataset, skeleton: Skeleton) -> PoseDataset:
         keypoints, visibility = pick_joints(record.keypoints, record.visibility, indices)
         images.append(dataclasses.replace(record, keypoints=keypoints, visibility=visibility))
     return dataclasses.replace(dataset, skeleton=skeleton, images=tuple(images))
-
-
-def _look(
-    dataset: PoseDataset, detector: Detector | None, num_threads: int
-) -> tuple[PoseDataset, list[Boxes], list[str]]:
-    """The readable images with their sizes, the detector's boxes, and errors of the others.
-
-    Images are decoded, because training would stop at a damaged one.
-    """
-
-    def read(record: ImageRecord) -> np.ndarray | ImageError:
-        try:
-            return read_image(record.path)
-        except ImageError as error:
-            return error
-
-    records, boxes, unreadable = [], [], []
-    images = progress(map_ahead(read, dataset.images, num_threads), len(dataset.images), "images")
-    for record, image in zip(dataset.images, images, strict=True):
-        if isinstance(image, ImageError):
-            unreadable.append(str(image))
-            continue
-        height, width = image.shape[:2]
-        records.append(dataclasses.replace(record, declared_size=(width, height)))
-        boxes.append(detector(image, record.path.name) if detector else _no_boxes())
-    if not records:
-        raise UserError(f"{dataset.name}: no image can be read; the first: {unreadable[0]}")
-    return dataclasses.replace(dataset, images=tuple(records)), boxes, unreadable
-
-
-def _no_boxes() -> Boxes:
-    return Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.float32))
-
-
-def _boxes_of_file(path: str, dataset: PoseDataset) -> list[Boxes]:
-    found = load_detections(path, dataset, skip_unknown=True)
-    ends = np.searchsorted(found.image_index, np.arange(len(dataset.images) + 1))
-    return [
-        Boxes(found.bboxes[low:high], found.scores[low:high])
-        for low, high in itertools.pairwise(ends)
-    ]
-
-
-def _predict(
-    dataset: PoseDataset, boxes: Sequence[Boxes], source: ModelSource, num_threads: int
-) -> list[FoundPeople]:
-    """The people of each image, in the network's joints."""
-    model = source.model
-    chosen = _boxes_to_look_in(dataset, boxes, source.min_box_score)
-    module, codec = model.build()
-    predictions = predict_dataset(
-        make_predict(module, codec, model.spec.skeleton, flip_test=source.flip_test),
-        model.variables,
-        dataset,
-        chosen,
-        model.spec.skeleton,
-        model.spec.crop,
-        batch_size=_BATCH_SIZE,
-        num_threads=num_threads,
-        show_progress=True,
-    )
-    scores = person_scores(predictions.keypoint_scores, chosen.scores).astype(np.float32)
-    ends = np.searchsorted(chosen.image_index, np.arange(len(dataset.images) + 1))
-    found = []
-    for record, (low, high) in zip(dataset.images, itertools.pairwise(ends), strict=True):
-        people = chosen.person_index[low:high]
-        ids = np.full(len(people), -1)
-        ids[people >= 0] = record.person_ids[people[people >= 0]]
-        found.append(
-            FoundPeople(
-                predictions.keypoints[low:high],
-                predictions.keypoint_scores[low:high],
-                chosen.bboxes[low:high],
-                scores[low:high],
-                ids,
-            )
-        )
-    return found
-
-
-def _boxes_to_look_in(
-    dataset: PoseDataset, boxes: Sequence[Boxes], min_score: float
-) -> DatasetBoxes:
-    """The boxes of all annotated people, and those of the detector that are nobody of them."""
-    columns = []
-    for index, (record, found) in enumerate(zip(dataset.images, boxes, strict=True)):
-        people = np.flatnonzero(~record.iscrowd)
-        annotated = record.bboxes[people]
-        overlap = geometry.box_iou(found.bboxes.astype(np.float64), annotated)
-        others = (overlap.max(-1, initial=0) < MATCH_IOU) & (found.scores >= min_score)
-        count = len(people) + int(others.sum())
-        columns.append(
-            (
-                np.full(count, index),
-                np.concatenate([annotated, found.bboxes[others]]).astype(np.float32),
-                np.concatenate([np.ones(len(people)), found.scores[others]]).astype(np.float32),
-                np.concatenate([people, np.full(int(others.sum()), -1)]),
-            )
-        )
-    image_index, bboxes, scores, person_index = map(np.concatenate, zip(*columns, strict=True))
-    return DatasetBoxes(image_index, bboxes, scores, person_index)
 
 
 def _pick(found: FoundPeople, joints: np.ndarray) -> FoundPeople:

@@ -1,10 +1,12 @@
 """`rmpe label` from files to files: the labeled dataset is one to train on."""
 
+import dataclasses
 import json
 import pathlib
 
 import bright
 import cv2
+import jax
 import numpy as np
 import pytest
 from pycocotools.coco import COCO as CocoApi
@@ -18,7 +20,8 @@ from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.sources import open_source
 from rmpe_jax.errors import UserError
 from rmpe_jax.evaluation.results import coco_results
-from rmpe_jax.experiments.label import FileSource, ModelSource, label_dataset
+from rmpe_jax.experiments.found_people import ModelSource, PeopleFinder
+from rmpe_jax.experiments.label import FileSource, label_dataset
 from rmpe_jax.ops.geometry import CropSpec
 from rmpe_jax.skeletons import COCO
 from rmpe_jax.training.detection_task import open_labeled_images
@@ -156,6 +159,19 @@ def test_a_model_predicts_in_the_boxes_of_annotated_people_and_of_others(
     assert len(images[0]["labels"].bboxes) == 3
 
 
+def test_people_are_found_alike_in_parts_of_a_dataset(tmp_path, bright_network):
+    """Also in parts whose images cannot be read, or have nobody."""
+    write_coco(tmp_path)
+    (tmp_path / "mini/7.png").write_bytes(b"no image")
+    dataset = open_dataset(f"coco:{tmp_path}:mini")
+    assert sorted(len(record.bboxes) for record in dataset.images)[0] == 0
+    find = PeopleFinder(ModelSource(bright.pose_model()))
+    parts = [dataclasses.replace(dataset, images=(record,)) for record in dataset.images]
+    whole, found = find(dataset), [image for part in parts for image in find(part)]
+    assert [isinstance(image, str) for image in whole] == [r.image_id == 7 for r in dataset.images]
+    jax.tree.map(np.testing.assert_array_equal, found, whole)
+
+
 def test_boxes_of_a_file(tmp_path, bright_network):
     """Only those with a score of .4 are looked into; all are written."""
     write_coco(tmp_path)
@@ -243,6 +259,7 @@ def test_a_model_without_the_joints(tmp_path):
     [
         (["--poses", "p", "--model", "m"], "--model is for a model, but the poses are those of"),
         (["--poses", "p", "--flip-test"], "--flip-test is for a model"),
+        (["--poses", "p", "--beam-options", "--a b"], "--beam-options is for a model"),
         (["--skeleton", "mpii"], "--skeleton gives the joints of --poses"),
         (["--detector", "builtin", "--boxes", "b"], "two sources of boxes: give one of them"),
     ],
