@@ -54,18 +54,26 @@ def add_prepare(commands: argparse._SubParsersAction) -> None:
         help="fraction of people whose labels may not fit their image, and of images that may not "
         "have the declared size (default: 0.2)",
     )
+    parser.add_argument(
+        "--beam-options",
+        metavar="OPTIONS",
+        help="read and write on many machines by Apache Beam with these options, as of rmpe "
+        "predict; see docs/scaling.md",
+    )
     parser.set_defaults(run=_prepare)
 
 
 def _prepare(args: argparse.Namespace) -> None:
+    from rmpe_jax.beam import parse_options
     from rmpe_jax.data.inspection import summary_table
     from rmpe_jax.data.prepare import prepare
     from rmpe_jax.predict.decoder_messages import without_decoder_messages
 
     out, specs = _out_and_specs(args)
+    options = None if args.beam_options is None else parse_options(args.beam_options)
     start = time.monotonic()
     with without_decoder_messages():
-        counts = prepare(out, specs, args.shards, args.max_corrupt, args.max_suspicious)
+        counts = prepare(out, specs, args.shards, args.max_corrupt, args.max_suspicious, options)
     print(summary_table([(count.name, count.rows()) for count in counts]))
     unreadable = [line for count in counts for line in count.unreadable]
     if unreadable:

@@ -8,18 +8,21 @@ import io
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
 import tensorflow_datasets as tfds
 
-from rmpe_jax.data import prepared
-from rmpe_jax.data.images import ImageError, decode_image, read_encoded
+from rmpe_jax.beam import run_to_end
+from rmpe_jax.data import beam_prepare, prepared
+from rmpe_jax.data.images import ImageError
 from rmpe_jax.data.inspection import (
     MAX_SUSPICIOUS,
     Inspection,
     inspect_dataset,
     sample_sizes,
 )
+from rmpe_jax.data.loaded_images import load_image, trainable_images
 from rmpe_jax.data.readers.datasets import open_dataset
 from rmpe_jax.data.readers.records import ImageRecord, PoseDataset, trainable
 from rmpe_jax.errors import UserError
@@ -27,6 +30,7 @@ from rmpe_jax.lock import FolderLock
 from rmpe_jax.progress import progress
 
 _CHUNK = 256  # images in memory at a time
+_SIZES = "sizes"  # a folder for `beam_prepare`
 _OPTION = "--max-suspicious 1"  # allows any number of suspicious labels
 
 
@@ -56,6 +60,7 @@ def prepare(
     num_shards: int | None = None,
     max_corrupt: float = 0.01,
     max_suspicious: float = MAX_SUSPICIOUS,
+    beam_options: Any = None,
 ) -> list[Counts]:
     """Write datasets to one prepared folder.
 
@@ -70,18 +75,20 @@ def prepare(
       max_corrupt: maximum fraction of unreadable images; these are skipped.
       max_suspicious: maximum fraction of people whose labels do not fit their image, and of images
         that do not have the declared size. These are written; a log line counts them.
+      beam_options: of `beam.parse_options`: read and write on the workers of Apache Beam. Labels
+        and unreadable images are then judged when all is written.
 
     Returns:
       Counts of each dataset.
 
     Raises:
       UserError: the folder exists, cannot be written or is being written, a dataset is unusable or
-        has no people to train on, too many images are unreadable, or too many labels are
-        suspicious.
+        has no people to train on, too many images are unreadable, too many labels are suspicious,
+        or Beam's pipeline fails.
     """
     folder = pathlib.Path(folder)
     with FolderLock(folder, f"{folder}.lock") as lock:
-        return _prepare(folder, lock, specs, num_shards, max_corrupt, max_suspicious)
+        return _prepare(folder, lock, specs, num_shards, max_corrupt, max_suspicious, beam_options)
 
 
 def _prepare(
@@ -91,6 +98,7 @@ def _prepare(
     num_shards: int | None,
     max_corrupt: float,
     max_suspicious: float,
+    beam_options: Any,
 ) -> list[Counts]:
     """Writes a folder that is locked, see `prepare`."""
     if folder.exists():
@@ -105,8 +113,15 @@ def _prepare(
     try:
         shutil.rmtree(incomplete, ignore_errors=True)
         incomplete.mkdir(parents=True)
-        records = _keyed_records(datasets, counts, max_corrupt, max_suspicious)
-        written = _build(incomplete, _while_held(records, lock), num_shards)
+        if beam_options is None:
+            records = _keyed_records(datasets, counts, max_corrupt, max_suspicious)
+            written = _build(incomplete, _while_held(records, lock), num_shards)
+        else:
+            num_images = len(trainable_images(datasets))
+            written = _build_with_beam(incomplete, specs, num_images, num_shards, beam_options)
+            sizes = beam_prepare.read_sizes(incomplete / _SIZES, num_images)
+            for _ in _counted(datasets, sizes, counts, max_corrupt, max_suspicious):
+                pass
         prepared.write_people(written)
         lock.require_held()
         written.rename(folder)
@@ -129,13 +144,37 @@ def _while_held(records: Iterator, lock: FolderLock) -> Iterator:
     lock.require_held()
 
 
-def _build(incomplete: pathlib.Path, records: Iterator, num_shards: int | None) -> pathlib.Path:
+def _build(
+    incomplete: pathlib.Path, records: Any, num_shards: int | None, **config: Any
+) -> pathlib.Path:
     tfds.disable_progress_bar()
     builder = prepared.RmpeImages(records, data_dir=incomplete)
-    config = tfds.download.DownloadConfig(num_shards=num_shards)
     with contextlib.redirect_stdout(io.StringIO()):  # it prints messages about downloads
-        builder.download_and_prepare(download_config=config)
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(num_shards=num_shards, **config)
+        )
     return pathlib.Path(builder.data_dir)
+
+
+def _build_with_beam(
+    incomplete: pathlib.Path,
+    specs: Sequence[str],
+    num_images: int,
+    num_shards: int | None,
+    options: Any,
+) -> pathlib.Path:
+    incomplete = incomplete.absolute()
+
+    def build(runner: Any) -> pathlib.Path:
+        records = beam_prepare.keyed_records(specs, num_images, incomplete / _SIZES)
+        config = {"beam_runner": runner, "beam_options": options}
+        return _build(incomplete, records, num_shards, **config)
+
+    def clean_up() -> None:
+        shutil.rmtree(incomplete, ignore_errors=True)
+        incomplete.mkdir()
+
+    return run_to_end(build, options, clean_up)
 
 
 def _start_counts(dataset: PoseDataset) -> Counts:
@@ -147,26 +186,44 @@ def _keyed_records(
     datasets: list[PoseDataset], counts: list[Counts], max_corrupt: float, max_suspicious: float
 ) -> Iterator[tuple[str, dict]]:
     """Yield (key, prepared record) of every readable image; fill in `counts` on the way."""
-    items, counted = [], [[] for _ in datasets]  # counted: images with their sizes
-    for i, dataset in enumerate(datasets):
-        for record in dataset.images:
-            if trainable(record).any():
-                items.append((i, record))
-            else:
-                counted[i].append((record, None))
-                counts[i].no_people += 1
-    total = len(items)
-    loaded = _load_ahead([record for _, record in items])
-    for (i, record), image in progress(zip(items, loaded, strict=True), total, "images"):
+    loaded = _load_ahead([record for _, record in trainable_images(datasets)])
+    for i, record, encoded in _counted(datasets, loaded, counts, max_corrupt, max_suspicious):
+        yield prepared.keyed_record(i, datasets[i], record, encoded)
+
+
+def _counted(
+    datasets: list[PoseDataset],
+    loaded: Iterable[tuple[bytes, tuple[int, int]] | ImageError],
+    counts: list[Counts],
+    max_corrupt: float,
+    max_suspicious: float,
+) -> Iterator[tuple[int, ImageRecord, bytes]]:
+    """The readable images with their dataset and bytes; `counts` are filled in on the way.
+
+    Args:
+      datasets: all of them.
+      loaded: of `load_image` for each of the `trainable_images`.
+      counts: of each dataset.
+      max_corrupt: as of `prepare`.
+      max_suspicious: as of `prepare`.
+    """
+    images = trainable_images(datasets)
+    counted = [[] for _ in datasets]  # images with their sizes
+    for count, dataset, in_dataset in zip(counts, datasets, counted, strict=True):
+        nobody = [record for record in dataset.images if not trainable(record).any()]
+        in_dataset += [(record, None) for record in nobody]
+        count.no_people = len(nobody)
+    total = len(images)
+    for (i, record), image in progress(zip(images, loaded, strict=True), total, "images"):
         if isinstance(image, ImageError):
             counts[i].unreadable.append(str(image))
             _check_corrupt_fraction(counts, total, max_corrupt)
             continue
         encoded, size = image
         counted[i].append((record, size))
-        yield f"{i}/{record.image_id}", prepared.make_record(datasets[i], record, encoded)
-    for count, images in zip(counts, counted, strict=True):
-        count.add([record for record, _ in images], [size for _, size in images])
+        yield i, record, encoded
+    for count, in_dataset in zip(counts, counted, strict=True):
+        count.add([record for record, _ in in_dataset], [size for _, size in in_dataset])
         count.require_few(max_suspicious, _OPTION)
         count.warn()
 
@@ -177,16 +234,7 @@ def _load_ahead(
     """Yield the bytes and (height, width) of each image, or the error if it is unreadable."""
     with concurrent.futures.ThreadPoolExecutor() as pool:
         for start in range(0, len(records), _CHUNK):
-            yield from pool.map(_load, records[start : start + _CHUNK])
-
-
-def _load(record: ImageRecord) -> tuple[bytes, tuple[int, int]] | ImageError:
-    try:
-        encoded = read_encoded(record.path)
-        height, width, _ = decode_image(encoded, os.fspath(record.path)).shape
-    except ImageError as error:
-        return error
-    return encoded, (height, width)
+            yield from pool.map(load_image, records[start : start + _CHUNK])
 
 
 def _check_corrupt_fraction(counts: list[Counts], total: int, max_corrupt: float) -> None:

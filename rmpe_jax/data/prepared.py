@@ -8,7 +8,6 @@ a folder without it is incomplete. Neither writing nor reading needs TensorFlow.
 import json
 import os
 import pathlib
-from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,13 +26,16 @@ _K = UNION.num_keypoints
 
 
 class RmpeImages(tfds.core.GeneratorBasedBuilder):
-    """Writes images with people; `keyed_records` are pairs (unique key, `make_record(...)`)."""
+    """Writes images with people.
+
+    `keyed_records` are pairs of `keyed_record`, or a `PTransform` of Apache Beam that gives them.
+    """
 
     name = "rmpe_pictures"  # TFDS puts it into the file names, so it must not change
     VERSION = tfds.core.Version("1.0.0")
     code_path = None  # looking it up needs a package that TFDS 4.9.10 does not require
 
-    def __init__(self, keyed_records: Iterable[tuple[str, dict[str, Any]]] = (), **kwargs):
+    def __init__(self, keyed_records: Any = (), **kwargs):
         self._keyed_records = keyed_records
         super().__init__(file_format="array_record", **kwargs)  # the one that needs no TensorFlow
 
@@ -61,11 +63,25 @@ class RmpeImages(tfds.core.GeneratorBasedBuilder):
             features=tfds.features.FeaturesDict(features),
         )
 
-    def _split_generators(self, dl_manager: Any) -> dict[str, Iterator]:
+    def _split_generators(self, dl_manager: Any) -> dict[str, Any]:
         return {_SPLIT: self._generate_examples()}
 
-    def _generate_examples(self) -> Iterator[tuple[str, dict[str, Any]]]:
-        yield from self._keyed_records
+    def _generate_examples(self) -> Any:
+        return self._keyed_records
+
+
+def keyed_record(
+    number: int, dataset: PoseDataset, record: ImageRecord, encoded: bytes
+) -> tuple[str, dict[str, Any]]:
+    """A key that is unique among all datasets, and the record of an image; see `make_record`.
+
+    Args:
+      number: of the dataset.
+      dataset: of the image.
+      record: the image.
+      encoded: bytes of its file.
+    """
+    return f"{number}/{record.image_id}", make_record(dataset, record, encoded)
 
 
 def make_record(dataset: PoseDataset, record: ImageRecord, encoded: bytes) -> dict[str, Any]:
