@@ -143,7 +143,7 @@ def test_the_old_form_of_prepare(monkeypatch, capsys):
     monkeypatch.setattr(prepare, "prepare", lambda *args: calls.append(args) or [counts])
     assert cli.main(["prepare", "out", "lsp:x", "lsp:y"]) == 0
     assert cli.main(["prepare", "lsp:x", "lsp:y", "--out", "out"]) == 0
-    assert calls == [("out", ["lsp:x", "lsp:y"], None, 0.01, 0.2)] * 2
+    assert calls == [("out", ["lsp:x", "lsp:y"], None, 0.01, 0.2, None)] * 2
     assert capsys.readouterr().err == (
         "rmpe prepare OUT SPEC ... is now called rmpe prepare SPEC ... --out OUT; "
         "the old name still works\n"

@@ -410,7 +410,7 @@ def test_images_in_memory_are_limited_in_bytes(estimator, queue_bytes, most_ahea
             yield inputs.Frame(str(i), np.zeros((9, 9, 3), np.uint8))
 
     ahead = []
-    with contextlib.closing(run._run_stages(frames(), estimator)) as results:
+    with contextlib.closing(run.estimate_frames(frames(), estimator)) as results:
         for taken, (frame, poses) in enumerate(results, 1):
             assert (frame.name, len(poses.scores)) == (str(taken - 1), 0)
             time.sleep(0.01)
