@@ -25,6 +25,7 @@ from rmpe_jax.entry import use_compilation_cache
 from rmpe_jax.errors import UserError
 from rmpe_jax.inference.estimator import PoseEstimator
 from rmpe_jax.lock import FolderLock
+from rmpe_jax.object_store import is_address
 from rmpe_jax.predict import addresses, output_names
 from rmpe_jax.predict.formats import ImagePoses
 from rmpe_jax.predict.inputs import Frame
@@ -82,7 +83,7 @@ def predict_with_beam(
         same boxes for two images, the pipeline fails, or no image has a result.
     """
     options = parse_options(beam_options)
-    out = out if addresses.is_address(out) else os.path.abspath(out)
+    out = out if is_address(out) else os.path.abspath(out)
     images, passed_over = addresses.find_images(inputs, out)
     if is_lookup(settings.detector):
         check = getattr(open_detector(settings.detector), "check_names", None)
@@ -90,7 +91,7 @@ def predict_with_beam(
             check(name for name, _ in images)
     recorded = settings._asdict() | {"inputs": list(inputs), "beam_options": beam_options}
     groups = (images[i : i + _GROUP_SIZE] for i in range(0, len(images), _GROUP_SIZE))
-    with contextlib.nullcontext() if addresses.is_address(out) else FolderLock(out) as lock:
+    with contextlib.nullcontext() if is_address(out) else FolderLock(out) as lock:
         _require_no_results(out)
         addresses.write_lines(addresses.join(out, output_names.SETTINGS), [json.dumps(recorded)])
         addresses.write_lines(addresses.join(out, output_names.IMAGES), map(json.dumps, groups))
@@ -147,7 +148,7 @@ def _estimator(settings: EstimatorSettings) -> PoseEstimator:
 def _read(images: Sequence[Sequence[str]], upright: bool) -> Generator[Frame, None, None]:
     for name, path in images:
         try:
-            is_file = not addresses.is_address(path)
+            is_file = not is_address(path)
             encoded = read_encoded(path) if is_file else addresses.read_address(path)
             yield Frame(name, decode_image(encoded, path, upright=upright))
         except ImageError as error:
@@ -187,6 +188,6 @@ def _remove_results(out: str) -> None:
     """Remove what a pipeline that failed has left, perhaps some of the files with results."""
     for name in _SHARDS:
         addresses.delete(addresses.join(out, f"{name}-*-of-*.jsonl"))
-    if not addresses.is_address(out):
+    if not is_address(out):
         for folder in pathlib.Path(out).glob("beam-temp-*"):
             shutil.rmtree(folder, ignore_errors=True)

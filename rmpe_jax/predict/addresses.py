@@ -7,13 +7,13 @@ import itertools
 import os
 import pathlib
 import posixpath
-import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from rmpe_jax.beam import import_beam
 from rmpe_jax.data.images import ImageError
 from rmpe_jax.errors import UserError
+from rmpe_jax.object_store import is_address, one_line
 from rmpe_jax.predict.inputs import ImageInput, find_files
 from rmpe_jax.predict.media import is_image_name
 
@@ -53,11 +53,6 @@ def find_images(arguments: Sequence[str], out: str) -> FoundImages:
     return _named([part for part in parts if part is not None])
 
 
-def is_address(text: str) -> bool:
-    """Whether a text has a scheme, such as `gs://`."""
-    return re.match(r"[a-zA-Z][\w+.-]*://", text) is not None
-
-
 def join(folder: str, name: str) -> str:
     """The path or address of a file in a folder."""
     return f"{folder.rstrip('/')}/{name}" if is_address(folder) else os.path.join(folder, name)
@@ -72,7 +67,7 @@ def match(pattern: str) -> list[str]:
     try:
         (found,) = _file_systems().match([pattern])
     except Exception as error:  # of any kind: object stores have their own
-        raise UserError(f"{pattern}: {_first_line(error)}; check the address") from error
+        raise UserError(f"{pattern}: {one_line(error)}; check the address") from error
     return [metadata.path for metadata in found.metadata_list]
 
 
@@ -86,7 +81,7 @@ def read_address(address: str) -> bytes:
         with _file_systems().open(address, compression_type="uncompressed") as file:
             return file.read()
     except Exception as error:
-        line = f"image {address} cannot be opened ({_first_line(error)}): check the address"
+        line = f"image {address} cannot be opened ({one_line(error)}): check the address"
         raise ImageError(line) from None
 
 
@@ -101,7 +96,7 @@ def write_lines(path: str, lines: Iterable[str]) -> None:
             for line in lines:
                 file.write(line.encode() + b"\n")
     except Exception as error:
-        line = f"{path} cannot be written ({_first_line(error)}): check the address"
+        line = f"{path} cannot be written ({one_line(error)}): check the address"
         raise UserError(line) from error
 
 
@@ -166,7 +161,3 @@ def _named(parts: Sequence[tuple[str, list[str]]]) -> FoundImages:
 
 def _file_systems() -> Any:
     return import_beam("apache_beam.io.filesystems").FileSystems
-
-
-def _first_line(error: Exception) -> str:
-    return next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
