@@ -10,6 +10,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     # Worker processes and programs that tests start inherit it: each compiles a program only once.
     folder = tempfile.TemporaryDirectory(prefix="rmpe_jax_compiled_")
     os.environ["JAX_COMPILATION_CACHE_DIR"] = folder.name
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis
 import jaxtyping

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_program import compiled
 
 from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.codecs.pose import PoseCodec
@@ -13,13 +14,16 @@ from rmpe_jax.top_down.prediction import make_predict
 SIZE = (64, 32)
 CODEC = SimccCodec(SIZE, mean=(0.5, 0.4, 0.3), std=(0.2, 0.3, 0.4))
 K = 5
+encode = compiled(CODEC.encode)
+keypoints_of = compiled(CODEC.keypoints)
+loss_and_gradient = compiled(jax.value_and_grad(CODEC.compute_loss))
 
 
 @pytest.fixture
 def keypoints(rng):
     """Joints on the bins, well inside the crop."""
     low, high = (16, 24), (48, 104)
-    return jnp.asarray(rng.integers(low, high, (3, K, 2)) / 2, jnp.float32)
+    return (rng.integers(low, high, (3, K, 2)) / 2).astype(np.float32)
 
 
 @pytest.fixture
@@ -28,7 +32,7 @@ def rng():
 
 
 def perfect(keypoints):
-    return CODEC.encode(keypoints, jnp.ones(keypoints.shape[:2]))[0]
+    return encode(keypoints, np.ones(keypoints.shape[:2], np.float32))[0]
 
 
 def reference_target(coordinate, side):
@@ -54,7 +58,7 @@ def test_inputs_are_normalized():
 
 def test_targets_are_gaussians_over_bins(rng):
     keypoints = rng.uniform(2, 30, (2, K, 2)).astype(np.float32)
-    targets, weights = CODEC.encode(jnp.asarray(keypoints), jnp.ones((2, K)))
+    targets, weights = encode(keypoints, np.ones((2, K), np.float32))
     assert targets.x.shape == (2, K, 64)
     assert targets.y.shape == (2, K, 128)
     np.testing.assert_array_equal(weights, 1)
@@ -67,15 +71,17 @@ def test_targets_are_gaussians_over_bins(rng):
 @pytest.mark.parametrize(("side", "sigma"), [(192, 4.9), (256, 5.66), (288, 6.0), (384, 6.93)])
 def test_sigmas_are_those_of_the_published_configs(side, sigma):
     codec = SimccCodec((side, side), CODEC.mean, CODEC.std)
-    x = codec.encode(jnp.full((1, 1, 2), side / 2), jnp.ones((1, 1)))[0].x[0, 0]
+    center = np.full((1, 1, 2), side / 2, np.float32)
+    x = compiled(codec.encode)(center, np.ones((1, 1), np.float32))[0].x[0, 0]
     np.testing.assert_allclose(np.sqrt(-0.5 / np.log(x[side + 1])), sigma, atol=5e-3)
 
 
 def test_joints_far_outside_have_no_weight():
     three_sigma = 3 * np.sqrt(32 / 8) / 2  # crop pixels
     x = np.array([-three_sigma - 0.1, -three_sigma + 0.1, 31.5 + three_sigma - 0.1, 40])
-    points = jnp.asarray(np.stack([x, np.full(4, 9)], -1)[None], jnp.float32)
-    np.testing.assert_array_equal(CODEC.encode(points, jnp.ones((1, 4)))[1], [[0, 1, 1, 0]])
+    points = np.stack([x, np.full(4, 9)], -1)[None].astype(np.float32)
+    weights = encode(points, np.ones((1, 4), np.float32))[1]
+    np.testing.assert_array_equal(weights, [[0, 1, 1, 0]])
 
 
 def test_the_loss_is_the_formula(rng, keypoints):
@@ -84,19 +90,17 @@ def test_the_loss_is_the_formula(rng, keypoints):
     )
     weights = rng.uniform(0.5, 1, (3, K)).astype(np.float32)
     weights[0, 1] = 0
-    keypoints = np.asarray(keypoints)
     expected = 0.0
     for i, k in np.ndindex(3, K):
         for output, coordinate, side in zip(outputs, keypoints[i, k], SIZE[::-1], strict=True):
             t = softmax(10 * reference_target(coordinate, side))
             p = softmax(10 * output[i, k].astype(float))
             expected += weights[i, k] * (t * np.log(t / p)).sum() / len(t)
-    keypoints = jnp.asarray(keypoints).at[0, 1].set(jnp.nan)  # not annotated
-    arguments = (jax.tree.map(jnp.asarray, outputs), keypoints, jnp.asarray(weights))
-    loss = jax.jit(CODEC.compute_loss)(*arguments)
+    keypoints[0, 1] = np.nan  # not annotated
+    loss, gradient = loss_and_gradient(outputs, keypoints, weights)
     np.testing.assert_allclose(loss, expected / (3 * K), rtol=1e-5)
+    arguments = jax.tree.map(jnp.asarray, (outputs, keypoints, weights))
     np.testing.assert_allclose(CODEC.compute_loss(*arguments), loss, rtol=1e-5)
-    gradient = jax.grad(CODEC.compute_loss)(*arguments)
     assert all(np.isfinite(leaf).all() for leaf in gradient)
     assert not gradient.x[0, 1].any()
     assert gradient.x[0, 0].any()
@@ -104,21 +108,22 @@ def test_the_loss_is_the_formula(rng, keypoints):
 
 def test_perfect_outputs_have_no_loss_and_constants_do_not_matter(keypoints):
     maps = perfect(keypoints)
-    weights = jnp.ones(keypoints.shape[:2])
-    assert CODEC.compute_loss(maps, keypoints, weights) < 1e-6
-    assert CODEC.compute_loss(SimccMaps(maps.x + 3, maps.y), keypoints, weights) < 1e-5
+    weights = np.ones(keypoints.shape[:2], np.float32)
+    assert loss_and_gradient(maps, keypoints, weights)[0] < 1e-6
+    assert loss_and_gradient(SimccMaps(maps.x + 3, maps.y), keypoints, weights)[0] < 1e-5
 
 
 def test_decoding_gives_the_keypoints_back(keypoints):
-    found, scores = jax.jit(CODEC.keypoints)(CODEC.maps(perfect(keypoints)))
+    found, scores = keypoints_of(CODEC.maps(perfect(keypoints)))
     np.testing.assert_array_equal(found, keypoints)
     np.testing.assert_allclose(scores, 1, atol=1e-6)
 
 
 def test_scores_are_the_lower_maximum_from_0_to_1(keypoints):
     x, y = perfect(keypoints[:1])
-    factors = jnp.array([0.3, 2, 0.8, -1, 5])[:, None]
-    _, scores = CODEC.keypoints(SimccMaps(factors * x, jnp.array([2, 0.4, 0.9, 1, 3])[:, None] * y))
+    x = np.float32([0.3, 2, 0.8, -1, 5])[:, None] * x
+    y = np.float32([2, 0.4, 0.9, 1, 3])[:, None] * y
+    _, scores = keypoints_of(SimccMaps(x, y))
     np.testing.assert_allclose(scores[0, [0, 1, 2, 4]], [0.3, 0.4, 0.8, 1], atol=1e-5)
     assert 0 <= scores[0, 3] < 1e-3
 
@@ -126,20 +131,20 @@ def test_scores_are_the_lower_maximum_from_0_to_1(keypoints):
 def test_mirrored_perfect_maps_merge_without_bias(keypoints):
     """Pixel x is pixel 31 - x of the mirrored crop, in which left and right are exchanged."""
     flip_indices = np.array([0, 2, 1, 4, 3])
-    mirrored = (keypoints * jnp.array([-1, 1]) + jnp.array([31, 0]))[:, flip_indices]
+    mirrored = (keypoints * np.float32([-1, 1]) + np.float32([31, 0]))[:, flip_indices]
     maps = perfect(keypoints)
-    merged = CODEC.merge_flipped(maps, perfect(mirrored), flip_indices)
+    merged = compiled(CODEC.merge_flipped)(maps, perfect(mirrored), flip_indices)
     np.testing.assert_allclose(merged.x[..., :-1], maps.x[..., :-1], atol=1e-5)
     np.testing.assert_allclose(merged.y, maps.y, atol=1e-5)
-    np.testing.assert_array_equal(CODEC.keypoints(merged)[0], keypoints)
+    np.testing.assert_array_equal(keypoints_of(merged)[0], keypoints)
 
 
 def test_merging_is_the_mean_and_the_last_bin_takes_the_nearest(rng):
     maps, flipped = (
-        SimccMaps(*(jnp.asarray(rng.standard_normal((1, 2, n)), jnp.float32) for n in (64, 128)))
+        SimccMaps(*(rng.standard_normal((1, 2, n)).astype(np.float32) for n in (64, 128)))
         for _ in range(2)
     )
-    merged = jax.jit(lambda a, b: CODEC.merge_flipped(a, b, np.array([1, 0])))(maps, flipped)
+    merged = compiled(CODEC.merge_flipped)(maps, flipped, np.array([1, 0]))
     ours, theirs = maps.x[0, 0], flipped.x[0, 1]
     for i in (0, 1, 40, 62):
         np.testing.assert_allclose(merged.x[0, 0, i], (ours[i] + theirs[62 - i]) / 2, rtol=1e-6)
@@ -148,7 +153,7 @@ def test_merging_is_the_mean_and_the_last_bin_takes_the_nearest(rng):
 
 
 def test_a_shift_of_heatmaps_is_refused(keypoints):
-    maps = perfect(keypoints)
+    maps = jax.tree.map(jnp.asarray, perfect(keypoints))
     with pytest.raises(UserError, match="flip_shift: is for heatmaps"):
         CODEC.merge_flipped(maps, maps, np.arange(K), whole_pixel=True)
 
@@ -160,14 +165,15 @@ class Brightest:
         b, _, width, _ = x.shape
         index = x.mean(-1).reshape(b, -1).argmax(-1)
         point = jnp.stack([index % width, index // width], -1).astype(jnp.float32)
-        return perfect(jnp.repeat(point[:, None], COCO.num_keypoints, 1))
+        points = jnp.repeat(point[:, None], COCO.num_keypoints, 1)
+        return CODEC.encode(points, jnp.ones(points.shape[:2]))[0]
 
 
 @pytest.mark.parametrize("flip_test", [False, True])
 def test_prediction_finds_a_bright_pixel(flip_test):
     crops = np.zeros((2, *SIZE, 3), np.uint8)
     crops[0, 40, 3], crops[1, 7, 30] = 255, 200
-    image_from_crop = jnp.tile(jnp.array([[2.0, 0, 10], [0, 3, 20]]), (2, 1, 1))
+    image_from_crop = np.tile(np.float32([[2, 0, 10], [0, 3, 20]]), (2, 1, 1))
     predict = make_predict(Brightest(), CODEC, COCO, flip_test=flip_test)
     found, scores = predict({}, crops, image_from_crop)
     np.testing.assert_array_equal(found, np.tile([[[16, 140]], [[70, 41]]], (1, 17, 1)))

@@ -1,9 +1,9 @@
 import logging
 
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from fake_source import FakeSource
+from one_program import compiled
 
 from rmpe_jax.data import pipeline
 from rmpe_jax.data.augment import Augmentation
@@ -16,6 +16,7 @@ from rmpe_jax.skeletons import COCO
 from rmpe_jax.top_down.cropping import crop_canvases
 
 CROP = CropSpec((32, 24))
+crop = compiled(crop_canvases, 6)
 AUGMENTATION = Augmentation(half_body_prob=0.3, rotation_degrees=20.0, scale=0.1)
 
 
@@ -35,8 +36,7 @@ NAMES = ("canvas", "canvas_from_crop", "color_gain", "region", "coarseness")
 
 
 def sample(canvases, batch, size=CROP.input_size):
-    arrays = [jnp.asarray(batch[name]) for name in NAMES]
-    return np.asarray(crop_canvases(jnp.asarray(canvases), *arrays, size))
+    return crop(canvases, *(batch[name] for name in NAMES), size)
 
 
 def mixed(*parts, repeats=None):

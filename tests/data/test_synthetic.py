@@ -25,7 +25,7 @@ RIGHT = skeletons.COCO.index("right_shoulder")
 
 @pytest.fixture(scope="module")
 def scenes() -> list[synthetic.Scene]:
-    return [synthetic.make_scene(seed) for seed in range(150)]
+    return [synthetic.make_scene(seed) for seed in range(100)]
 
 
 def _digest(scene: synthetic.Scene) -> str:

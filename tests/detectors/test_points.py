@@ -119,7 +119,7 @@ def config():
 @pytest.fixture(scope="module")
 def variables(config):
     model, _ = model_spec(parse_config(config)).build()
-    return model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    return jax.jit(model.init)(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from fake_processes import FakeProcesses
+from one_program import compiled
 
 from rmpe_jax.codecs.heatmap import HeatmapCodec
 from rmpe_jax.data import eval_pipeline
@@ -99,7 +100,7 @@ def test_the_flip_test_by_its_formula():
     shifted = np.concatenate([back[:, :1], back[:, :-1]], 1)
     for shift, second in ((False, back), (True, shifted)):
         mean = (maps(crop[0]) + second) / 2
-        expected, scores = CODEC.keypoints(jnp.asarray(mean[None], jnp.float32))
+        expected, scores = compiled(CODEC.keypoints)(mean[None].astype(np.float32))
         predict = make_predict(network, CODEC, COCO, flip_test=True, flip_shift=shift)
         found = predict({}, crop, affines(1))
         np.testing.assert_allclose(found[0], expected, atol=1e-3)

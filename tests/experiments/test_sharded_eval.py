@@ -71,7 +71,9 @@ def spots(tmp_path_factory):
     paths = os.pathsep.join((str(HERE.parents[1]), str(HERE.parent)))
 
     def start(out: pathlib.Path, *arguments: str, devices: int = 1) -> subprocess.Popen:
-        flags = f"--xla_force_host_platform_device_count={devices}"
+        flags = (
+            f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+        )
         return subprocess.Popen(
             [*command, f"--out={out}", *arguments],
             env={**os.environ, "PYTHONPATH": paths, "XLA_FLAGS": flags},

@@ -44,6 +44,17 @@ def mmpose_state(variables, version):
     }
 
 
+@functools.cache
+def variables_of(name):
+    return random_variables(build_sppe(name, 17))
+
+
+@functools.cache
+def zero_state(joints, name="simplepose_res50", version=1):
+    """Of zeros: what a file says besides its weights."""
+    return mmpose_state(zeros(build_sppe(name, joints)), version)
+
+
 def assert_equal(found, expected):
     jax.tree.map(np.testing.assert_array_equal, found, dict(expected))
 
@@ -51,7 +62,7 @@ def assert_equal(found, expected):
 @pytest.mark.parametrize("version", [0, 1])
 @pytest.mark.parametrize("name", ["simplepose_res50", "hrnet_w4"])
 def test_a_file_converts_back_to_its_network(tmp_path, name, version):
-    variables = random_variables(build_sppe(name, 17))
+    variables = variables_of(name)
     save_state(tmp_path / "net.pth", mmpose_state(variables, version), meta={"epoch": 210})
     checkpoint = load_mmpose(tmp_path / "net.pth")
     assert checkpoint.spec.network == name
@@ -88,7 +99,7 @@ def history(monkeypatch):
 
 def test_what_mmengine_stores_beside_the_weights(tmp_path, history):
     """`state_dict` has the averaged weights, `ema_state_dict` those before averaging."""
-    variables = random_variables(build_sppe("hrnet_w4", 17))
+    variables = variables_of("hrnet_w4")
     beside = {
         "meta": {"dataset_meta": {"sigmas": opcodes(np.ones(17))}, "seed": opcodes(np.int64(5))},
         "message_hub": {"log_scalars": {"train/loss": opcodes(history)}},
@@ -99,14 +110,14 @@ def test_what_mmengine_stores_beside_the_weights(tmp_path, history):
 
 
 def test_only_what_is_known_is_left_out(tmp_path):
-    state = mmpose_state(random_variables(build_sppe("hrnet_w4", 17)), 1)
+    state = mmpose_state(variables_of("hrnet_w4"), 1)
     save_state(tmp_path / "net.pth", state, meta={"hook": named("mmengine.hooks.EMAHook")})
     with pytest.raises(UserError, match=r"refused to load 'mmengine\.hooks\.EMAHook'"):
         load_mmpose(tmp_path / "net.pth")
 
 
 def test_mmcv_averages_weights_under_the_ordinary_names(tmp_path):
-    variables = random_variables(build_sppe("hrnet_w4", 17))
+    variables = variables_of("hrnet_w4")
     state = mmpose_state(variables, 0)
     before = {f"ema_{name.replace('.', '_')}": np.zeros_like(state[name]) for name in state}
     save_state(tmp_path / "net.pth", state | before)
@@ -123,8 +134,7 @@ def test_mmcv_averages_weights_under_the_ordinary_names(tmp_path):
     ],
 )
 def test_config_is_mmposes(tmp_path, codec, size, sigma, alignment, decode, integer_center):
-    state = mmpose_state(zeros(build_sppe("hrnet_w4", 17)), 1)
-    save_state(tmp_path / "net.pth", state)
+    save_state(tmp_path / "net.pth", zero_state(17))
     content = spec_to_dict(load_mmpose(tmp_path / "net.pth", input_size=size, codec=codec).spec)
     # MMPose subtracts (123.675, 116.28, 103.53) and divides by (58.395, 57.12, 57.375), RGB.
     model = content["model"]
@@ -155,8 +165,7 @@ def test_config_is_mmposes(tmp_path, codec, size, sigma, alignment, decode, inte
     ],
 )
 def test_joints(tmp_path, joints, requested, skeleton):
-    state = mmpose_state(zeros(build_sppe("hrnet_w4", joints)), 1)
-    save_state(tmp_path / "net.pth", state)
+    save_state(tmp_path / "net.pth", zero_state(joints))
     spec = load_mmpose(tmp_path / "net.pth", skeleton=requested).spec
     assert spec.skeleton.name == skeleton
 
@@ -197,7 +206,7 @@ def of_shape(*shape):
     ],
 )
 def test_files_that_do_not_fit_give_a_one_line_error(tmp_path, changes, message):
-    state = mmpose_state(zeros(build_sppe("hrnet_w4", 17)), 1) | changes
+    state = zero_state(17, "hrnet_w4") | changes
     save_state(tmp_path / "net.pth", {k: v for k, v in state.items() if v is not None})
     assert re.search(message, refusal(tmp_path / "net.pth"))
 
@@ -212,8 +221,7 @@ def refusal(path, **options):
 
 @pytest.mark.parametrize(("channels", "joints"), [(51, 17), (399, 133)])
 def test_offsets_are_not_taken_for_joints(tmp_path, channels, joints):
-    state = mmpose_state(zeros(build_sppe("hrnet_w4", channels)), 0)
-    save_state(tmp_path / "net.pth", state)
+    save_state(tmp_path / "net.pth", zero_state(channels, version=0))
     line = refusal(tmp_path / "net.pth", codec="udp")
     assert f"probably heatmaps and offsets of {joints} joints" in line
 

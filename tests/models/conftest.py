@@ -199,7 +199,7 @@ def run(module, size, channels):
     """Input, variables and output of a module; cached, because both references use them."""
     x = np.random.default_rng(1).standard_normal((2, *size, channels)).astype(np.float32)
     variables = random_variables(module, x)
-    return x, variables, module.apply(variables, jnp.asarray(x))
+    return x, variables, jax.jit(module.apply)(variables, x)
 
 
 @pytest.fixture

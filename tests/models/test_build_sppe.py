@@ -33,7 +33,10 @@ def test_all_published_networks_exist():
     assert set(PUBLISHED) <= set(SPPE_NAMES)
 
 
-LARGE = {"hrnet_w48", "hourglass_4", "hourglass_8", "simplepose_res152", "fastpose_duc_res152"}
+LARGE = {
+    *("fastpose_res101", "fastpose_res152", "fastpose_duc_res152", "fastpose_res101_plain_wide"),
+    *("simplepose_res101", "simplepose_res152", "hrnet_w48", "hourglass_4", "hourglass_8"),
+}
 
 
 @pytest.mark.parametrize(
@@ -57,7 +60,7 @@ def test_heatmaps_and_parameters(name):
         ("simplepose_res50", 33_999_697),
         ("fastpose_duc_res50", 57_853_777),
         ("hrnet_w32", 28_536_113),
-        ("hrnet_w48", 63_595_745),
+        pytest.param("hrnet_w48", 63_595_745, marks=pytest.mark.slow),
     ],
 )
 def test_parameter_counts(name, count):

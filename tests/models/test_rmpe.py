@@ -8,15 +8,21 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from one_program import compiled
 
 from rmpe_jax.codecs.view import ViewHeatmaps
+from rmpe_jax.models import rmpe
 from rmpe_jax.models.localization import SmallLocalization
-from rmpe_jax.models.rmpe import RMPE, TrainingOutputs, sdtn, stn
+from rmpe_jax.models.rmpe import RMPE, TrainingOutputs
 from rmpe_jax.ops import geometry, heatmaps
 from rmpe_jax.ops.differences import probe_thetas
 
 SIZE = (32, 24)
 THETA = np.array([[0.8, 0.05, 0.12], [-0.04, 0.9, -0.1]], np.float32)
+stn = compiled(rmpe.stn, 2)
+sdtn = compiled(rmpe.sdtn, 2, 3, 4)
+encode = compiled(heatmaps.encode, 2, 3)
+decode = compiled(heatmaps.decode, 1, 2)
 
 
 class TinySppe(nn.Module):
@@ -47,24 +53,27 @@ class FixedTheta(nn.Module):
 
 
 def noise(*shape):
-    return jnp.asarray(np.random.default_rng(0).standard_normal(shape), jnp.float32)
+    return np.random.default_rng(0).standard_normal(shape).astype(np.float32)
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def apply(net, variables, x):
-    return net.apply(variables, x)
+def trained(net, variables, x):
+    return net.apply(variables, jnp.asarray(x), train=True, mutable=["batch_stats"])
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def apply_in_training(net, variables, x):
-    return net.apply(variables, x, train=True, mutable=["batch_stats"])
+apply = compiled(lambda net, variables, x: net.apply(variables, x), 0)
+apply_in_training = compiled(trained, 0)
+
+
+@functools.cache
+def initial(net):
+    return compiled(net.init)(jax.random.key(0), noise(4, *SIZE, 3))
 
 
 def network(**options):
     parts = {"sppe": TinySppe(), "localization": SmallLocalization(widths=(4, 8))}
     net = RMPE(**(parts | options))
-    x = noise(4, *SIZE, 3)
-    return net, jax.jit(net.init)(jax.random.key(0), x), x
+    variables = initial(net.clone(difference_step=None))
+    return net, jax.tree.map(np.copy, variables), noise(4, *SIZE, 3)
 
 
 def part(variables, name):
@@ -92,7 +101,7 @@ def test_begins_as_the_estimator_alone(stacks):
 def test_stn_sppe_sdtn_one_after_the_other():
     net, variables, x = network()
     variables = with_head(variables)
-    theta = net.apply(variables, x, method="theta")
+    theta = compiled(lambda variables, x: net.apply(variables, x, method="theta"))(variables, x)
     assert np.abs(theta - np.eye(2, 3)).max() > 0.01
     expected = sdtn(apply(net.sppe, part(variables, "sppe"), stn(x, theta)), theta, SIZE)
     np.testing.assert_allclose(apply(net, variables, x), expected, atol=1e-5)
@@ -101,24 +110,25 @@ def test_stn_sppe_sdtn_one_after_the_other():
 @pytest.mark.parametrize("logits", [False, True])
 def test_heatmaps_are_in_the_crops_frame(logits):
     """For any theta, a pose that is correct in the view is correct in the crop."""
-    points = jnp.array([[[40.0, 60.0], [70.0, 50.0], [50.0, 90.0]]])
-    x, _ = heatmaps.encode(points, jnp.ones((1, 3)), (128, 96), 8.0)
+    points = np.float32([[[40, 60], [70, 50], [50, 90]]])
+    x, _ = encode(points, np.ones((1, 3)), (128, 96), 8.0)
     net = RMPE(Pooling(), FixedTheta(), logits=logits)
     found, _ = jax.jit(net.init_with_output)(jax.random.key(0), x)
-    decoded, _ = heatmaps.decode(found, "dark", 2.0)
+    decoded, _ = decode(found, "dark", 2.0)
     expected = geometry.transform_points(geometry.heatmap_from_crop((128, 96), (32, 24)), points)
     np.testing.assert_allclose(decoded, expected, atol=0.04)
 
 
 def test_pixels_outside_the_view_get_the_background_value():
     """After zooming in, the border of the crop is filled with 0, or with the lowest logit."""
-    theta = jnp.array([[[0.5, 0, 0], [0, 0.5, 0]]], jnp.float32)
-    maps = jnp.full((1, 16, 12, 1), -3.0).at[0, 8, 6].set(5)
-    plain, logits = (np.asarray(sdtn(maps, theta, (64, 48), kind)) for kind in (False, True))
+    theta = np.float32([[[0.5, 0, 0], [0, 0.5, 0]]])
+    maps = np.full((1, 16, 12, 1), -3, np.float32)
+    maps[0, 8, 6] = 5
+    plain, logits = (sdtn(maps, theta, (64, 48), kind) for kind in (False, True))
     np.testing.assert_array_equal(plain[0, 0], 0)
     np.testing.assert_allclose(logits[0, 0], -3)
     assert logits.max() == logits[0, 8, 6]
-    scale = np.asarray(sdtn(10 + maps, theta, (64, 48), True))
+    scale = sdtn(10 + maps, theta, (64, 48), True)
     np.testing.assert_allclose(scale, 10 + logits, atol=1e-5)
 
 
@@ -166,14 +176,14 @@ def test_parallel_gradient_reaches_the_stn_alone():
     net, variables, x = parallel_network()
 
     def loss(params):
-        outputs, _ = apply_in_training(net, variables | {"params": params}, x)
+        outputs, _ = trained(net, variables | {"params": params}, x)
         return (outputs.parallel_heatmaps**2).sum()
 
-    gradient = jax.jit(jax.grad(loss))(variables["params"])
+    gradient = compiled(jax.grad(loss))(variables["params"])
     for name in ("sppe", "parallel_sppe"):
         assert all((g == 0).all() for g in jax.tree.leaves(gradient[name]))
-    assert jnp.abs(gradient["localization"]["theta"]["kernel"]).max() > 0
-    assert jnp.abs(gradient["localization"]["conv0"]["kernel"]).max() > 0
+    assert np.abs(gradient["localization"]["theta"]["kernel"]).max() > 0
+    assert np.abs(gradient["localization"]["conv0"]["kernel"]).max() > 0
 
 
 def test_parallel_branch_never_moves():
@@ -181,17 +191,17 @@ def test_parallel_branch_never_moves():
     net, variables, x = parallel_network()
     optimizer = optax.adam(0.1)
 
-    @jax.jit
+    @compiled
     def step(variables, opt_state):
         def loss(params):
-            outputs, moved = apply_in_training(net, variables | {"params": params}, x)
+            outputs, moved = trained(net, variables | {"params": params}, x)
             return sum(((y - 1) ** 2).mean() for y in jax.tree.leaves(outputs)), moved
 
         grads, moved = jax.grad(loss, has_aux=True)(variables["params"])
         updates, opt_state = optimizer.update(grads, opt_state)
         return moved | {"params": optax.apply_updates(variables["params"], updates)}, opt_state
 
-    start, opt_state = variables, optimizer.init(variables["params"])
+    start, opt_state = variables, compiled(optimizer.init)(variables["params"])
     for _ in range(3):
         variables, opt_state = step(variables, opt_state)
     same = jax.tree.map(lambda a, b: bool((a == b).all()), start, variables)
@@ -212,7 +222,7 @@ def test_probes_are_heatmaps_at_thetas_nearby(has_branch, stacks):
     net, variables, x = network(sppe=TinySppe(stacks), parallel_sppe=branch, difference_step=0.2)
     variables = with_head(variables)
     found, _ = apply_in_training(net, variables, x)
-    thetas = probe_thetas(found.theta, 0.2)
+    thetas = compiled(probe_thetas, 1)(found.theta, 0.2)
     guide = part(variables, "parallel_sppe" if has_branch else "sppe")
     for number in (0, 6):
         expected = apply(TinySppe(stacks), guide, stn(x, thetas[:, number]))
@@ -223,7 +233,7 @@ def test_probes_are_heatmaps_at_thetas_nearby(has_branch, stacks):
             np.testing.assert_allclose(a, b, atol=1e-5)
     same, _ = apply_in_training(net.clone(difference_step=None), variables, x)
     for a, b in zip(jax.tree.leaves(same.heatmaps), jax.tree.leaves(found.heatmaps), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-6)
+        np.testing.assert_allclose(a, b, atol=1e-5)
     assert same.probe_heatmaps is None
     assert not isinstance(apply(net, variables, x), TrainingOutputs)
 
@@ -235,11 +245,11 @@ def test_with_differences_no_heatmap_has_a_gradient_in_theta(has_branch):
     variables = with_head(variables)
 
     def loss(params, of):
-        outputs, _ = apply_in_training(net, variables | {"params": params}, x)
+        outputs, _ = trained(net, variables | {"params": params}, x)
         return sum((leaf**2).sum() for leaf in jax.tree.leaves(of(outputs)))
 
     def moves(of):
-        gradient = jax.jit(jax.grad(lambda p: loss(p, of)))(variables["params"])
+        gradient = compiled(jax.grad(lambda p: loss(p, of)))(variables["params"])
         return {
             name for name, g in gradient.items() if any((x != 0).any() for x in jax.tree.leaves(g))
         }

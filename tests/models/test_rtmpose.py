@@ -11,6 +11,7 @@ import numpy as np
 import optax
 import pytest
 from flax import traverse_util
+from one_program import compiled
 
 from rmpe_jax.codecs.simcc import SimccCodec, SimccMaps
 from rmpe_jax.errors import UserError
@@ -76,9 +77,9 @@ def test_the_attention_is_the_formula():
     x = 3 * normal(2, 7, 16)
     params = jax.tree.map(
         lambda leaf: 0.3 * normal(*leaf.shape, seed=leaf.size),
-        GatedAttention().init(jax.random.key(0), x)["params"],
+        jax.eval_shape(GatedAttention().init, jax.random.key(0), x)["params"],
     )
-    actual = GatedAttention().apply({"params": params}, x)
+    actual = compiled(GatedAttention().apply)({"params": params}, x)
     p = jax.tree.map(lambda leaf: np.asarray(leaf, np.float64), params)
     for tokens, ours in zip(np.asarray(x, np.float64), actual, strict=True):
         rms = np.sqrt((tokens**2).mean(-1, keepdims=True))
@@ -93,10 +94,11 @@ def test_the_attention_is_the_formula():
 
 def test_scale_norm_of_zeros_is_zero_and_has_a_gradient():
     variables = {"params": {"g": jnp.array([2.0])}}
-    norm = functools.partial(ScaleNorm().apply, variables)
-    np.testing.assert_allclose(norm(jnp.array([3.0, 4.0])), np.array([6, 8]) / np.sqrt(12.5))
-    np.testing.assert_array_equal(norm(jnp.zeros(4)), 0)
-    assert np.isfinite(jax.grad(lambda x: norm(x).sum())(jnp.zeros(4))).all()
+    norm = jax.jit(functools.partial(ScaleNorm().apply, variables))
+    np.testing.assert_allclose(norm(np.float32([3, 4])), np.array([6, 8]) / np.sqrt(12.5))
+    np.testing.assert_array_equal(norm(np.zeros(4, np.float32)), 0)
+    gradient = jax.jit(jax.grad(lambda x: norm(x).sum()))
+    assert np.isfinite(gradient(np.zeros(4, np.float32))).all()
 
 
 @pytest.mark.parametrize(
@@ -146,11 +148,10 @@ def test_a_token_sees_its_own_map_only_before_the_attention(random_variables):
     params = variables["params"]
     bias = params["final_layer"]["bias"]
     moved = params | {"final_layer": params["final_layer"] | {"bias": bias.at[1].add(1)}}
+    apply = compiled(head.apply)
     for closed in (False, True):
         gau = moved["gau"] | ({"o": {"kernel": 0 * moved["gau"]["o"]["kernel"]}} if closed else {})
-        before, after = (
-            head.apply({"params": tree | {"gau": gau}}, x).x for tree in (params, moved)
-        )
+        before, after = (apply({"params": tree | {"gau": gau}}, x).x for tree in (params, moved))
         changed = np.abs(after - before).max((0, 2)) > 0
         assert changed.tolist() == ([False, True, False, False] if closed else [True] * 4)
 

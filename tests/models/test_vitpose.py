@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import scipy.special
+from one_program import compiled
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import build_sppe
@@ -223,13 +224,14 @@ def test_dropped_paths(random_variables, rng):
     module = tiny(options=TransformerOptions(drop_path=0.9), simple_head=True)
     x = jnp.repeat(images(rng, 1), 40, 0)
     variables = random_variables(module, x)
-    reference = tiny(simple_head=True).apply(variables, x)
-    np.testing.assert_array_equal(module.apply(variables, x), reference)
+    reference = compiled(tiny(simple_head=True).apply)(variables, x)
+    np.testing.assert_array_equal(compiled(module.apply)(variables, x), reference)
 
+    @compiled
     def train(seed):
         return module.apply(variables, x, train=True, rngs={"drop_path": jax.random.key(seed)})
 
-    maps = np.asarray(train(0))
+    maps = train(0)
     np.testing.assert_array_equal(maps, train(0))
     assert not np.array_equal(maps, train(1))
     # Only the second block drops, each of its two branches with 0.9: four kinds of output.
@@ -240,7 +242,9 @@ def test_dropped_paths(random_variables, rng):
 def test_bfloat16_is_close_and_its_heatmaps_are_float32(random_variables, rng):
     x = images(rng, 2)
     variables = random_variables(tiny(), x)
-    exact, rounded = tiny().apply(variables, x), tiny(dtype=jnp.bfloat16).apply(variables, x)
+    exact, rounded = (
+        compiled(net.apply)(variables, x) for net in (tiny(), tiny(dtype=jnp.bfloat16))
+    )
     assert rounded.dtype == jnp.float32
     assert 0 < np.abs(rounded - exact).max() < 0.1 * np.abs(exact).max()
 
@@ -266,5 +270,5 @@ def test_patches_are_embedded_as_by_a_convolution(rng):
     expected = jax.lax.conv_general_dilated(
         x, kernel, (16, 16), ((2, 2), (2, 2)), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
-    found = _embed_patches(x, kernel, (16, 16), ((2, 2), (2, 2)))
+    found = compiled(_embed_patches, 2, 3)(x, kernel, (16, 16), ((2, 2), (2, 2)))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-3)

@@ -2,26 +2,26 @@
 
 import math
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from one_program import compiled
 
 from rmpe_jax.ops import box_maps, geometry
 from rmpe_jax.ops.box_maps import GAUSSIAN_FRACTION
 
 SIZE, STRIDE = (12, 16), 4
+encode_all = compiled(box_maps.encode, 2, 3)
+to_bboxes = compiled(box_maps.to_bboxes, 1)
 
 
 def encode(bboxes, weights):
     """Of one image; the first axis of the result is dropped."""
-    bboxes = jnp.asarray(bboxes, jnp.float32).reshape(1, -1, 4)
-    targets = jax.jit(box_maps.encode, static_argnums=(2, 3))(
-        bboxes, jnp.asarray(weights, jnp.float32)[None], SIZE, STRIDE
-    )
-    return box_maps.BoxTargets(*(np.asarray(values[0]) for values in targets))
+    bboxes = np.asarray(bboxes, np.float32).reshape(1, -1, 4)
+    targets = encode_all(bboxes, np.asarray(weights, np.float32)[None], SIZE, STRIDE)
+    return box_maps.BoxTargets(*(values[0] for values in targets))
 
 
 def reference(bboxes, weights):
@@ -126,14 +126,14 @@ def test_boxes_come_back_from_the_maps_that_tell_them(x, y, width, height):
         return
     outputs = np.zeros((*SIZE, 4), np.float32)
     outputs[i, j] = np.log(reach / (4 * STRIDE))
-    predicted = box_maps.to_bboxes(jnp.asarray(outputs), STRIDE)
+    predicted = to_bboxes(outputs, STRIDE)
     np.testing.assert_allclose(predicted[i, j], bbox, atol=1e-3)
 
 
 def test_peaks_are_local_maxima_best_first():
     heat = np.zeros((1, 6, 6), np.float32)
     heat[0, 1, 1], heat[0, 1, 2], heat[0, 4, 5], heat[0, 5, 0] = 0.9, 0.8, 0.95, 0.3
-    scores, index = box_maps.peaks(jnp.asarray(heat), 4)
+    scores, index = compiled(box_maps.peaks, 1)(heat, 4)
     np.testing.assert_allclose(scores[0], [0.95, 0.9, 0.3, 0])
     assert index[0, :3].tolist() == [4 * 6 + 5, 1 * 6 + 1, 5 * 6]
 
@@ -146,8 +146,8 @@ def test_a_box_is_averaged_with_like_ones_around_it():
     bboxes[2, 3] += 60  # somebody else's
     heat = rng.uniform(0.1, 1, (height, width)).astype(np.float32)
     cells = [(3, 4), (0, 0), (6, 8), (2, 3)]
-    index = jnp.array([i * width + j for i, j in cells])
-    found = jax.jit(box_maps.vote_boxes)(bboxes, heat, index)
+    index = np.array([i * width + j for i, j in cells])
+    found = compiled(box_maps.vote_boxes)(bboxes, heat, index)
     for (i, j), box in zip(cells, found, strict=True):
         rows, columns = slice(max(i - 2, 0), i + 3), slice(max(j - 2, 0), j + 3)
         around, votes = bboxes[rows, columns].reshape(-1, 4), heat[rows, columns].ravel()
@@ -158,6 +158,7 @@ def test_a_box_is_averaged_with_like_ones_around_it():
 
 
 def test_a_vote_among_boxes_without_area_or_heat_is_the_cells_own():
-    bboxes = jnp.zeros((3, 3, 4)).at[1, 1].set(jnp.array([4.0, 4.0, 4.0, 4.0]))
-    found = box_maps.vote_boxes(bboxes, jnp.zeros((3, 3)), jnp.array([4]))
+    bboxes = np.zeros((3, 3, 4), np.float32)
+    bboxes[1, 1] = 4
+    found = compiled(box_maps.vote_boxes)(bboxes, np.zeros((3, 3), np.float32), np.array([4]))
     np.testing.assert_allclose(found, [[4, 4, 4, 4]])

@@ -25,14 +25,12 @@ def greedy(ranks, overlap, threshold):
 def pairwise_oks(keypoints, bboxes):
     """At the mean area of the two boxes."""
     area = geometry.box_area(bboxes)
-    overlap = np.zeros((len(area), len(area)))
-    for i in range(len(area)):
-        for j in range(len(area)):
-            mean_area = np.array([(area[i] + area[j]) / 2])
-            visible = np.ones((1, COCO.num_keypoints))
-            one, other = keypoints[i : i + 1], keypoints[j : j + 1]
-            overlap[i, j] = oks(one, other, visible, mean_area, COCO.sigmas)[0, 0]
-    return overlap
+    visible = np.ones((len(area), COCO.num_keypoints))
+    rows = [
+        oks(keypoints[i : i + 1], keypoints, visible, (area[i] + area) / 2, COCO.sigmas)
+        for i in range(len(area))
+    ]
+    return np.concatenate([np.zeros((0, len(area))), *rows])
 
 
 def soften(scores, overlap, threshold):

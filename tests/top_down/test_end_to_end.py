@@ -4,6 +4,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from one_program import compiled
 
 from rmpe_jax.codecs.boxes import PRIOR, BoxCodec
 from rmpe_jax.codecs.heatmap import HeatmapCodec
@@ -61,7 +62,7 @@ def stack_pixels(images):
 
 
 def test_canvases_are_letterboxes(images):
-    canvases, affines = end_to_end._canvases(*map(jnp.asarray, stack_pixels(images)), (64, 64))
+    canvases, affines = compiled(end_to_end._canvases, 2)(*stack_pixels(images), (64, 64))
     for image, canvas, affine in zip(images, canvases, affines, strict=True):
         expected, image_from_canvas = fit_image(image, (64, 64), "letterbox", GRAY, average=True)
         np.testing.assert_allclose(canvas, expected, atol=1)

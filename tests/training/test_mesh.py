@@ -23,7 +23,7 @@ def eight(tmp_path_factory, compiled_programs):
     environment = {
         **os.environ,
         **compiled_programs,
-        "XLA_FLAGS": "--xla_force_host_platform_device_count=8",
+        "XLA_FLAGS": f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8",
         "PYTHONPATH": os.pathsep.join((str(HERE.parents[1]), str(HERE.parent))),
     }
     command = [sys.executable, str(HERE / "on_eight_devices.py"), str(folder)]
