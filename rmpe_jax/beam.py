@@ -113,7 +113,8 @@ def run_to_end(work: Callable[[Any], T], options: Any, clean_up: Callable[[], No
             with _lost_workers():
                 return work(_direct_runner(options))
         except Exception as error:  # of any kind: runners have their own
-            clean_up()
+            with contextlib.suppress(UserError):  # the error of the pipeline is the one to tell
+                clean_up()
             if isinstance(error, UserError):
                 raise
             reason = _error_of_worker(error)

@@ -100,6 +100,7 @@ def evaluate_by_flags() -> None:
         metrics_table,
     )
     from rmpe_jax.model_io.detector_model import DetectorModel
+    from rmpe_jax.object_store import is_address
     from rmpe_jax.processes import agreed, is_first_process
 
     by_model, by_workdir = _MODEL.value is not None, _WORKDIR.value is not None
@@ -110,6 +111,8 @@ def evaluate_by_flags() -> None:
     if not is_first_process():
         logging.getLogger().setLevel(logging.ERROR)  # process 0 says the same
     model, folder, config = agreed(_load_by_model if by_model else _load_by_config)
+    if _OUT.value and is_address(_OUT.value):
+        raise UserError(f"--out={_OUT.value}: results are written to a folder: name one")
     folder = pathlib.Path(_OUT.value or folder)
     datasets = (_DATA.value,) if _DATA.value else config.evaluate
     suspicious = _MAX_SUSPICIOUS.value

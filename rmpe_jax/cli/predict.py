@@ -122,6 +122,7 @@ def _predict_files(args: argparse.Namespace) -> str:
     from rmpe_jax.errors import UserError
     from rmpe_jax.inference.estimator import PoseEstimator
     from rmpe_jax.lock import FolderLock
+    from rmpe_jax.object_store import is_address
     from rmpe_jax.predict.inputs import find_files, frame_names
     from rmpe_jax.predict.run import (
         check_output_folder,
@@ -136,6 +137,8 @@ def _predict_files(args: argparse.Namespace) -> str:
     # the folder before the model and the detector are accepted.
     if args.tracker_params and not args.track:
         raise UserError("--tracker-params is for the tracker: add --track")
+    if is_address(args.out):
+        raise UserError(f"--out {args.out}: only --beam-options writes there: name a folder")
     out, file = pathlib.Path(args.out), args.tracker_params
     tracker_params = load_params(file) if file else TrackParams()
     found = find_files(args.inputs, output_folder=out, upright=not is_lookup(args.detector))

@@ -52,8 +52,9 @@ def resampled_map(
 ) -> Float[np.ndarray, " b"]:
     """MPII's mAP of each resample, in percent; NaN where it has no joints.
 
-    With every image once, it is that of `mpii_map`. A joint that no drawn image has is left out of
-    the mean.
+    With every image once, it is that of `mpii_map`, which however counts a joint as not found that
+    is annotated only in images without poses. A joint that no drawn image has is left out of the
+    mean.
 
     Args:
       joints: one for each joint, of `mpii.ranked_joints`; with one threshold.

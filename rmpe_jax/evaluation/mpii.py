@@ -118,7 +118,7 @@ def ranked_joints(
     numbers = np.repeat(np.arange(len(people)), [len(scores) for scores, _ in matched])
     scores = np.concatenate([np.zeros((0, 14)), *(s for s, _ in matched)])
     correct = np.concatenate([np.zeros((0, 14), bool), *(c for _, c in matched)])
-    # As in the toolkit, nobody is missed in images without poses.
+    # As in the toolkit, people in images without poses do not count as missed.
     annotated = [
         here.annotated.sum(0) if len(poses[image].joints) else np.zeros(14, int)
         for image, here in people.items()

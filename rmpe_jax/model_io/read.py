@@ -61,6 +61,8 @@ def read_network(
         # Not imported for model files: Orbax takes seconds to import.
         from rmpe_jax.model_io.checkpoints import checkpoints_in, load_variables
 
+        if is_address(path) and name.endswith(".safetensors"):
+            raise UserError(f"{path}: model files are read from folders: copy it to this machine")
         variables, meta = load_variables(checkpoints_in(open_path(path), checkpoint))
         meta["version"] = f"step {meta['step']}"
     try:

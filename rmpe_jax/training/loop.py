@@ -57,7 +57,7 @@ def train(config: ml_collections.ConfigDict, workdir: pathlib.Path | str) -> dic
     Args:
       config: of `default_config`, changed.
       workdir: the run's folder, made if needed; or an address such as gs://BUCKET/RUN. There all
-        but checkpoints is written with each checkpoint, and nothing keeps a second run away.
+        but checkpoints is written with each of them, and nothing keeps a second run away.
 
     Returns:
       The metrics of the last evaluation; empty without a dataset to evaluate on.
@@ -185,8 +185,9 @@ def _train(
                     best_scores = scores
                     _save(best, state, run, scores, log, wait=True)
             if saving:
-                files.publish()
                 _save(checkpoints, state, run, scores, log, wait=last or stopping)
+            if evaluating or saving:
+                files.publish()
             if stopping:
                 say(f"SIGTERM: saved step {step}; the same command resumes from there\n")
                 sys.exit(TERMINATED)

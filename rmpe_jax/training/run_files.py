@@ -1,8 +1,8 @@
 """The small files of a run: config, metrics, TensorBoard's and the profiler's.
 
 They are written to a folder. If the workdir is an address in an object store, whose files cannot be
-appended to, that is a temporary folder, and the files are copied from there before each checkpoint:
-every line of metrics up to a checkpoint is in the store when the checkpoint is.
+appended to, that is a temporary folder, and the files are copied from there after each checkpoint,
+so that a store that does not take them costs no checkpoint.
 """
 
 import contextlib
@@ -62,6 +62,15 @@ def open_run_files(workdir: epath.Path) -> Iterator[RunFiles]:
         return
     with tempfile.TemporaryDirectory(prefix="rmpe_jax_run_") as name:
         folder = pathlib.Path(name)
-        if is_first_process() and (workdir / METRICS).exists():
-            (folder / METRICS).write_bytes((workdir / METRICS).read_bytes())
+        if is_first_process():
+            _fetch(workdir / METRICS, folder / METRICS)
         yield RunFiles(folder, workdir)
+
+
+def _fetch(source: epath.Path, target: pathlib.Path) -> None:
+    try:
+        if source.exists():
+            target.write_bytes(source.read_bytes())
+    except Exception as error:  # stores have errors of their own
+        line = f"{source}: cannot be read ({one_line(error)})"
+        raise UserError(f"{line}; run the same command again") from error

@@ -19,7 +19,7 @@ from rmpe_jax.model_io.read import read_network
 from rmpe_jax.object_store import is_address, open_path
 from rmpe_jax.training import run_files
 from rmpe_jax.training.loop import train
-from rmpe_jax.training.run_files import RunFiles
+from rmpe_jax.training.run_files import RunFiles, open_run_files
 
 
 def test_addresses():
@@ -79,6 +79,25 @@ def test_a_store_that_takes_nothing(tmp_path):
         files.publish()
 
 
+def test_metrics_that_cannot_be_read(tmp_path, monkeypatch):
+    def fails(self):
+        raise OSError("no route")
+
+    monkeypatch.setattr(object_store, "_ADDRESS", re.compile(re.escape(str(tmp_path))))
+    monkeypatch.setattr(type(epath.Path(tmp_path)), "read_bytes", fails)
+    (tmp_path / "metrics.jsonl").write_text("")
+    with (
+        pytest.raises(UserError, match=r"metrics.jsonl: cannot be read \(no route\); run the same"),
+        open_run_files(epath.Path(tmp_path)),
+    ):
+        pass
+
+
+def test_a_model_file_in_a_store(bucket):
+    with pytest.raises(UserError, match="copy it to this machine"):
+        read_network(str(bucket / "net.safetensors"), "pose network")
+
+
 @pytest.fixture
 def bucket(tmp_path, monkeypatch):
     """A folder that is taken for an object store."""
@@ -115,8 +134,7 @@ def test_a_run_in_a_store(config, bucket, tmp_path, capsys):
     assert f"{bucket / 'run'}: an object store has no locks: start one" in capsys.readouterr().err
 
 
-def test_metrics_are_in_the_store_when_their_checkpoint_is(config, bucket, monkeypatch):
-    """The files are copied before each checkpoint, so a kill between the two loses no line."""
+def test_metrics_are_copied_with_each_checkpoint(config, bucket, monkeypatch):
     copied = []
     publish = RunFiles.publish
 

@@ -118,6 +118,7 @@ def prepare_data(ablation: AblationConfig, folder: pathlib.Path) -> None:
         print(fit_from_files(pgpg_folder(folder), ablation.pgpg, (), _PGPG_OPTIONS))
     wanted = {training.proposals for training in unique_trainings(select_rows(ablation.trainings))}
     if "mixture" in wanted and not (mixture_folder(folder) / "pgpg.npz").exists():
+        _log("fitting PGPG without atoms")
         without_atoms = dataclasses.replace(_PGPG_OPTIONS, num_atoms=(0,))
         print(fit_from_files(mixture_folder(folder), ablation.pgpg, (), without_atoms))
     if not jitter_path(folder).exists():
@@ -196,8 +197,8 @@ def score_poses(
 ) -> dict[str, float]:
     """Writes the metrics of poses after NMS.
 
-    For AP and MPII's mAP it also writes the same of resamples of the images, which are the same for
-    all systems. Intervals are computed from them.
+    For AP and MPII's mAP it also writes their values on resamples of the images, which are the same
+    for all systems. Intervals are computed from them.
 
     Args:
       dataset: the annotated images.
