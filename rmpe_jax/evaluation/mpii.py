@@ -92,9 +92,7 @@ def mpii_map(
         image that the ground truth does not have.
     """
     people, poses = _read_both(ground_truth, predictions)
-    matched = [_match(people[image], poses[image], threshold) for image in people]
-    scores = np.concatenate([np.zeros((0, 14)), *(s for s, _ in matched)])
-    correct = np.concatenate([np.zeros((0, 14), bool), *(c for _, c in matched)])
+    scores, correct = _match_all(people, poses, threshold)
     annotated = {image: here.annotated.sum(0) for image, here in people.items()}
     counts = sum(annotated.values(), np.zeros(14, int))
     is_known = counts > 0
@@ -114,10 +112,8 @@ def ranked_joints(
     Arguments and errors are those of `mpii_map`, without `count_unpredicted`.
     """
     people, poses = _read_both(ground_truth, predictions)
-    matched = [_match(people[image], poses[image], threshold) for image in people]
-    numbers = np.repeat(np.arange(len(people)), [len(scores) for scores, _ in matched])
-    scores = np.concatenate([np.zeros((0, 14)), *(s for s, _ in matched)])
-    correct = np.concatenate([np.zeros((0, 14), bool), *(c for _, c in matched)])
+    scores, correct = _match_all(people, poses, threshold)
+    numbers = np.repeat(np.arange(len(people)), [len(here.scores) for here in poses.values()])
     # As in the toolkit, people in images without poses do not count as missed.
     annotated = [
         here.annotated.sum(0) if len(poses[image].joints) else np.zeros(14, int)
@@ -166,6 +162,15 @@ def _read_both(
         )
     no_poses = _poses([], "")
     return people, {image: poses.get(image, no_poses) for image in people}
+
+
+def _match_all(
+    people: dict[str | int, _People], poses: dict[str | int, _Poses], threshold: float
+) -> tuple[Float[np.ndarray, "p 14"], Bool[np.ndarray, "p 14"]]:
+    """As `_match`, of all images one after the other."""
+    matched = [_match(people[image], poses[image], threshold) for image in people]
+    scores = np.concatenate([np.zeros((0, 14)), *(s for s, _ in matched)])
+    return scores, np.concatenate([np.zeros((0, 14), bool), *(c for _, c in matched)])
 
 
 def _match(

@@ -4,20 +4,11 @@ import sys
 
 import numpy as np
 import pytest
+from beam_workers import TWO_WORKERS
 from tiny_sets import write_coco, write_lsp
 
 from rmpe_jax import cli
 from rmpe_jax.data.prepared import open_prepared, read_people
-
-TWO_WORKERS = "--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing"
-
-
-def test_without_apache_beam(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "apache_beam", None)
-    argv = ["prepare", "lsp:x", "--out", str(tmp_path / "out"), "--beam-options=--runner=x"]
-    assert cli.main(argv) == 1
-    line = "rmpe: --beam-options needs Apache Beam: pip install 'rmpe_jax[beam]'\n"
-    assert capsys.readouterr().err == line
 
 
 @pytest.mark.slow

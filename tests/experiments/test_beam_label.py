@@ -1,22 +1,12 @@
 """`rmpe label --beam-options`: the same labels as in one process."""
 
 import json
-import sys
 
 import pytest
+from beam_workers import TWO_WORKERS
 
 from rmpe_jax import cli
 from rmpe_jax.data import synthetic
-
-TWO_WORKERS = "--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing"
-
-
-def test_without_apache_beam(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "apache_beam", None)
-    argv = ["label", "coco:x", "--out", str(tmp_path / "out"), "--beam-options=--runner=x"]
-    assert cli.main(argv) == 1
-    line = "rmpe: --beam-options needs Apache Beam: pip install 'rmpe_jax[beam]'\n"
-    assert capsys.readouterr().err == line
 
 
 @pytest.mark.slow

@@ -10,6 +10,7 @@ import time
 import cv2
 import numpy as np
 import pytest
+from beam_workers import TWO_WORKERS
 
 from rmpe_jax import cli
 from rmpe_jax.errors import UserError
@@ -17,7 +18,6 @@ from rmpe_jax.experiments.beam_predict import EstimatorSettings, predict_with_be
 from rmpe_jax.predict.addresses import find_images
 
 WHOLE = EstimatorSettings(detector="whole")
-TWO_WORKERS = "--runner=DirectRunner --direct_num_workers=2 --direct_running_mode=multi_processing"
 
 
 @pytest.fixture(scope="module")
@@ -63,15 +63,6 @@ def one(images, tmp_path_factory) -> pathlib.Path:
     out = tmp_path_factory.mktemp("results") / "one"
     assert cli.main(["predict", str(images), "--out", str(out), "--detector", "whole"]) == 0
     return out
-
-
-def test_without_apache_beam(monkeypatch, tmp_path, capsys):
-    monkeypatch.setitem(sys.modules, "apache_beam", None)
-    argv = ["predict", str(tmp_path), "--out", str(tmp_path / "out"), "--beam-options=--runner=x"]
-    assert cli.main(argv) == 1
-    line = "rmpe: --beam-options needs Apache Beam: pip install 'rmpe_jax[beam]'\n"
-    assert capsys.readouterr().err == line
-    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(
