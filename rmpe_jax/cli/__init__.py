@@ -1,6 +1,7 @@
 """The `rmpe` command. Each subcommand imports what it needs only when it runs."""
 
 import argparse
+import gc
 import importlib
 import logging
 import signal
@@ -16,6 +17,9 @@ _ABSL_COMMANDS = {
     "train": ("rmpe_jax.cli.train", "train a pose network or detector from a config"),
     "eval": ("rmpe_jax.cli.evaluate", "evaluate a trained pose network or detector on a dataset"),
 }
+# Imports and traces make millions of objects that stay. With Python's default the collector looks
+# through them so often that a prediction of one photo takes a fifth more of the processor.
+_GC_THRESHOLD = 5000
 # By subcommand: old names of options, which are still accepted, and their new names.
 _RENAMED: dict[str, Mapping[str, str]] = {
     "predict": {"--boxes": "--draw-boxes", "--batch": "--batch-size"},
@@ -30,6 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit status: 0, or 1 after an error, which is one line on stderr. `rmpe train`,
       `rmpe eval`, `--help` and invalid arguments raise `SystemExit` instead.
     """
+    gc.set_threshold(_GC_THRESHOLD)
     argv = sys.argv[1:] if argv is None else list(argv)
     command = argv[0] if argv else ""
     if command in _ABSL_COMMANDS:
