@@ -78,12 +78,15 @@ def predict_with_beam(
       A line that counts the images, see `closing_line`.
 
     Raises:
-      UserError: Beam is not installed, inputs or options cannot be used, the folder has results,
-        the model or the detector cannot be used, the detector looks boxes up by name and finds the
-        same boxes for two images, the pipeline fails, or no image has a result.
+      UserError: the folder's name is a pattern to Beam, Beam is not installed, inputs or options
+        cannot be used, the folder has results, the model or the detector cannot be used, the
+        detector looks boxes up by name and finds the same boxes for two images, the pipeline fails,
+        or no image has a result.
     """
-    options = parse_options(beam_options)
     out = out if is_address(out) else os.path.abspath(out)
+    if set(out) & set("*?["):
+        raise UserError(f"{out}: Beam takes *, ? and [ for patterns; choose another output folder")
+    options = parse_options(beam_options)
     images, passed_over = addresses.find_images(inputs, out)
     if is_lookup(settings.detector):
         check = getattr(open_detector(settings.detector), "check_names", None)

@@ -90,6 +90,14 @@ def test_options_that_beam_does_not_take(options, says, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_folder_whose_name_is_a_pattern(images, tmp_path, capsys):
+    out = tmp_path / "run [1]"
+    assert cli.main(["predict", str(images), "--out", str(out), "--beam-options="]) == 1
+    says = "Beam takes *, ? and [ for patterns; choose another output folder"
+    assert capsys.readouterr().err == f"rmpe: {out}: {says}\n"
+    assert not out.exists()
+
+
 def test_videos_are_refused(tmp_path):
     path = tmp_path / "clip.gif"
     frames = [np.full((8, 8, 3), value, np.uint8) for value in (0, 250)]
