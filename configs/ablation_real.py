@@ -21,6 +21,7 @@ from rmpe_jax.config import default_config
 TRAININGS = (
     "atomic_sstn_parallel",
     "atomic",
+    "atomic_sstn",
     "none",
     "atomic_sstn_parallel_differences",
     "mixture",
