@@ -11,6 +11,8 @@ from test_ablation import tiny
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.experiments.ablation.budget import (
+    PLACEMENT_WEIGHT,
+    WAYS,
     Point,
     budget_stage,
     budget_table,
@@ -51,6 +53,15 @@ def test_longer_trainings_continue_shorter_ones(tmp_path):
     assert short[0].optim.schedule == "constant"
 
 
+def test_only_the_supervised_way_is_told_where_the_well_placed_crop_is(tmp_path):
+    stages = {way: budget_stage(tiny(tmp_path), way, 8, 0, tmp_path)[0] for way in WAYS}
+    assert {way: stage.sstn.guidance for way, stage in stages.items()} == {
+        "autodiff": "autodiff", "differences": "differences", "supervised": "autodiff"
+    }  # fmt: skip
+    weights = [stage.sstn.placement_weight for stage in stages.values()]
+    assert weights == [0.0, 0.0, PLACEMENT_WEIGHT]
+
+
 @pytest.mark.slow
 def test_points_are_measured_once(tmp_path):
     ablation, out = tiny(tmp_path / "scenes"), tmp_path / "out"
@@ -58,7 +69,8 @@ def test_points_are_measured_once(tmp_path):
     measure(ablation, [4, 8], 0, out)
     files = sorted((out / "budget/seed0/points").glob("*.json"))
     assert [path.stem for path in files] == [
-        "autodiff_4", "autodiff_8", "differences_4", "differences_8", "ideal_0", "without_0"
+        "autodiff_4", "autodiff_8", "differences_4", "differences_8", "ideal_0",
+        "supervised_4", "supervised_8", "without_0"
     ]  # fmt: skip
     content = json.loads(files[0].read_text())
     assert content["placement"] > 0
@@ -67,7 +79,7 @@ def test_points_are_measured_once(tmp_path):
     measure(ablation, [4, 8], 0, out)
     assert before == [path.stat().st_mtime_ns for path in files]
     points = read_points(out)
-    assert len(points) == 6
+    assert len(points) == 8
     assert points["without", 0][0].placement > 0
     pytest.importorskip("matplotlib")
     plot_points(points, out / "budget.png")

@@ -1,14 +1,15 @@
-"""Measures what a localization network learns from more crops, by gradients and by differences.
+"""Measures what a localization network learns from more crops, in three ways.
 
   python -m rmpe_jax.experiments.ablation.budget \\
     --config=configs/ablation_synthetic.py --workdir=ablation --crops 5000 20000 80000
 
 The localization network is trained as in the localization stages, with atomic proposals and the
-parallel SPPE. The SPPE is that of the first stage, which has seen people's own boxes only, and
-stays frozen. A longer training continues a shorter one. After each number of crops, it measures the
-distance of the views from the well-placed crops on held-out people, and AP in the detector's boxes.
-Without SSTN the views are the crops themselves, so this distance is what a training starts from.
-`WORKDIR/budget/` has all results; those that exist are not computed again.
+parallel SPPE: by gradients, by central differences, and supervised, which means that a loss tells
+it where the well-placed crop is. The SPPE is that of the first stage, which has seen people's own
+boxes only, and stays frozen. A longer training continues a shorter one. After each number of crops,
+it measures the distance of the views from the well-placed crops on held-out people, and AP in the
+detector's boxes. Without SSTN the views are the crops themselves, so this distance is what a
+training starts from. `WORKDIR/budget/` has all results; those that exist are not computed again.
 """
 
 import importlib.util
@@ -48,7 +49,9 @@ from rmpe_jax.training.loop import train
 from rmpe_jax.training.pose_task import pose_task
 from rmpe_jax.training.state import init_variables
 
-GUIDANCES = ("autodiff", "differences")
+SUPERVISED = "supervised"
+WAYS = ("autodiff", "differences", SUPERVISED)  # to train
+PLACEMENT_WEIGHT = 100.0  # of the supervised way: the other losses then hardly count
 WITHOUT, IDEAL = "without", "ideal"  # systems without a localization network
 NMS = "rmpe"  # a preset: nothing is learned here but the localization network
 HELD_OUT_BATCHES = 8  # of 64 crops
@@ -76,21 +79,24 @@ Points = dict[tuple[str, int], dict[int, Point]]  # by system and number of crop
 
 
 def budget_stage(
-    ablation: AblationConfig, guidance: str, crops: int, seed: int, folder: pathlib.Path
+    ablation: AblationConfig, way: str, crops: int, seed: int, folder: pathlib.Path
 ) -> Stage:
     """The localization stage with a number of crops, rounded up to a batch.
 
     Args:
       ablation: its settings.
-      guidance: as `config.sstn.guidance`.
+      way: one of `WAYS`.
       crops: number of crops.
       seed: of the training.
       folder: of the ablation.
     """
+    guidance = "autodiff" if way == SUPERVISED else way
     training = Training("atomic", sstn=True, parallel=True, guidance=guidance)
     config, _ = localization_stage(ablation, training, seed, folder)
     config.total_steps = -(-crops // config.batch_size)
-    return config, folder / "budget" / f"seed{seed}" / guidance
+    if way == SUPERVISED:
+        config.sstn.placement_weight = PLACEMENT_WEIGHT
+    return config, folder / "budget" / f"seed{seed}" / way
 
 
 def measure(
@@ -114,24 +120,24 @@ def measure(
     train(config, workdir)
     sppe = load_pose_model(workdir, "last")
     if not (out := _point(folder, seed, WITHOUT, 0)).exists():
-        config, _ = budget_stage(ablation, GUIDANCES[0], 0, seed, folder)
+        config, _ = budget_stage(ablation, WAYS[0], 0, seed, folder)
         found = _placement(ablation, parse_config(config))
         _score(_find_poses(sppe, datasets, out), datasets, out, found)
     if not (out := _point(folder, seed, IDEAL, 0)).exists():
         oracle_poses(sppe, datasets.data, datasets.boxes, out.with_suffix(""))
         _score(out.with_suffix("") / "results.json", datasets, out, {})
     for count in sorted(crops):
-        for guidance in GUIDANCES:
-            out = _point(folder, seed, guidance, count)
+        for way in WAYS:
+            out = _point(folder, seed, way, count)
             if out.exists():
                 continue
-            config, workdir = budget_stage(ablation, guidance, count, seed, folder)
+            config, workdir = budget_stage(ablation, way, count, seed, folder)
             _require_no_more_steps(workdir, config.total_steps)
             train(config, workdir)
             model = load_pose_model(workdir, "last")
             found = _placement(ablation, parse_config(config), model.variables)
             _score(_find_poses(model, datasets, out), datasets, out, found)
-            print(f"seed {seed}, {guidance}, {count:,} crops: {json.dumps(found)}", flush=True)
+            print(f"seed {seed}, {way}, {count:,} crops: {json.dumps(found)}", flush=True)
 
 
 def read_points(folder: pathlib.Path) -> Points:
@@ -154,7 +160,7 @@ def budget_table(points: Points) -> str:
     Δ is the difference to AP without SSTN, of the same seeds and resamples.
     """
     rows = {}
-    order = [WITHOUT, *GUIDANCES, IDEAL]
+    order = [WITHOUT, *WAYS, IDEAL]
     titles = {WITHOUT: "without SSTN", IDEAL: "ideal theta"}
     for name, crops in sorted(points, key=lambda key: (order.index(key[0]), key[1])):
         found = points[name, crops]
@@ -176,7 +182,7 @@ def budget_table(points: Points) -> str:
 
 
 def plot_points(points: Points, path: pathlib.Path) -> None:
-    """Placement and AP over crops, one line for each guidance and seed.
+    """Placement and AP over crops, one line for each way and seed.
 
     Dotted: without SSTN; dashed: ideal theta; both are means over seeds.
     """
@@ -184,15 +190,15 @@ def plot_points(points: Points, path: pathlib.Path) -> None:
 
     figure = Figure(figsize=(9, 3.2), layout="constrained")
     fields = {"placement": "view to well-placed crop, half sides", "ap": "AP in detector's boxes"}
-    colors = dict(zip(GUIDANCES, ("#e8710a", "#1d8f4e"), strict=True))
+    colors = dict(zip(WAYS, ("#e8710a", "#1d8f4e", "#3b6fd4"), strict=True))
     for axes, (field, title) in zip(figure.subplots(1, 2), fields.items(), strict=True):
-        for guidance, color in colors.items():
-            counts = sorted(crops for name, crops in points if name == guidance)
-            for seed in sorted({seed for count in counts for seed in points[guidance, count]}):
-                of_seed = [n for n in counts if seed in points[guidance, n]]
-                values = [getattr(points[guidance, n][seed], field) for n in of_seed]
+        for way, color in colors.items():
+            counts = sorted(crops for name, crops in points if name == way)
+            for seed in sorted({seed for count in counts for seed in points[way, count]}):
+                of_seed = [n for n in counts if seed in points[way, n]]
+                values = [getattr(points[way, n][seed], field) for n in of_seed]
                 axes.plot(of_seed, values, "o-", color=color, linewidth=1, markersize=3)
-            axes.plot([], [], color=color, label=guidance)
+            axes.plot([], [], color=color, label=way)
         for name, label, style in ((WITHOUT, "without SSTN", ":"), (IDEAL, "ideal theta", "--")):
             mean = np.mean(
                 [getattr(p, field) for p in points.get((name, 0), {}).values()] or [np.nan]
@@ -208,7 +214,7 @@ def plot_points(points: Points, path: pathlib.Path) -> None:
         axes.spines[["top", "right"]].set_visible(False)
     # The last axes have all the lines.
     figure.legend(
-        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=4, fontsize=8
+        *axes.get_legend_handles_labels(), loc="outside lower center", ncols=5, fontsize=8
     )
     figure.savefig(path, dpi=90)
 
