@@ -13,6 +13,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import hypothesis
+import jax
 import jaxtyping
 import pytest
 from absl import flags
@@ -27,6 +28,13 @@ flags.FLAGS.mark_as_parsed()
 # Compilation and busy machines take their time; no test is about it.
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _release_programs():
+    """The programs of a file are released after it, which halves the memory of a process."""
+    yield
+    jax.clear_caches()
 
 
 @pytest.fixture(scope="session")
