@@ -1,4 +1,4 @@
-# Targets: install, demo, test, test-slow, test-faults, lint, docs, tutorials, bench,
+# Targets: install, demo, test, test-slow, test-faults, lint, docs, tutorials, bench, bench-all,
 # bench-accelerator, clean; `make` lists them.
 # Everything runs in .venv beside this file. Each target installs what it needs.
 
@@ -72,16 +72,23 @@ docs: .venv/.installed-docs  ## build the documentation site into site/; every w
 tutorials: .venv/.installed-docs  ## run the notebooks of docs/tutorials and save their outputs
 	$(PY) docs/run_tutorials.py
 
-# They need data or an accelerator, or are no program.
-NOT_IN_BENCH := $(addprefix benchmarks/,loader.py accelerator.py torch_fastpose.py best_time.py)
-
 .PHONY: bench
-bench: install  ## measure speed, as JSON lines; DATA=coco:FOLDER:SPLIT adds the data loader
-	@set -e; for file in $(filter-out $(NOT_IN_BENCH),$(wildcard benchmarks/*.py)); do \
-	  $(PY) $$file; done
+bench: install  ## measure speed in 2 minutes, as JSON lines; DATA=coco:FOLDER:SPLIT adds the loader
+	@$(PY) benchmarks/machine.py
+	@$(PY) benchmarks/startup.py --repeats 3
+	@$(PY) benchmarks/predict.py --scenes 16 --repeats 2
+	@$(PY) benchmarks/training.py --network litepose_effnet0_s
+	@$(PY) benchmarks/ap.py --repeats 3
 ifdef DATA
-	$(PY) benchmarks/loader.py --data $(DATA)
+	@$(PY) benchmarks/loader.py --data $(DATA)
 endif
+
+# What needs neither data nor an accelerator.
+BENCHMARKS := machine networks startup compilation predict estimator training loop depthwise sstn \
+  pose_nms ap tracking
+.PHONY: bench-all
+bench-all: install  ## measure speed and size of everything on a CPU, as JSON lines
+	@set -e; for name in $(BENCHMARKS); do $(PY) benchmarks/$$name.py; done
 
 .PHONY: bench-accelerator
 bench-accelerator: install  ## measure speed on a GPU or TPU, about 8 minutes; results in runs/accelerator/

@@ -8,11 +8,11 @@ with respect to the input.
 """
 
 import json
-import time
 from collections.abc import Callable
 
 import jax
 from jax import lax
+from timing import in_turns
 
 from rmpe_jax.models.efficientnet import depthwise
 
@@ -34,13 +34,8 @@ def grouped(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
 
 def milliseconds(function: Callable, *args: jax.Array, repeats: int = 5) -> float:
     """Time of the fastest of several runs; other processes can only add to it."""
-    jax.block_until_ready(function(*args))
-    times = []
-    for _ in range(repeats):
-        begin = time.perf_counter()
-        jax.block_until_ready(function(*args))
-        times.append(time.perf_counter() - begin)
-    return 1e3 * min(times)
+    runs = in_turns({"layer": lambda: function(*args)}, repeats)["layer"]
+    return 1e3 * min(run.wall for run in runs)
 
 
 def times_of(layer: Callable, x: jax.Array, kernel: jax.Array, stride: int) -> tuple[float, float]:

@@ -4,19 +4,20 @@
 
 Prints JSON lines. "network" is the network alone: ours with batch norms folded, torch's in
 channels_last and inference mode; the two take turns. "estimator" is everything from an image and
-boxes to poses. "cpu_seconds" is the time per crop of all cores together; other processes change it
-less than the wall time. torch is measured only on CPUs, and only if it is installed.
+boxes to poses. "crops_per_second" is that of the best run, with the median and the slowest beside
+it. "cpu_seconds" is the time per crop of all cores together; other processes change it less than
+the wall time. torch is measured only on CPUs, and only if it is installed.
 """
 
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import crop_rates, ratios
 
 from rmpe_jax.arguments import positive_int, present_names
 from rmpe_jax.config import default_config, model_spec, parse_config
@@ -28,29 +29,6 @@ from rmpe_jax.models.spec import require_pose
 SIZE = (256, 192)
 # Peak FLOP/s of dense bfloat16 products, from NVIDIA's data sheets.
 PEAKS = {"H200": 989e12, "H100": 989e12, "A100": 312e12, "L4": 121e12, "T4": 65e12}
-
-
-def measure(
-    functions: dict[str, Callable[[], object]], crops: int, repeats: int
-) -> dict[str, dict[str, float]]:
-    """The best and the median run of each function; the functions take turns."""
-    for function in functions.values():
-        function()
-    walls, cpus = ({name: [] for name in functions} for _ in range(2))
-    for _ in range(repeats):
-        for name, function in functions.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            function()
-            walls[name].append(time.perf_counter() - wall)
-            cpus[name].append(time.process_time() - cpu)
-    return {
-        name: {
-            "crops_per_second": round(crops / min(walls[name]), 2),
-            "median": round(crops / float(np.median(walls[name])), 2),
-            "cpu_seconds": round(min(cpus[name]) / crops, 4),
-        }
-        for name in functions
-    }
 
 
 def random_model(dtype: str) -> PoseModel:
@@ -112,7 +90,7 @@ def measure_networks(model: PoseModel, batch_size: int, repeats: int, common: di
     peer = torch_network(crops) if device.platform == "cpu" else None
     if peer:
         functions["torch"] = peer
-    found = measure(functions, batch_size, repeats)
+    found = crop_rates(functions, batch_size, repeats)
     flops = plain.cost_analysis()["flops"] / batch_size
     peaks = PEAKS if common["dtype"] == "bfloat16" else {}
     peak = next((peak for name, peak in peaks.items() if name in device.device_kind), None)
@@ -122,10 +100,7 @@ def measure_networks(model: PoseModel, batch_size: int, repeats: int, common: di
             values["model_flops_utilization"] = round(utilization, 3)
         print(json.dumps({"network": name, **common, "gflop": round(flops / 1e9, 2), **values}))
     if peer:
-        ours, theirs = found["ours"], found["torch"]
-        ratios = {key: ours[key] / theirs[key] for key in ("crops_per_second", "median")}
-        ratios["cpu"] = theirs["cpu_seconds"] / ours["cpu_seconds"]
-        print(json.dumps({"ours to torch": {key: round(r, 2) for key, r in ratios.items()}}))
+        print(json.dumps({"ours to torch": ratios(found["ours"], found["torch"])}))
 
 
 def measure_estimator(model: PoseModel, batch_size: int, repeats: int, common: dict) -> None:
@@ -134,7 +109,7 @@ def measure_estimator(model: PoseModel, batch_size: int, repeats: int, common: d
     image = np.random.default_rng(1).integers(0, 256, (480, 640, 3), np.uint8)
     bboxes = np.array([100, 50, 300, 400]) + 5 * np.arange(batch_size)[:, None]
     functions = {"image and boxes to poses": lambda: estimator.estimate(image, bboxes)}
-    for name, values in measure(functions, batch_size, repeats).items():
+    for name, values in crop_rates(functions, batch_size, repeats).items():
         print(json.dumps({"estimator": name, **common, **values}))
 
 

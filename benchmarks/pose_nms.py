@@ -10,11 +10,12 @@ for 1,300 images.
 
 import argparse
 import json
+import time
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from best_time import best_time
+from timing import best_time
 
 from rmpe_jax.arguments import positive_int
 from rmpe_jax.ops.average_precision import GroundTruth

@@ -15,12 +15,12 @@ import functools
 import json
 import statistics
 import sys
-import time
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from timing import in_turns
 
 from rmpe_jax.arguments import positive_int, present_names
 from rmpe_jax.config import default_config, model_spec, parse_config
@@ -117,16 +117,9 @@ def step_of(args: argparse.Namespace, parallel: str, guidance: str) -> tuple[Cal
 
 def milliseconds(runs: dict[str, Callable], args: argparse.Namespace) -> dict[str, float]:
     """The median time of each run per crop; the runs take turns."""
-    for run in runs.values():
-        jax.block_until_ready(run())
-    seconds = {name: [] for name in runs}
-    for _ in range(args.repeats):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            jax.block_until_ready(run())
-            seconds[name].append(time.perf_counter() - start)
     return {
-        name: round(1e3 * statistics.median(s) / args.batch_size, 3) for name, s in seconds.items()
+        name: round(1e3 * statistics.median(run.wall for run in found) / args.batch_size, 3)
+        for name, found in in_turns(runs, args.repeats).items()
     }
 
 

@@ -13,15 +13,12 @@ import importlib.metadata
 import json
 import os
 import pathlib
-import resource
 import statistics
-import subprocess
-import sys
 import tempfile
-import time
-from typing import NamedTuple
 
 import matplotlib.cbook
+from fresh_process import Ended, run_python
+from timing import spread
 
 from rmpe_jax.arguments import positive_int
 
@@ -38,32 +35,6 @@ sys.exit(status)
 """
 
 
-class Run(NamedTuple):
-    """A program that has ended: wall time and processor time in seconds, and what it printed."""
-
-    wall: float
-    cpu: float
-    printed: str
-
-
-def run(*arguments: str, cache: str) -> Run:
-    """Runs Python in a fresh process."""
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": cache}
-    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *arguments], check=True, capture_output=True, text=True, env=environment
-    )
-    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
-    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-    return Run(wall, cpu, done.stdout)
-
-
-def spread(name: str, seconds: list[float]) -> dict[str, float]:
-    values = (statistics.median(seconds), min(seconds), max(seconds))
-    keys = (name, f"{name}_min", f"{name}_max")
-    return {key: round(value, 2) for key, value in zip(keys, values, strict=True)}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     portrait = matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False)
@@ -72,10 +43,10 @@ def main() -> None:
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
 
-        def rmpe(*arguments: str, program: tuple[str, ...] = ("-m", "rmpe_jax.cli")) -> Run:
-            return run(*program, *arguments, cache=f"{folder}/cache")
+        def rmpe(*arguments: str, program: tuple[str, ...] = ("-m", "rmpe_jax.cli")) -> Ended:
+            return run_python(*program, *arguments, cache=f"{folder}/cache")
 
-        def predict(out: str, **options: tuple[str, ...]) -> Run:
+        def predict(out: str, **options: tuple[str, ...]) -> Ended:
             return rmpe("predict", args.image, "--out", f"{folder}/{out}", **options)
 
         first = predict("first")

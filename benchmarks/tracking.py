@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import scipy.optimize
-from best_time import best_time
+from timing import best_time
 
 from rmpe_jax.arguments import positive_int
 from rmpe_jax.ops.padding import bucket_size

@@ -1,83 +1,74 @@
-"""Crops per second of a training step of FastPose-50 at 256x192, here and in torch, on a CPU.
+"""Crops per second of a training step at 256x192, here and in torch, on a CPU.
 
-  python benchmarks/training.py [--batch-size=8] [--repeats=5]
+  python benchmarks/training.py [--network=fastpose_res50] [--batch-size=8] [--repeats=5] [--tiny]
 
-Prints JSON lines. Both steps take turns: forward pass with batch statistics, mean squared error of
-the heatmaps, gradient, Adam. Ours is that of `rmpe train`, which also normalizes the crops, draws
-the targets and measures accuracy; torch gets its inputs and targets ready made, in channels_last.
-"cpu_seconds" is the time per crop of all cores together. torch is measured only if it is installed.
+Prints JSON lines for FastPose-50 and for the built-in network, litepose_effnet0_s. Both steps take
+turns: forward pass with batch statistics, loss, gradient, and the update that the config of the
+network names. FastPose-50 learns by the mean squared error of the heatmaps and Adam, the built-in
+network by cross-entropy, clipping, AdamW and moving averages. Ours is the step of `rmpe train`,
+which also normalizes the crops, draws the targets and measures accuracy; torch gets its inputs and
+targets ready made, in channels_last. "crops_per_second" is that of the best run, with the median
+and the slowest beside it. "cpu_seconds" is the time per crop of all cores together. torch is
+measured only if it is installed.
 """
 
 import argparse
 import json
 from collections.abc import Callable
 
-import jax
-import numpy as np
-from estimator import measure
-from on_accelerator.networks import R50, Case, random_variables
-from on_accelerator.training import random_batch, step_program
+from on_accelerator.networks import LITE, R50, Case
+from on_accelerator.training import compile_step, runner, step_program
+from timing import crop_rates, ratios
 
 from rmpe_jax.arguments import positive_int
 
+NETWORKS = {"fastpose_res50": R50, "litepose_effnet0_s": LITE}
 
-def our_step(batch_size: int) -> Callable[[], object]:
-    """A function that makes one step."""
-    case = Case(R50, batch_size, "float32")
+
+def our_steps(case: Case) -> Callable[[int], object]:
+    """A function that makes so many steps, on batches that are on the device."""
     program = step_program(case)
-    state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.shapes[0])
-    state = state.replace(**random_variables(case))
-    held = {"state": jax.device_put(state)}
-    batch = jax.device_put(random_batch(case, 0))
-    step = jax.jit(program.step, donate_argnums=0).lower(*program.shapes).compile()
-
-    def run() -> object:
-        held["state"], metrics = step(held["state"], batch)
-        return jax.block_until_ready((held["state"], metrics))
-
-    return run
+    return runner(case, program, compile_step(program).call)
 
 
-def torch_step(batch_size: int) -> Callable[[], object] | None:
-    """The same in torch; None without torch."""
+def torch_step(name: str, batch_size: int) -> Callable[[], object] | None:
+    """The same in torch, one step; None without torch."""
     try:
-        import torch
-        from torch_fastpose import FastPose50
+        import torch_training
     except ImportError:
         return None
-    rng = np.random.default_rng(0)
-    network = FastPose50().train().to(memory_format=torch.channels_last)
-    crops = rng.normal(size=(batch_size, 256, 192, 3)).astype(np.float32)
-    inputs = torch.from_numpy(crops).permute(0, 3, 1, 2)  # NHWC in memory: channels_last
-    targets = torch.from_numpy(rng.random((batch_size, 17, 64, 48), np.float32))
-    optimizer = torch.optim.Adam(network.parameters())
+    steps = {
+        "fastpose_res50": torch_training.fastpose_step,
+        "litepose_effnet0_s": torch_training.litepose_step,
+    }
+    return steps[name](batch_size)
 
-    def run() -> object:
-        optimizer.zero_grad()
-        loss = torch.nn.functional.mse_loss(network(inputs), targets)
-        loss.backward()
-        optimizer.step()
-        return loss.item()
 
-    return run
+def measure(name: str, args: argparse.Namespace) -> None:
+    """Prints the lines of a network."""
+    case = Case(NETWORKS[name], args.batch_size, "float32", args.tiny)
+    steps = our_steps(case)
+    functions: dict[str, Callable] = {"ours": lambda: steps(1)}
+    if peer := None if args.tiny else torch_step(name, args.batch_size):
+        functions["torch"] = peer
+    found = crop_rates(functions, args.batch_size, args.repeats)
+    common = {"network": case.spec().network, "batch": args.batch_size}
+    for which, values in found.items():
+        print(json.dumps({"training step": which, **common, **values}), flush=True)
+    if peer:
+        faster = ratios(found["ours"], found["torch"])
+        print(json.dumps({"ours to torch": faster, **common}), flush=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--network", choices=NETWORKS, help="default: both, one after the other")
     parser.add_argument("--batch-size", type=positive_int, default=8)
     parser.add_argument("--repeats", type=positive_int, default=5)
+    parser.add_argument("--tiny", action="store_true", help="a toy network of ours, without torch")
     args = parser.parse_args()
-    functions = {"ours": our_step(args.batch_size)}
-    if peer := torch_step(args.batch_size):
-        functions["torch"] = peer
-    found = measure(functions, args.batch_size, args.repeats)
-    for name, values in found.items():
-        print(json.dumps({"training step": name, "batch": args.batch_size, **values}))
-    if peer:
-        ours, theirs = found["ours"], found["torch"]
-        ratios = {key: ours[key] / theirs[key] for key in ("crops_per_second", "median")}
-        ratios["cpu"] = theirs["cpu_seconds"] / ours["cpu_seconds"]
-        print(json.dumps({"ours to torch": {key: round(r, 2) for key, r in ratios.items()}}))
+    for name in [args.network] if args.network else NETWORKS:
+        measure(name, args)
 
 
 if __name__ == "__main__":

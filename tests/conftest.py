@@ -1,8 +1,11 @@
 """What every test needs: parsed absl flags, and the shared data if it is there."""
 
+import importlib
 import os
 import pathlib
 import tempfile
+from collections.abc import Callable
+from types import ModuleType
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -52,6 +55,13 @@ def shared_data(shared) -> pathlib.Path:
     if not (shared / "data").is_dir():
         pytest.skip("no shared/data beside the checkout")
     return shared / "data"
+
+
+@pytest.fixture
+def part(monkeypatch) -> Callable[[str], ModuleType]:
+    """Imports a module of benchmarks/."""
+    monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parents[1] / "benchmarks"))
+    return importlib.import_module
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """Rehearsal of benchmarks/accelerator.py on a CPU, and its parts."""
 
-import importlib
 import json
 import os
 import pathlib
@@ -16,13 +15,6 @@ from jax import lax
 
 ROOT = pathlib.Path(__file__).parents[1]
 BENCHMARKS = ROOT / "benchmarks"
-
-
-@pytest.fixture
-def part(monkeypatch):
-    """Imports a module of benchmarks/."""
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    return importlib.import_module
 
 
 def rows_of(out: pathlib.Path) -> list[dict]:

@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import threading
 import time
+from typing import Any
 
 from on_accelerator.networks import R50, Case
 from on_accelerator.report import Report, read_lines
@@ -42,13 +43,10 @@ def time_loop(case: Case, seconds: float, tiny: bool) -> dict:
         begin = time.perf_counter()
         folders = draw_scenes(pathlib.Path(folder), min(cores, 2 if tiny else 12), tiny)
         drawn = time.perf_counter() - begin
-        config = case.config()
-        config.data.train = tuple(f"coco:{scenes}" for scenes in folders)
-        config.data.evaluate = ()
+        config = config_of_scenes(case, folders)
         config.data.num_workers, config.data.num_threads = workers, 2
         config.total_steps = 10**6
         config.log_every = 2 if tiny else 20
-        config.checkpoint_every = config.evaluate_every = 10**6
         workdir = pathlib.Path(folder) / "run"
         metrics, over = workdir / "metrics.jsonl", threading.Event()
         threading.Thread(target=_end_later, args=(metrics, seconds, over), daemon=True).start()
@@ -75,6 +73,16 @@ def time_loop(case: Case, seconds: float, tiny: bool) -> dict:
         "cores": cores,
         "drawing_s": round(drawn, 1),
     }
+
+
+def config_of_scenes(case: Case, folders: list[pathlib.Path]) -> Any:
+    """The `ConfigDict` of a run on scenes, without evaluation and with a checkpoint at the end."""
+    config = case.config()
+    config.data.train = tuple(f"coco:{scenes}" for scenes in folders)
+    config.data.repeats, config.data.evaluate = (), ()
+    config.data.proposals, config.data.pgpg_model = "none", ""
+    config.checkpoint_every = config.evaluate_every = 10**6
+    return config
 
 
 def _end_later(metrics: pathlib.Path, seconds: float, over: threading.Event) -> None:

@@ -1,15 +1,12 @@
-"""The device, the versions, and a large matrix product for calibration."""
+"""The device, the machine, and a large matrix product for calibration."""
 
-import importlib.metadata
-import os
 import pathlib
 
 import jax
 import jax.numpy as jnp
+import machine
 from on_accelerator import flops, timing
 from on_accelerator.report import Report
-
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")
 
 
 def measure(report: Report, out: pathlib.Path, tiny: bool) -> None:
@@ -21,19 +18,16 @@ def measure(report: Report, out: pathlib.Path, tiny: bool) -> None:
 
 
 def describe() -> dict:
-    """What the figures were obtained on."""
+    """What the figures were obtained on; the memory is the device's."""
     device = jax.devices()[0]
     stats = device.memory_stats() or {}
     limit = stats.get("bytes_limit")
-    return {
+    return machine.describe() | {
         "device": device.device_kind,
         "platform": device.platform,
         "devices": jax.device_count(),
         "memory_gb": limit and round(limit / 1e9, 1),
-        "cores": os.cpu_count(),
         "peak_tflops": flops.peak() and flops.peak() / 1e12,
-        "xla_flags": os.environ.get("XLA_FLAGS", ""),
-        **{name: importlib.metadata.version(name) for name in PACKAGES},
     }
 
 

@@ -18,16 +18,19 @@ from rmpe_jax.models.spec import ModelSpec, require_pose
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 R50, VIT, SSTN = "FastPose-R50", "ViTPose-B", "RMPE (SSTN, FastPose-R50)"
+LITE = "LitePose"  # the built-in network
 _FILES = {
     R50: "coco_fastpose_res50_256x192.py:data,random",
     VIT: "coco_vitpose_256x192.py:base,data,random",
     SSTN: "coco_fastpose_res50_256x192.py:data,random",
+    LITE: "pose_small.py",
 }
 # The smallest networks at small sizes, for a rehearsal.
 _TINY = {
     R50: ("tinypose_s", (64, 64)),
     VIT: ("vitpose_s", (32, 32)),
     SSTN: ("tinypose_s", (64, 64)),
+    LITE: ("tinypose_s", (64, 64)),
 }
 
 
@@ -36,7 +39,7 @@ class Case:
     """A network in a precision, on batches of a size.
 
     Attributes:
-      network: one of `R50`, `VIT` and `SSTN`.
+      network: one of `R50`, `VIT`, `SSTN` and `LITE`.
       batch: crops.
       dtype: of the arithmetic.
       tiny: a small network in its place.
@@ -55,6 +58,7 @@ class Case:
         """The `ConfigDict` of the run."""
         config = load_config(f"{CONFIGS}/{_FILES[self.network]}")
         config.batch_size, config.model.dtype = self.batch, self.dtype
+        config.model.backbone_weights = ""
         if self.network == SSTN:
             config.sstn.enabled = True
             config.sstn.localization = "small"

@@ -55,7 +55,7 @@ def measure(network: str, report: Report, out: pathlib.Path, tiny: bool) -> None
 
     def alone() -> dict:
         program = step_program(case)
-        compiled = timing.compile_one(program.step, *program.shapes, donate_argnums=0)
+        compiled = compile_step(program)
         values, steps = time_steps(case, program, compiled)
         if network in PROFILED:
             profiles.append(functools.partial(trace.profile, network, steps, compiled.call, out))
@@ -178,10 +178,13 @@ def random_batch(case: Case, seed: int) -> dict[str, np.ndarray]:
     return batch
 
 
-def time_steps(
-    case: Case, program: Program, compiled: timing.Compiled
-) -> tuple[dict, Callable[[int], None]]:
-    """The line of a compiled step, and a function that runs further steps."""
+def compile_step(program: Program) -> timing.Compiled:
+    """The step, which is given the memory of its state."""
+    return timing.compile_one(program.step, *program.shapes, donate_argnums=0)
+
+
+def runner(case: Case, program: Program, step: Callable) -> Callable[[int], dict[str, jax.Array]]:
+    """A function that runs so many compiled steps, and gives the metrics of the last."""
     variables = random_variables(case)
     state = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), program.shapes[0])
     variables = {"batch_stats": {}} | variables
@@ -189,18 +192,26 @@ def time_steps(
     held = {"state": jax.device_put(state)}
     batches = [jax.device_put(random_batch(case, seed)) for seed in range(BATCHES)]
 
-    def steps(count: int) -> None:
+    def steps(count: int) -> dict[str, jax.Array]:
         metrics: Any = {}
         for index in range(count):
-            held["state"], metrics = compiled.call(held["state"], batches[index % BATCHES])
+            held["state"], metrics = step(held["state"], batches[index % BATCHES])
         jax.block_until_ready((held["state"], metrics))
-        held["loss"] = metrics["loss"]
+        return metrics
 
+    return steps
+
+
+def time_steps(
+    case: Case, program: Program, compiled: timing.Compiled
+) -> tuple[dict, Callable[[int], Any]]:
+    """The line of a compiled step, and a function that runs further steps."""
+    steps = runner(case, program, compiled.call)
     steps(2)
-    times = []
+    times, metrics = [], {}
     for _ in range(2 if case.tiny else REPEATS):
         begin = time.perf_counter()
-        steps(STEPS)
+        metrics = steps(STEPS)
         times.append((time.perf_counter() - begin) / STEPS)
     speed = timing.summary(times, case.batch)
     line = {
@@ -209,7 +220,7 @@ def time_steps(
         **flops.per_crop(program.flops, speed["crops_per_s"], case.batch, compiled.call),
         **compiled.times(),
         **memory(compiled),
-        "loss": round(float(held["loss"]), 6),
+        "loss": round(float(metrics["loss"]), 6),
     }
     return line, steps
 
