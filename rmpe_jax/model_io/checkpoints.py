@@ -18,6 +18,10 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.object_store import one_line, open_path
 
 Variables = dict[str, Any]  # "params" and "batch_stats"
+# In a folder of checkpoints: steps that are no longer kept. One rename brings them there, then they
+# are deleted. So a process that is killed leaves no half of a step under its name. Object stores
+# cannot rename, and delete file by file.
+OUTDATED = "outdated"
 _POLICY = ocp.checkpoint_managers.preservation_policy
 
 
@@ -36,6 +40,7 @@ def open_manager(
         open_path(folder),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=policy,
+            todelete_subdir=None if read_only else OUTDATED,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         ),

@@ -19,7 +19,7 @@ from rmpe_jax.config import (
     spec_from_dict,
 )
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_io.checkpoints import open_manager, read_meta, steps_of
+from rmpe_jax.model_io.checkpoints import OUTDATED, open_manager, read_meta, steps_of
 from rmpe_jax.object_store import one_line, open_path
 from rmpe_jax.training.state import TrainState
 
@@ -35,7 +35,7 @@ class Checkpoints:
           keep: how many of the latest checkpoints stay.
           read_only: nothing in the folder changes.
         """
-        self._folder = open_path(folder)
+        self._folder, self._read_only = open_path(folder), read_only
         try:
             self._manager = open_manager(self._folder, keep=keep, read_only=read_only)
         except OSError as error:
@@ -48,7 +48,10 @@ class Checkpoints:
 
     def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
         try:
-            self._manager.close()
+            try:
+                self._finish()
+            finally:
+                self._manager.close()
         except Exception as error:
             if kind is None:  # else the error that ends the block is reported
                 raise self._save_failed(None, error) from error
@@ -78,16 +81,22 @@ class Checkpoints:
                 self._manager.delete(step)
             self._manager.save(step, args=items, force=True)
             if wait:
-                self._manager.wait_until_finished()
+                self._finish()
         except Exception as error:  # Orbax wraps what its writing threads raise
             raise self._save_failed(step, error) from error
 
     def wait(self) -> None:
         """Waits for a save in the background. Raises as `save` does."""
         try:
-            self._manager.wait_until_finished()
+            self._finish()
         except Exception as error:
             raise self._save_failed(None, error) from error
+
+    def _finish(self) -> None:
+        """Waits for a save in the background, and deletes the steps that it has outdated."""
+        self._manager.wait_until_finished()
+        if not self._read_only and jax.process_index() == 0:
+            (self._folder / OUTDATED).rmtree(missing_ok=True)
 
     def _save_failed(self, step: int | None, error: Exception) -> UserError:
         full = errno.errorcode[errno.ENOSPC] in repr(error) or "No space left" in str(error)

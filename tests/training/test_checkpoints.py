@@ -8,7 +8,7 @@ from toy import same
 
 from rmpe_jax.config import model_spec, parse_config, require_same_network, spec_from_dict
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_io.checkpoints import load_variables
+from rmpe_jax.model_io.checkpoints import OUTDATED, load_variables
 from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.optimizers import build_optimizer
 from rmpe_jax.training.state import TrainState, init_state
@@ -234,6 +234,19 @@ def test_what_a_killed_save_left_is_never_read_and_goes_with_the_next(tmp_path, 
     assert int(restore(tmp_path, config)[0].step) == 1
     save(tmp_path, meta, 2)
     assert {path.name for path in tmp_path.iterdir()} == {"1", "2"}
+
+
+def test_a_step_that_is_no_longer_kept_goes_by_one_rename(tmp_path, config, meta, monkeypatch):
+    """A run that is killed while it deletes leaves nothing under the name of a step."""
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "_finish", lambda self: self._manager.wait_until_finished())
+        save(tmp_path, meta, 1, 2, 3)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["2", "3", OUTDATED]
+    assert (tmp_path / OUTDATED / "1" / "model").is_dir()
+    (found, _) = restore(tmp_path, config)
+    assert same(found, state_of(3))
+    save(tmp_path, meta, 4)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
 
 
 def test_no_folder_is_one_line(tmp_path):
