@@ -99,15 +99,46 @@ def _depthwise_forward(x: Array, kernel: Array, stride: int):
 def _depthwise_backward(stride: int, residual: tuple[Array, Array], grad: Array):
     x, kernel = residual
     size, pad = kernel.shape[0], kernel.shape[0] // 2
-    (_, height, width, _), (_, out_height, out_width, _) = x.shape, grad.shape
+    _, height, width, _ = x.shape
     # Output pixel o depends on the input pixels stride * o - pad + i. So the gradient of the input
     # is the gradient of the output, dilated by the stride and correlated with the mirrored kernel.
     dilated = _pad(grad, size - 1 - pad, size, dilation=stride)
     grad_x = _correlate(dilated, kernel[::-1, ::-1], height, width, 1)
     padded = _pad(x, pad, pad, dilation=1)
-    taps = _taps(padded, size, out_height, out_width, stride)
-    grad_kernel = jnp.stack([(tap * grad).sum((0, 1, 2)) for _, _, tap in taps])
-    return grad_x, grad_kernel.reshape(kernel.shape)
+    grad_kernel = jax.lax.platform_dependent(
+        padded,
+        grad,
+        cpu=functools.partial(_kernel_gradient_by_image, size=size, stride=stride),
+        default=functools.partial(_kernel_gradient, size=size, stride=stride),
+    )
+    return grad_x, grad_kernel
+
+
+def _kernel_gradient(
+    padded: Float[Array, "b h w c"], grad: Float[Array, "b h2 w2 c"], size: int, stride: int
+) -> Float[Array, "{size} {size} c"]:
+    """The sum over the output's pixels of their gradient times the pixel under each element."""
+    taps = _taps(padded, size, *grad.shape[1:3], stride)
+    sums = jnp.stack([(tap * grad).sum((0, 1, 2)) for _, _, tap in taps])
+    return sums.reshape(size, size, -1)
+
+
+def _kernel_gradient_by_image(
+    padded: Float[Array, "b h w c"], grad: Float[Array, "b h2 w2 c"], size: int, stride: int
+) -> Float[Array, "{size} {size} c"]:
+    """`_kernel_gradient`, one image after the other.
+
+    Each element of the kernel reads all pixels again. Those of one image stay in the cache of a
+    CPU, those of a batch do not, and reading them takes five times as long as the arithmetic.
+    """
+
+    def add(total: Array, image: tuple[Array, Array]) -> tuple[Array, None]:
+        one_padded, one_grad = (values[None] for values in image)
+        return total + _kernel_gradient(one_padded, one_grad, size, stride), None
+
+    zeros = jnp.zeros((size, size, grad.shape[3]), jnp.float32)
+    total, _ = jax.lax.scan(add, zeros, (padded, grad))
+    return total.astype(grad.dtype)
 
 
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
