@@ -91,8 +91,12 @@ def _npz(arrays: dict[str, Any]) -> bytes:
 
 
 def _mat(content: dict[str, Any]) -> bytes:
+    """Compressed, as the datasets' files are, and with a checksum.
+
+    Without, a changed type code ends the process: SciPy 1.17 looks it up beyond its table.
+    """
     file = io.BytesIO()
-    scipy.io.savemat(file, content)
+    scipy.io.savemat(file, content, do_compression=True)
     return file.getvalue()
 
 

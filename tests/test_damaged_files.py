@@ -1,5 +1,7 @@
 """Every reader takes a file or refuses it in one line; tests/faults tries more files."""
 
+import copy
+
 import damaged_files
 import pytest
 from damaged_files import READERS
@@ -27,3 +29,18 @@ def test_the_valid_file_is_read(tmp_path, title):
 def test_a_damaged_file_is_read_or_refused(tmp_path, title, data):
     reader = READERS[title]
     damaged_files.check(reader, tmp_path, data.draw(damaged_files.damaged(reader)))
+
+
+@pytest.mark.parametrize(
+    ("title", "part", "value"),
+    [
+        ("coco", ("annotations", 2, "num_keypoints"), []),
+        ("posetrack", ("images", 0, "ignore_regions_x"), [10**400]),
+    ],
+)
+def test_files_that_once_were_not_refused(tmp_path, title, part, value):
+    reader = READERS[title]
+    document = copy.deepcopy(reader.document)
+    parent, index, key = part
+    document[parent][index][key] = value
+    damaged_files.check(reader, tmp_path, reader.encode(document))

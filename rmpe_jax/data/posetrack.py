@@ -191,7 +191,7 @@ def _frame(image: dict, people: TrackedPeople, where: str) -> TrackedFrame:
             np.stack([np.asarray(x, float), np.asarray(y, float)], -1)
             for x, y in zip(*sides, strict=True)
         )
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         raise UserError(
             f"{where} has ignore_regions_x and ignore_regions_y that do not fit each other: fix "
             "the file"
