@@ -3,6 +3,7 @@
 import importlib
 import os
 import pathlib
+import sys
 import tempfile
 from collections.abc import Callable
 from types import ModuleType
@@ -61,7 +62,13 @@ def shared_data(shared) -> pathlib.Path:
 def part(monkeypatch) -> Callable[[str], ModuleType]:
     """Imports a module of benchmarks/."""
     monkeypatch.syspath_prepend(str(pathlib.Path(__file__).parents[1] / "benchmarks"))
-    return importlib.import_module
+
+    def imported(name: str) -> ModuleType:
+        if "." not in name:  # another module may have such a name
+            monkeypatch.delitem(sys.modules, name, raising=False)
+        return importlib.import_module(name)
+
+    return imported
 
 
 @pytest.fixture

@@ -34,9 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit status: 0, or 1 after an error, which is one line on stderr. `rmpe train`,
       `rmpe eval`, `--help` and invalid arguments raise `SystemExit` instead.
     """
-    gc.set_threshold(_GC_THRESHOLD)
     argv = sys.argv[1:] if argv is None else list(argv)
     command = argv[0] if argv else ""
+    threshold = gc.get_threshold()
+    gc.set_threshold(_GC_THRESHOLD)
     if command in _ABSL_COMMANDS:
         sys.argv = [f"rmpe {command}", *argv[1:]]
         importlib.import_module(_ABSL_COMMANDS[command][0]).main()  # exits
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
     finally:
         signal.signal(signal.SIGTERM, previous)
+        gc.set_threshold(*threshold)
     return 0
 
 

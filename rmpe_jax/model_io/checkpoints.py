@@ -3,6 +3,7 @@
 A run's folder has `checkpoints/` (to resume from) and `best/` (by the evaluation's first metric).
 Each step is stored as three items: `model` (parameters, statistics, averages), `optimizer`, and
 `meta` (a JSON with step, config and scores), so that the model can be read without the optimizer.
+Beside the steps there may be `outdated/`, with steps that are about to be deleted.
 `training.checkpoints` writes them.
 """
 
@@ -15,12 +16,12 @@ import orbax.checkpoint as ocp
 from etils import epath
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.object_store import one_line, open_path
+from rmpe_jax.object_store import is_address, one_line, open_path
 
 Variables = dict[str, Any]  # "params" and "batch_stats"
 # In a folder of checkpoints: steps that are no longer kept. One rename brings them there, then they
 # are deleted. So a process that is killed leaves no half of a step under its name. Object stores
-# cannot rename, and delete file by file.
+# cannot rename folders: there Orbax deletes file by file.
 OUTDATED = "outdated"
 _POLICY = ocp.checkpoint_managers.preservation_policy
 
@@ -40,7 +41,7 @@ def open_manager(
         open_path(folder),
         options=ocp.CheckpointManagerOptions(
             preservation_policy=policy,
-            todelete_subdir=None if read_only else OUTDATED,
+            todelete_subdir=None if read_only or is_address(folder) else OUTDATED,
             cleanup_tmp_directories=not read_only,
             read_only=read_only,
         ),
@@ -107,6 +108,7 @@ def checkpoints_in(folder: epath.Path, checkpoint: str | None) -> epath.Path:
         part = folder / {"best": "best", "last": "checkpoints"}[checkpoint]
         return part if part.is_dir() else folder
     for name in ("best", "checkpoints"):
-        if (folder / name).is_dir() and any((folder / name).iterdir()):
-            return folder / name
+        part = folder / name
+        if part.is_dir() and any(path.name != OUTDATED for path in part.iterdir()):
+            return part
     return folder

@@ -118,7 +118,8 @@ def _kernel_gradient(
     padded: Float[Array, "b h w c"], grad: Float[Array, "b h2 w2 c"], size: int, stride: int
 ) -> Float[Array, "{size} {size} c"]:
     """The sum over the output's pixels of their gradient times the pixel under each element."""
-    taps = _taps(padded, size, *grad.shape[1:3], stride)
+    _, height, width, _ = grad.shape
+    taps = _taps(padded, size, height, width, stride)
     sums = jnp.stack([(tap * grad).sum((0, 1, 2)) for _, _, tap in taps])
     return sums.reshape(size, size, -1)
 
@@ -129,14 +130,16 @@ def _kernel_gradient_by_image(
     """`_kernel_gradient`, one image after the other.
 
     Each element of the kernel reads all pixels again. Those of one image stay in the cache of a
-    CPU, those of a batch do not, and reading them takes five times as long as the arithmetic.
+    CPU, those of a batch do not, and reading them takes five times as long as the arithmetic. A
+    batch that is divided over several CPU devices is gathered on each of them.
     """
+    sum_type = jnp.promote_types(grad.dtype, jnp.float32)
 
     def add(total: Array, image: tuple[Array, Array]) -> tuple[Array, None]:
-        one_padded, one_grad = (values[None] for values in image)
+        one_padded, one_grad = (values[None].astype(sum_type) for values in image)
         return total + _kernel_gradient(one_padded, one_grad, size, stride), None
 
-    zeros = jnp.zeros((size, size, grad.shape[3]), jnp.float32)
+    zeros = jnp.zeros((size, size, grad.shape[3]), sum_type)
     total, _ = jax.lax.scan(add, zeros, (padded, grad))
     return total.astype(grad.dtype)
 

@@ -1,5 +1,7 @@
 """Writing a run's checkpoints: atomically, keeping the latest two and the best.
 
+A checkpoint that is no longer kept stays on the disk until the next save is over.
+
 What a checkpoint holds is described in `model_io.checkpoints`, which reads the model of it.
 """
 
@@ -20,7 +22,7 @@ from rmpe_jax.config import (
 )
 from rmpe_jax.errors import UserError
 from rmpe_jax.model_io.checkpoints import OUTDATED, open_manager, read_meta, steps_of
-from rmpe_jax.object_store import one_line, open_path
+from rmpe_jax.object_store import is_address, one_line, open_path
 from rmpe_jax.training.state import TrainState
 
 
@@ -35,7 +37,8 @@ class Checkpoints:
           keep: how many of the latest checkpoints stay.
           read_only: nothing in the folder changes.
         """
-        self._folder, self._read_only = open_path(folder), read_only
+        self._folder = open_path(folder)
+        self._deletes = not read_only and not is_address(folder)
         try:
             self._manager = open_manager(self._folder, keep=keep, read_only=read_only)
         except OSError as error:
@@ -95,8 +98,11 @@ class Checkpoints:
     def _finish(self) -> None:
         """Waits for a save in the background, and deletes the steps that it has outdated."""
         self._manager.wait_until_finished()
-        if not self._read_only and jax.process_index() == 0:
-            (self._folder / OUTDATED).rmtree(missing_ok=True)
+        if self._deletes and jax.process_index() == 0:
+            try:
+                (self._folder / OUTDATED).rmtree(missing_ok=True)
+            except OSError as error:  # such as a file on NFS that somebody reads; tried again later
+                logging.warning("%s: cannot be deleted: %s", self._folder / OUTDATED, error)
 
     def _save_failed(self, step: int | None, error: Exception) -> UserError:
         full = errno.errorcode[errno.ENOSPC] in repr(error) or "No space left" in str(error)

@@ -90,8 +90,9 @@ def test_options_that_beam_does_not_take(options, says, tmp_path, capsys):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_folder_whose_name_is_a_pattern(images, tmp_path, capsys):
-    out = tmp_path / "run [1]"
+@pytest.mark.parametrize("name", ["run [1]", "run*", "run?"])
+def test_a_folder_whose_name_is_a_pattern(images, tmp_path, capsys, name):
+    out = tmp_path / name
     assert cli.main(["predict", str(images), "--out", str(out), "--beam-options="]) == 1
     says = "Beam takes *, ? and [ for patterns; choose another output folder"
     assert capsys.readouterr().err == f"rmpe: {out}: {says}\n"

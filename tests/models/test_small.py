@@ -41,6 +41,25 @@ def test_depthwise_and_its_gradients_equal_grouped_convolution(height, width, si
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-4, atol=2e-3), ours, theirs)
 
 
+def test_depthwise_gradients_of_half_precision_are_summed_in_single():
+    """Summed in bfloat16, where 256 + 1 is 256, they would be 256."""
+    x = jnp.ones((300, 1, 1, 1), jnp.bfloat16)
+    kernel = jnp.full((1, 1, 1), 1.0, jnp.bfloat16)
+    gradient = jax.jit(jax.grad(lambda k: depthwise(x, k, 1).astype(jnp.float32).sum()))(kernel)
+    assert gradient.dtype == jnp.bfloat16
+    assert float(gradient[0, 0, 0]) == 300.0
+
+
+def test_depthwise_gradients_are_a_loop_over_images_on_cpus_alone():
+    gradient = jax.jit(jax.grad(lambda x, k: depthwise(x, k, 1).sum(), argnums=1))
+    traced = gradient.trace(jnp.ones((2, 8, 6, 4)), jnp.ones((3, 3, 4)))
+    loops = {
+        platform: "stablehlo.while" in traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert loops == {"cpu": True, "cuda": False, "tpu": False}
+
+
 def test_frozen_batch_norm_matches_the_formula_and_keeps_its_statistics():
     x = jax.random.normal(jax.random.key(0), (4, 3, 3, 2)) * 3 + 1
     variables = {

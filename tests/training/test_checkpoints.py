@@ -8,7 +8,8 @@ from toy import same
 
 from rmpe_jax.config import model_spec, parse_config, require_same_network, spec_from_dict
 from rmpe_jax.errors import UserError
-from rmpe_jax.model_io.checkpoints import OUTDATED, load_variables
+from rmpe_jax.model_io.checkpoints import OUTDATED, checkpoints_in, load_variables
+from rmpe_jax.object_store import open_path
 from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.optimizers import build_optimizer
 from rmpe_jax.training.state import TrainState, init_state
@@ -247,6 +248,29 @@ def test_a_step_that_is_no_longer_kept_goes_by_one_rename(tmp_path, config, meta
     assert same(found, state_of(3))
     save(tmp_path, meta, 4)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["3", "4"]
+
+
+def test_outdated_steps_that_cannot_be_deleted_end_no_run(
+    tmp_path, config, meta, monkeypatch, caplog
+):
+    def busy(path, missing_ok=False):
+        raise OSError("Directory not empty")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(open_path(tmp_path)), "rmtree", busy)
+        save(tmp_path, meta, 1, 2, 3)
+    assert "outdated: cannot be deleted: Directory not empty" in caplog.text
+    with Checkpoints(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [3, 2]
+    assert (tmp_path / OUTDATED).is_dir()
+    save(tmp_path, meta, 4)
+    assert not (tmp_path / OUTDATED).exists()
+
+
+def test_a_folder_of_outdated_steps_alone_is_not_the_best(tmp_path, meta):
+    save(tmp_path / "checkpoints", meta, 5)
+    (tmp_path / "best" / OUTDATED).mkdir(parents=True)
+    assert checkpoints_in(open_path(tmp_path), None) == open_path(tmp_path) / "checkpoints"
 
 
 def test_no_folder_is_one_line(tmp_path):

@@ -100,9 +100,20 @@ def budget_stage(
 
 
 def measure(
-    ablation: AblationConfig, crops: Sequence[int], seed: int, folder: pathlib.Path
+    ablation: AblationConfig,
+    crops: Sequence[int],
+    seed: int,
+    folder: pathlib.Path,
+    ways: Sequence[str] = WAYS,
 ) -> None:
     """Trains and measures one seed; what is measured already is not measured again.
+
+    Args:
+      ablation: its settings.
+      crops: numbers of crops to measure after.
+      seed: of the trainings.
+      folder: of the ablation.
+      ways: of `WAYS`.
 
     Raises:
       UserError: a training has had more crops than a number that is still to be measured; the
@@ -127,7 +138,7 @@ def measure(
         oracle_poses(sppe, datasets.data, datasets.boxes, out.with_suffix(""))
         _score(out.with_suffix("") / "results.json", datasets, out, {})
     for count in sorted(crops):
-        for way in WAYS:
+        for way in ways:
             out = _point(folder, seed, way, count)
             if out.exists():
                 continue
@@ -303,6 +314,9 @@ def main() -> int:
         default=[5000, 20000, 80000],
         help="numbers of crops to measure after; default: 5000 20000 80000",
     )
+    parser.add_argument(
+        "--ways", nargs="+", choices=WAYS, default=WAYS, help="to train; default: all"
+    )
     args = parser.parse_args()
     use_compilation_cache()
 
@@ -310,7 +324,7 @@ def main() -> int:
         ablation = load_ablation(args.config)
         prepare_data(ablation, args.workdir)
         for seed in args.seeds:
-            measure(ablation, args.crops, seed, args.workdir)
+            measure(ablation, args.crops, seed, args.workdir, args.ways)
         points = read_points(args.workdir)
         print(budget_table(points))
         if importlib.util.find_spec("matplotlib"):
