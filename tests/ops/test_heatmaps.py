@@ -297,7 +297,7 @@ def test_dark_udp_at_corners(rng):
     found, _ = decode(maps, "dark_udp", 2.0)
     expected = [reference_dark_udp(m) for m in np.moveaxis(np.asarray(maps, float), -1, 0)]
     np.testing.assert_allclose(found, expected, atol=2e-3)
-    assert np.abs(found - np.array([[0, 0], [13, 16]])).max() <= 0.5
+    assert np.abs(found - np.array([[0, 0], [13, 16]])).max() <= 0.5 + 1e-6  # float32
 
 
 def test_dark_takes_no_step_where_the_smoothed_map_has_no_maximum():

@@ -215,7 +215,7 @@ def _believed(value: Any, maximum: float) -> float:
 
 def _is_count(entry: dict, person: Person) -> bool:
     count = int(np.count_nonzero(person.visibility))  # compared with a list, NumPy's give an array
-    return entry.get("num_keypoints", count) == count
+    return bool(entry.get("num_keypoints", count) == count)
 
 
 def _report(ids: list[int], what: str, instead: str, where: str) -> None:
