@@ -2,6 +2,7 @@
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -16,6 +17,7 @@ from rmpe_jax.experiments.ablation.budget import (
     Point,
     budget_stage,
     budget_table,
+    draw_views,
     measure,
     plot_points,
     read_points,
@@ -84,6 +86,8 @@ def test_points_are_measured_once(tmp_path):
     pytest.importorskip("matplotlib")
     plot_points(points, out / "budget.png")
     assert (out / "budget.png").stat().st_size > 1000
+    draw_views(ablation, 0, out / "budget/views.jpg")
+    assert cv2.imread(str(out / "budget/views.jpg")).shape[0] > 3 * 64
     files[0].unlink()
     with pytest.raises(UserError, match=r"trained for 2 steps already, more than 1"):
         measure(ablation, [4], 0, out)

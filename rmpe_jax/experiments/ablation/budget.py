@@ -19,6 +19,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 from jaxtyping import Float
 
@@ -40,6 +41,7 @@ from rmpe_jax.experiments.ablation.trainings import (
     localization_stage,
     teacher_stage,
 )
+from rmpe_jax.experiments.ablation.views import misplaced_boxes, views_sheet
 from rmpe_jax.experiments.evaluate import evaluate_pose_model
 from rmpe_jax.experiments.tables import markdown_table
 from rmpe_jax.files import write_json
@@ -55,6 +57,7 @@ PLACEMENT_WEIGHT = 100.0  # of the supervised way: the other losses then hardly 
 WITHOUT, IDEAL = "without", "ideal"  # systems without a localization network
 NMS = "rmpe"  # a preset: nothing is learned here but the localization network
 HELD_OUT_BATCHES = 8  # of 64 crops
+DRAWN = 7  # crops
 
 
 class Point(NamedTuple):
@@ -230,6 +233,24 @@ def plot_points(points: Points, path: pathlib.Path) -> None:
     figure.savefig(path, dpi=90)
 
 
+def draw_views(ablation: AblationConfig, seed: int, path: pathlib.Path) -> None:
+    """Draws what the trained networks of a seed look at: a row for each way, in their order.
+
+    Each crop of a misplaced box has the outline of the view, and the view to its right.
+
+    Args:
+      ablation: its settings; crops are of the first dataset.
+      seed: of the trainings.
+      path: of the image, in the folder `budget` of the ablation.
+    """
+    datasets = next(iter(ablation.sets.values()))
+    requests, _ = misplaced_boxes(open_dataset(datasets.data), datasets.boxes, DRAWN)
+    workdirs = [path.parent / f"seed{seed}" / way for way in WAYS]
+    models = [load_pose_model(workdir, "last") for workdir in workdirs if workdir.is_dir()]
+    rows = [views_sheet(model, requests, columns=2 * DRAWN) for model in models]
+    cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
+
+
 def _point(folder: pathlib.Path, seed: int, name: str, crops: int) -> pathlib.Path:
     """The file of a point; a folder of the same name has the poses."""
     return folder / "budget" / f"seed{seed}" / "points" / f"{name}_{crops}.json"
@@ -329,6 +350,7 @@ def main() -> int:
         print(budget_table(points))
         if importlib.util.find_spec("matplotlib"):
             plot_points(points, args.workdir / "budget" / "budget.png")
+        draw_views(ablation, args.seeds[0], args.workdir / "budget" / "views.jpg")
 
     return run(print_budget)
 
