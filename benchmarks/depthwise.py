@@ -14,7 +14,7 @@ import jax
 from jax import lax
 from timing import in_turns
 
-from rmpe_jax.models.efficientnet import depthwise
+from rmpe_jax.models.inverted_residual import depthwise
 
 LAYERS = ((64, 48, 32, 3, 1), (32, 24, 144, 3, 1), (16, 12, 240, 5, 1), (8, 6, 672, 5, 1))
 

@@ -1,6 +1,6 @@
 """litepose_effnet0_s in torch, with the same layers, in the same order and by the same names.
 
-For benchmarks and tests. Our names are in models/efficientnet.py and models/small.py.
+For benchmarks and tests. Our names are in models/inverted_residual.py and models/small.py.
 """
 
 import torch

@@ -28,7 +28,7 @@ def installed_weights() -> str:
 
 
 def efficientnet_variables(state_dict: dict[str, np.ndarray]) -> dict[str, dict]:
-    """Converts weights to the variables of `models.efficientnet.EfficientNetLite0`.
+    """Converts weights to the variables of `models.inverted_residual.EfficientNetLite0`.
 
     Args:
       state_dict: arrays by their names in the port (`_blocks.3._expand_conv.weight`), from

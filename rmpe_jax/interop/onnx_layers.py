@@ -51,7 +51,7 @@ def _conv_transpose_weights(
 
 
 def depthwise(graph: Graph, eqn: Any, x: Value, kernel: Value) -> Value:
-    """`models.efficientnet.depthwise` as one convolution; in XLA it is a sum of products."""
+    """`models.inverted_residual.depthwise` as one convolution; in XLA it is a sum of products."""
     if kernel.array is None:
         raise unsupported(eqn, "with computed weights")
     shape, result = eqn.invars[0].aval.shape, eqn.outvars[0].aval.shape

@@ -21,7 +21,7 @@ from flax import traverse_util
 from jaxtyping import Array, Float
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.models.efficientnet import FrozenBatchNorm
+from rmpe_jax.models.inverted_residual import FrozenBatchNorm
 from rmpe_jax.models.layers import Deconv4x4
 
 Path = tuple[str, ...]  # the path of a submodule or of a variable

@@ -1,4 +1,4 @@
-"""Weights of other projects' backbones, of ImageNet or MAE, and for localization networks."""
+"""Weights of other projects: backbones of ImageNet, MAE or MoveNet, and localization networks."""
 
 import pathlib
 from collections.abc import Mapping
@@ -12,6 +12,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.interop.efficientnet import efficientnet_variables
 from rmpe_jax.interop.hub import fetch_model, is_hub_name
 from rmpe_jax.interop.huggingface import read_weights
+from rmpe_jax.interop.movenet import movenet_variables, read_graph_model
 from rmpe_jax.interop.pth import read_pth
 from rmpe_jax.interop.resnet import localization_variables, resnet_variables
 from rmpe_jax.interop.torch_names import from_torch
@@ -58,19 +59,21 @@ def load_backbone(
     if name.startswith("vitpose"):
         params["backbone"] = _transformer(path, name, input_size, params["backbone"])
         return
-    part = "backbone" if name.startswith("litepose_effnet0") else "preact"
+    part = "backbone" if name.startswith("litepose") else "preact"
     if part not in params:
         raise UserError(
             f"config.model.backbone_weights: there is no reader for the backbone of {name}; use "
-            "litepose_effnet0, a ViTPose or a network on a ResNet, or leave it empty"
+            "a LitePose, a ViTPose or a network on a ResNet, or leave it empty"
         )
-    state = read_pth(_find_backbone(path, name))
+    file = _find_backbone(path, name)
     expected = {"params": params[part], "batch_stats": batch_stats[part]}
     try:
-        if part == "backbone":
-            loaded = efficientnet_variables(state)
+        if name.startswith("litepose_mobilenetv2"):
+            loaded = movenet_variables(read_graph_model(file))
+        elif part == "backbone":
+            loaded = efficientnet_variables(read_pth(file))
         else:
-            loaded = resnet_variables(expected, state)
+            loaded = resnet_variables(expected, read_pth(file))
         for collection, ours in (("params", params), ("batch_stats", batch_stats)):
             ours[part] = _merged(ours[part], loaded[collection], partly=part == "preact")
     except UserError as error:

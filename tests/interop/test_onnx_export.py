@@ -10,7 +10,7 @@ from jax import lax
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import layers
-from rmpe_jax.models.efficientnet import depthwise
+from rmpe_jax.models.inverted_residual import depthwise
 from rmpe_jax.models.layers import pixel_shuffle, pixel_unshuffle, upsample_nearest
 from rmpe_jax.models.rmpe import sdtn, stn
 from rmpe_jax.ops import heatmaps

@@ -12,8 +12,8 @@ from flax import traverse_util
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import SPPE_NAMES, build_sppe
-from rmpe_jax.models.efficientnet import FrozenBatchNorm
 from rmpe_jax.models.folding import check_variables, fold_batch_norm
+from rmpe_jax.models.inverted_residual import FrozenBatchNorm
 from rmpe_jax.models.layers import Deconv4x4, batch_norm, conv
 from rmpe_jax.models.localization import build_localization
 from rmpe_jax.models.rmpe import RMPE

@@ -9,7 +9,7 @@ from jax import lax
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.efficientnet import efficientnet_variables
 from rmpe_jax.models import build_sppe
-from rmpe_jax.models.efficientnet import EfficientNetLite0, FrozenBatchNorm, depthwise
+from rmpe_jax.models.inverted_residual import EfficientNetLite0, FrozenBatchNorm, depthwise
 
 
 def grouped(x, kernel, stride):

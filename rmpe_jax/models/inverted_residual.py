@@ -1,8 +1,8 @@
-"""EfficientNet-Lite0, a backbone for CPUs with public ImageNet weights.
+"""Backbones of inverted residual blocks, for CPUs: EfficientNet-Lite0 and MobileNetV2.
 
-Tan & Le, EfficientNet, ICML 2019, in its "lite" form: no squeeze-and-excitation, ReLU6 throughout.
-Submodule names follow the common PyTorch port (`_blocks.3._expand_conv` is `block3_expand`), so
-weights convert by name; see `rmpe_jax.interop.efficientnet`.
+Sandler et al., MobileNetV2, CVPR 2018; Tan & Le, EfficientNet, ICML 2019, in its "lite" form: no
+squeeze-and-excitation, ReLU6 throughout. Public weights are read by `rmpe_jax.interop.efficientnet`
+(ImageNet) and `rmpe_jax.interop.movenet` (MobileNetV2, trained for poses of COCO).
 """
 
 import functools
@@ -16,18 +16,7 @@ from jaxtyping import Array, Float
 
 from rmpe_jax.models.layers import conv
 
-# (kernel, stride, expansion, channels) of the 16 inverted residual blocks, Table 1 of the paper.
-BLOCKS = (
-    (3, 1, 1, 16),
-    *((3, 2, 6, 24), (3, 1, 6, 24)),
-    *((5, 2, 6, 40), (5, 1, 6, 40)),
-    *((3, 2, 6, 80), (3, 1, 6, 80), (3, 1, 6, 80)),
-    *((5, 1, 6, 112), (5, 1, 6, 112), (5, 1, 6, 112)),
-    *((5, 2, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192)),
-    (3, 1, 6, 320),
-)
-# Indices of the blocks whose outputs form the feature pyramid: strides 4, 8, 16 and 32.
-PYRAMID_BLOCKS = (2, 4, 10, 15)
+BATCH_NORM_EPSILON = 1e-3  # as in the PyTorch port of EfficientNet
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
@@ -154,7 +143,7 @@ class FrozenBatchNorm(nn.Module):
     """
 
     dtype: DTypeLike = jnp.float32
-    epsilon: float = 1e-3  # as in the PyTorch port
+    epsilon: float = BATCH_NORM_EPSILON
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
@@ -167,14 +156,22 @@ class FrozenBatchNorm(nn.Module):
         return x * factor.astype(self.dtype) + (bias - mean.value * factor).astype(self.dtype)
 
 
-class EfficientNetLite0(nn.Module):
-    """(b, H, W, 3) -> features at strides 4, 8, 16, 32 with 24, 40, 112, 320 channels.
+class InvertedResiduals(nn.Module):
+    """(b, H, W, 3) -> features at strides 4, 8, 16 and 32.
 
-    Batch statistics are never updated, so start from ImageNet weights. The depthwise kernels hold
+    Batch statistics are never updated, so start from trained weights. The depthwise kernels hold
     under 3 % of the weights, but their gradient is the most expensive operation of a training step
-    on a CPU: freeze them there (`config.optim.frozen`).
+    on a CPU: they can be frozen there (`config.optim.frozen`).
+
+    Attributes:
+      blocks: (kernel, stride, expansion, channels) of each block. The channels are multiplied by
+        the expansion, filtered by a depthwise kernel and projected to `channels`.
+      pyramid: indices of the blocks whose outputs are the features.
+      dtype: of the arithmetic.
     """
 
+    blocks: tuple[tuple[int, int, int, int], ...]
+    pyramid: tuple[int, int, int, int]
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
@@ -182,12 +179,12 @@ class EfficientNetLite0(nn.Module):
         x = x.astype(self.dtype)
         x = conv(32, 3, stride=2, dtype=self.dtype, name="stem")(x)
         x = nn.relu6(FrozenBatchNorm(self.dtype, name="stem_bn")(x))
-        pyramid = []
-        for index, (size, stride, expansion, features) in enumerate(BLOCKS):
-            x = self._block(x, f"block{index}", size, stride, expansion, features)
-            if index in PYRAMID_BLOCKS:
-                pyramid.append(x)
-        return pyramid
+        features = []
+        for index, (size, stride, expansion, channels) in enumerate(self.blocks):
+            x = self._block(x, f"block{index}", size, stride, expansion, channels)
+            if index in self.pyramid:
+                features.append(x)
+        return features
 
     def _block(
         self,
@@ -211,3 +208,34 @@ class EfficientNetLite0(nn.Module):
         x = conv(features, 1, dtype=self.dtype, name=f"{name}_project")(x)
         x = FrozenBatchNorm(self.dtype, name=f"{name}_project_bn")(x)
         return x + shortcut if x.shape == shortcut.shape else x
+
+
+# Table 1 of the EfficientNet paper. Channels of the features: 24, 40, 112, 320.
+EfficientNetLite0 = functools.partial(
+    InvertedResiduals,
+    blocks=(
+        (3, 1, 1, 16),
+        *((3, 2, 6, 24), (3, 1, 6, 24)),
+        *((5, 2, 6, 40), (5, 1, 6, 40)),
+        *((3, 2, 6, 80), (3, 1, 6, 80), (3, 1, 6, 80)),
+        *((5, 1, 6, 112), (5, 1, 6, 112), (5, 1, 6, 112)),
+        *((5, 2, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192), (5, 1, 6, 192)),
+        (3, 1, 6, 320),
+    ),
+    pyramid=(2, 4, 10, 15),
+)
+
+# Table 2 of the MobileNetV2 paper. Channels of the features: 24, 32, 96, 320.
+MobileNetV2 = functools.partial(
+    InvertedResiduals,
+    blocks=(
+        (3, 1, 1, 16),
+        *((3, 2, 6, 24), (3, 1, 6, 24)),
+        *((3, 2, 6, 32), (3, 1, 6, 32), (3, 1, 6, 32)),
+        *((3, 2, 6, 64), (3, 1, 6, 64), (3, 1, 6, 64), (3, 1, 6, 64)),
+        *((3, 1, 6, 96), (3, 1, 6, 96), (3, 1, 6, 96)),
+        *((3, 2, 6, 160), (3, 1, 6, 160), (3, 1, 6, 160)),
+        (3, 1, 6, 320),
+    ),
+    pyramid=(2, 5, 12, 16),
+)
