@@ -40,6 +40,7 @@ from rmpe_jax.evaluation.mpii_people import read_mpii_mat
 from rmpe_jax.evaluation.pose_file import load_poses
 from rmpe_jax.experiments.fit_pgpg import read_poses
 from rmpe_jax.interop.huggingface import read_weights
+from rmpe_jax.interop.movenet import movenet_variables, read_graph_model
 from rmpe_jax.interop.pth import read_pth
 from rmpe_jax.model_io.pose_model import load_pose_model
 from rmpe_jax.pgpg.model import load_pgpg
@@ -287,6 +288,24 @@ _PREPROCESSOR = {
     "image_std": [0.25, 0.25, 0.25],
 }
 
+
+def _graph_model() -> dict[str, Any]:
+    """Of two convolutions of MoveNet's backbone, with the names only."""
+    folded = {"dtype": "float32", "quantization": {"dtype": "float16"}}
+    weights = [
+        {"name": "model/Conv1/Conv2D_weights", "shape": [3, 3, 3, 2], **folded},
+        {"name": "model/Conv1/Conv2D_bn_offset", "shape": [2], **folded},
+        {"name": "model/block_1_depthwise/depthwise_weights", "shape": [3, 3, 2, 1], **folded},
+        {"name": "model/block_1_depthwise/depthwise_bn_offset", "shape": [2], "dtype": "float32"},
+    ]
+    return {"weightsManifest": [{"paths": ["weights.bin"], "weights": weights}]}
+
+
+def _read_graph_model(path: pathlib.Path) -> dict[str, dict]:
+    (path.parent / "weights.bin").write_bytes(bytes(200))
+    return movenet_variables(read_graph_model(path))
+
+
 _JSON = (
     ("coco", _ANNOTATIONS, tiny_sets.coco_document(), lambda p: read_coco(p.parents[1], "mini")),
     (
@@ -326,6 +345,7 @@ _JSON = (
         _PREPROCESSOR,
         lambda p: make_config("detr", read_preprocessor(p)),
     ),
+    ("graph model", "model.json", _graph_model(), _read_graph_model),
 )
 
 READERS: dict[str, Reader] = {

@@ -4,7 +4,6 @@ MoveNet (Google, Apache-2.0) finds the 17 joints of one person and was trained o
 on a collection of its own. Its batch norms are folded into the convolutions.
 """
 
-import json
 import math
 import pathlib
 import re
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.files import read_json
 from rmpe_jax.models.inverted_residual import BATCH_NORM_EPSILON
 
 _QUANTIZED = {"float16": np.dtype("<f2")}
@@ -34,22 +34,23 @@ def read_graph_model(path: str | pathlib.Path) -> dict[str, np.ndarray]:
       UserError: a file is missing or damaged, or weights are quantized to integers.
     """
     path = pathlib.Path(path)
+    content = read_json(path, "graph model")
+    tensors: dict[str, np.ndarray] = {}
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))["weightsManifest"]
-        tensors: dict[str, np.ndarray] = {}
-        for group in manifest:
-            data = b"".join((path.parent / name).read_bytes() for name in group["paths"])
+        for group in content["weightsManifest"]:
+            files = (path.parent / pathlib.Path(name).name for name in group["paths"])
+            data = b"".join(file.read_bytes() for file in files)
             tensors |= _tensors(group["weights"], data)
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
         raise UserError(
             f"{path}: not a complete graph model of TensorFlow.js ({error}); fetch it again"
         ) from None
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}") from None
+        raise UserError(f"{error.filename}: {error.strerror}; {path} names it") from None
     return tensors
 
 
-def _tensors(weights: list[dict[str, Any]], data: bytes) -> dict[str, np.ndarray]:
+def _tensors(weights: Any, data: bytes) -> dict[str, np.ndarray]:
     """The tensors that lie one after the other in `data`."""
     tensors, offset = {}, 0
     for weight in weights:
@@ -60,7 +61,9 @@ def _tensors(weights: list[dict[str, Any]], data: bytes) -> dict[str, np.ndarray
             raise ValueError(f"{weight['name']} is stored as {name}")
         count = math.prod(weight["shape"])
         array = np.frombuffer(data, types[name], count, offset)
-        tensors[weight["name"]] = array.reshape(weight["shape"])
+        if not np.isfinite(array).all():
+            raise ValueError(f"{weight['name']} has values that are not finite")
+        tensors[str(weight["name"])] = array.reshape(weight["shape"])
         offset += array.nbytes
     return tensors
 

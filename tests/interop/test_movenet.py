@@ -137,7 +137,13 @@ def test_weights_of_eight_bits_are_refused(tmp_path):
         read_graph_model(path)
 
 
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weightsManifest": [{}]}', "null"])
+def test_weights_that_are_not_finite_are_refused(tmp_path):
+    path = write(tmp_path, {"a": np.full(60, np.nan, np.float32)})
+    with pytest.raises(UserError, match="a has values that are not finite"):
+        read_graph_model(path)
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"weightsManifest": [{}]}', "null"])
 def test_another_json_file_is_refused(tmp_path, content):
     (tmp_path / "model.json").write_text(content)
     with pytest.raises(UserError, match="not a complete graph model"):
