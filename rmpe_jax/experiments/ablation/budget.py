@@ -236,7 +236,8 @@ def plot_points(points: Points, path: pathlib.Path) -> None:
 def draw_views(ablation: AblationConfig, seed: int, path: pathlib.Path) -> None:
     """Draws what the trained networks of a seed look at: a row for each way, in their order.
 
-    Each crop of a misplaced box has the outline of the view, and the view to its right.
+    Each crop of a misplaced box has the outline of the view, and the view to its right. Without
+    such a box or a trained network, a line says so and nothing is drawn.
 
     Args:
       ablation: its settings; crops are of the first dataset.
@@ -247,6 +248,9 @@ def draw_views(ablation: AblationConfig, seed: int, path: pathlib.Path) -> None:
     requests, _ = misplaced_boxes(open_dataset(datasets.data), datasets.boxes, DRAWN)
     workdirs = [path.parent / f"seed{seed}" / way for way in WAYS]
     models = [load_pose_model(workdir, "last") for workdir in workdirs if workdir.is_dir()]
+    if not requests or not models:
+        print(f"no {path.name}: no trained network, or no misplaced box in {datasets.boxes}")
+        return
     rows = [views_sheet(model, requests, columns=2 * DRAWN) for model in models]
     cv2.imwrite(str(path), np.vstack(rows)[..., ::-1])
 
