@@ -1,7 +1,7 @@
-"""The backbone of MoveNet Lightning, a MobileNetV2, from its TensorFlow.js files.
+"""Weights of MoveNet from its TensorFlow.js files, for `models.movenet`.
 
-MoveNet (Google, Apache-2.0) finds the 17 joints of one person and was trained on COCO train2017 and
-on a collection of its own. Its batch norms are folded into the convolutions.
+MoveNet (Google, Apache-2.0) was trained for the 17 joints of COCO, on COCO train2017 and on a
+collection of its own. Its batch norms are folded into the convolutions.
 """
 
 import math
@@ -17,8 +17,15 @@ from rmpe_jax.models.inverted_residual import BATCH_NORM_EPSILON
 
 _QUANTIZED = {"float16": np.dtype("<f2")}
 _PLAIN = {"float32": np.dtype("<f4"), "int32": np.dtype("<i4")}
-_BLOCK = re.compile(r"model/(?:(expanded_conv)|block_(\d+))_(expand|depthwise|project)/")
-_BIAS = "_bn_offset"
+
+_PREFIX = re.compile(r"^StatefulPartitionedCall/(?:center_net_[^/]*/model_1/)?")
+# The tensors of a layer, below its name: kernel and bias, with a folded norm or without one.
+_FOLDED = ("Conv2D_weights", "Conv2D_bn_offset")
+_FOLDED_DEPTHWISE = ("depthwise_weights", "depthwise_bn_offset")
+_FOLDED_POINTWISE = ("separable_conv2d_weights", "separable_conv2d_bn_offset")
+_CONV = ("Conv2D/ReadVariableOp", "BiasAdd/ReadVariableOp")
+_POINTWISE = ("separable_conv2d/ReadVariableOp_1", "BiasAdd/ReadVariableOp")
+_FILTER = "separable_conv2d/ReadVariableOp"
 
 
 def read_graph_model(path: str | pathlib.Path) -> dict[str, np.ndarray]:
@@ -69,64 +76,75 @@ def _tensors(weights: Any, data: bytes) -> dict[str, np.ndarray]:
 
 
 def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
-    """Converts MoveNet's backbone to the variables of `models.inverted_residual.MobileNetV2`.
+    """Converts the weights of a MoveNet to the variables of `models.movenet.MoveNet`.
 
     Folding has left kernels whose sizes differ by a factor of 100,000 between channels. Each
     channel's kernel is divided by its root mean square, times the one of a He-normal kernel, and
     the norm's scale is multiplied by it. So steps of one size suit them all.
 
-    MoveNet pads strided convolutions on one side, this project on both: its features here are those
-    of an image shifted by up to 31 pixels, except at the border.
-
     Args:
-      tensors: from `read_graph_model`. The layers behind the backbone are ignored.
+      tensors: from `read_graph_model`. The heads other than the heatmaps are ignored.
 
     Returns:
-      `{"params": …, "batch_stats": …}`. Inputs are RGB in -1..1: a mean and standard deviation of
-      0.5.
+      `{"params": …, "batch_stats": …}`, for 17 joints. Inputs are RGB in -1..1: a mean and standard
+      deviation of 0.5.
 
     Raises:
-      UserError: there is no backbone of a MoveNet.
+      UserError: a tensor is missing.
     """
-    variables: dict[str, dict] = {"params": {}, "batch_stats": {}}
-    for key, kernel in tensors.items():
-        name = _module(key)
-        if name is None:
-            continue
-        bias = key.removesuffix("_weights") + _BIAS
-        if bias not in tensors or kernel.ndim != 4:
-            raise UserError(f"weights: {key} has no bias or is not a kernel; use MoveNet's files")
-        kernel = np.asarray(kernel, np.float32)
-        if name.endswith("depthwise"):  # (s, s, c, 1)
-            kernel = kernel[..., 0]
+    tensors = {_PREFIX.sub("", name): array for name, array in tensors.items()}
+    params: dict[str, Any] = {}
+    batch_stats: dict[str, Any] = {}
+
+    def find(name: str) -> np.ndarray:
+        if name not in tensors:
+            raise UserError(f"weights: there is no {name}; use the files of a MoveNet")
+        return np.asarray(tensors[name], np.float32)
+
+    def add(ours: str, kernel: np.ndarray, bias: np.ndarray) -> None:
+        """A convolution, or a depthwise one whose kernel has three axes, and its norm."""
+        *scope, name = ours.split("/")
+        layers, norms = params, batch_stats
+        for part in scope:
+            layers, norms = layers.setdefault(part, {}), norms.setdefault(part, {})
         kernel, size = _normalized(kernel)
-        params = variables["params"]
-        params[name] = kernel if name.endswith("depthwise") else {"kernel": kernel}
-        shape = size.shape
-        params[f"{name}_bn"] = {
-            "scale": size * np.float32(math.sqrt(1 + BATCH_NORM_EPSILON)),
-            "bias": np.asarray(tensors[bias], np.float32),
-        }
-        variables["batch_stats"][f"{name}_bn"] = {
-            "mean": np.zeros(shape, np.float32),
-            "var": np.ones(shape, np.float32),
-        }
-    if not variables["params"]:
-        raise UserError("weights: no backbone of a MoveNet; use the files of MoveNet Lightning")
-    return variables
+        layers[name] = {"kernel": kernel} if kernel.ndim == 4 else kernel
+        scale = size * np.float32(math.sqrt(1 + BATCH_NORM_EPSILON))
+        layers[f"{name}_bn"] = {"scale": scale, "bias": bias}
+        norms[f"{name}_bn"] = {"mean": np.zeros_like(size), "var": np.ones_like(size)}
 
+    def convolution(ours: str, theirs: str, names: tuple[str, str] = _FOLDED) -> None:
+        add(ours, *(find(f"{theirs}/{name}") for name in names))
 
-def _module(key: str) -> str | None:
-    """Our name of the convolution whose kernel is `key`; None: another tensor."""
-    if not key.endswith("_weights"):
-        return None
-    if key.endswith("model/Conv1/Conv2D_weights"):
-        return "stem"
-    match = _BLOCK.search(key)
-    if match is None:
-        return None
-    first, block, part = match.groups()
-    return f"block{0 if first else block}_{part}"
+    def separable(ours: str, theirs: str, names: tuple[str, str]) -> None:
+        kernel, size = _normalized(find(f"{theirs}/{_FILTER}")[..., 0])
+        params[f"{ours}_depthwise"] = kernel
+        pointwise, bias = (find(f"{theirs}/{name}") for name in names)
+        add(ours, pointwise * size[:, None], bias)
+
+    convolution("backbone/stem", "model/Conv1")
+    for block in range(17):
+        ours, theirs = f"backbone/block{block}", f"model/block_{block}"
+        if block:
+            convolution(f"{ours}_expand", f"{theirs}_expand")
+        else:
+            theirs = "model/expanded_conv"
+        kernel, bias = (find(f"{theirs}_depthwise/{name}") for name in _FOLDED_DEPTHWISE)
+        add(f"{ours}_depthwise", kernel[..., 0], bias)
+        convolution(f"{ours}_project", f"{theirs}_project")
+    convolution("top", "model/Conv_1")
+    for level, suffix in enumerate(("", "_1", "_2", "_3")):
+        convolution(f"lateral{level}", f"conv2d{suffix}", _CONV)
+    for level, suffix in enumerate(("", "_1", "_2"), start=1):
+        separable(f"smooth{level}", f"separable_conv2d{suffix}", _FOLDED_POINTWISE)
+    # The layers of the heads are numbered through.
+    heads = {name.split("/")[1] for name in tensors if name.startswith("kpt_heatmap_0/")}
+    inner = next((name for name in heads if name.startswith("separable_conv2d")), "")
+    outer = next((name for name in heads if name.startswith("conv2d")), "")
+    separable("heatmap", f"kpt_heatmap_0/{inner}", _POINTWISE)
+    kernel, bias = (find(f"kpt_heatmap_0/{outer}/{name}") for name in _CONV)
+    params["conv_out"] = {"kernel": kernel, "bias": bias}
+    return {"params": params, "batch_stats": batch_stats}
 
 
 def _normalized(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

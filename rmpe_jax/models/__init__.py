@@ -11,6 +11,7 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.models.fastpose import FastPose, FastPoseDuc
 from rmpe_jax.models.hourglass import StackedHourglass
 from rmpe_jax.models.hrnet import HRNet
+from rmpe_jax.models.movenet import MOVENET_MODELS
 from rmpe_jax.models.rtmpose import RTMPOSE_MODELS
 from rmpe_jax.models.simplepose import SimplePose
 from rmpe_jax.models.small import SMALL_MODELS
@@ -51,6 +52,7 @@ _MODELS = {
     "hourglass_4": partial(StackedHourglass, num_stacks=4),
     "hourglass_8": partial(StackedHourglass, num_stacks=8),
     **SMALL_MODELS,
+    **MOVENET_MODELS,
     **VITPOSE_MODELS,
     **RTMPOSE_MODELS,
 }

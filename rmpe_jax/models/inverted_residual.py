@@ -1,12 +1,12 @@
 """Backbones of inverted residual blocks, for CPUs: EfficientNet-Lite0 and MobileNetV2.
 
 Sandler et al., MobileNetV2, CVPR 2018; Tan & Le, EfficientNet, ICML 2019, in its "lite" form: no
-squeeze-and-excitation, ReLU6 throughout. Public weights are read by `rmpe_jax.interop.efficientnet`
-(ImageNet) and `rmpe_jax.interop.movenet` (MobileNetV2, trained for poses of COCO).
+squeeze-and-excitation, ReLU6 throughout. ImageNet weights of EfficientNet-Lite0 are read by
+`rmpe_jax.interop.efficientnet`. MobileNetV2 is the backbone of `rmpe_jax.models.movenet`.
 """
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import flax.linen as nn
 import jax
@@ -139,7 +139,7 @@ depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 class FrozenBatchNorm(nn.Module):
     """Batch norm with constant statistics and trained scale and bias: y = (x - mean) * a + bias.
 
-    Small batches of crops would degrade ImageNet's statistics, and an affine map is cheaper.
+    Small batches of crops would degrade pretrained statistics, and an affine map is cheaper.
     """
 
     dtype: DTypeLike = jnp.float32
@@ -167,18 +167,23 @@ class InvertedResiduals(nn.Module):
       blocks: (kernel, stride, expansion, channels) of each block. The channels are multiplied by
         the expansion, filtered by a depthwise kernel and projected to `channels`.
       pyramid: indices of the blocks whose outputs are the features.
+      stem: channels of the first convolution.
+      pad_after: strided convolutions are padded below and on the right only, as TensorFlow does for
+        inputs of even size, not on all sides.
       dtype: of the arithmetic.
     """
 
     blocks: tuple[tuple[int, int, int, int], ...]
     pyramid: tuple[int, int, int, int]
+    stem: int = 32
+    pad_after: bool = False
     dtype: DTypeLike = jnp.float32
 
     @nn.compact
     def __call__(self, x: Float[Array, "b h w 3"]) -> list[Float[Array, "b _h _w _c"]]:
         x = x.astype(self.dtype)
-        x = conv(32, 3, stride=2, dtype=self.dtype, name="stem")(x)
-        x = nn.relu6(FrozenBatchNorm(self.dtype, name="stem_bn")(x))
+        stem = conv(self.stem, 3, stride=2, dtype=self.dtype, name="stem")
+        x = nn.relu6(FrozenBatchNorm(self.dtype, name="stem_bn")(self._strided(stem, x)))
         features = []
         for index, (size, stride, expansion, channels) in enumerate(self.blocks):
             x = self._block(x, f"block{index}", size, stride, expansion, channels)
@@ -203,11 +208,23 @@ class InvertedResiduals(nn.Module):
         kernel = self.param(
             f"{name}_depthwise", nn.initializers.normal(1 / size), (size, size, channels)
         )
-        x = depthwise(x, kernel.astype(self.dtype), stride)
+        filtered = functools.partial(depthwise, kernel=kernel.astype(self.dtype), stride=stride)
+        x = self._strided(filtered, x) if stride > 1 else filtered(x)
         x = nn.relu6(FrozenBatchNorm(self.dtype, name=f"{name}_depthwise_bn")(x))
         x = conv(features, 1, dtype=self.dtype, name=f"{name}_project")(x)
         x = FrozenBatchNorm(self.dtype, name=f"{name}_project_bn")(x)
         return x + shortcut if x.shape == shortcut.shape else x
+
+    def _strided(
+        self, layer: Callable[[Array], Array], x: Float[Array, "b h w c"]
+    ) -> Float[Array, "b h2 w2 d"]:
+        """A convolution with stride 2 and padding on all sides, padded as this network wants it.
+
+        With one row of zeros in front, output i + 1 sees the rows that padding below shows i.
+        """
+        if not self.pad_after:
+            return layer(x)
+        return layer(jnp.pad(x, ((0, 0), (1, 0), (1, 0), (0, 0))))[:, 1:, 1:]
 
 
 # Table 1 of the EfficientNet paper. Channels of the features: 24, 40, 112, 320.
@@ -225,10 +242,19 @@ EfficientNetLite0 = functools.partial(
     pyramid=(2, 4, 10, 15),
 )
 
-# Table 2 of the MobileNetV2 paper. Channels of the features: 24, 32, 96, 320.
-MobileNetV2 = functools.partial(
-    InvertedResiduals,
-    blocks=(
+
+def mobilenet_v2(
+    width: float, dtype: DTypeLike = jnp.float32, name: str | None = None
+) -> InvertedResiduals:
+    """MobileNetV2 up to its last block, padded as in TensorFlow. Table 2 of the paper.
+
+    Args:
+      width: factor on all channels, which are rounded to multiples of 8. With 1, the features have
+        24, 32, 64 and 320.
+      dtype: of the arithmetic.
+      name: of the submodule.
+    """
+    blocks = (
         (3, 1, 1, 16),
         *((3, 2, 6, 24), (3, 1, 6, 24)),
         *((3, 2, 6, 32), (3, 1, 6, 32), (3, 1, 6, 32)),
@@ -236,6 +262,16 @@ MobileNetV2 = functools.partial(
         *((3, 1, 6, 96), (3, 1, 6, 96), (3, 1, 6, 96)),
         *((3, 2, 6, 160), (3, 1, 6, 160), (3, 1, 6, 160)),
         (3, 1, 6, 320),
-    ),
-    pyramid=(2, 5, 12, 16),
-)
+    )
+
+    def scaled(channels: int) -> int:
+        return 8 * int(channels * width / 8 + 0.5)
+
+    return InvertedResiduals(
+        blocks=tuple((size, step, grow, scaled(channels)) for size, step, grow, channels in blocks),
+        pyramid=(2, 5, 9, 16),
+        stem=scaled(32),
+        pad_after=True,
+        dtype=dtype,
+        name=name,
+    )

@@ -7,14 +7,13 @@ without pretrained weights use only dense ones.
 """
 
 import functools
-from collections.abc import Callable
 
 import flax.linen as nn
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from rmpe_jax.models.inverted_residual import EfficientNetLite0, MobileNetV2
+from rmpe_jax.models.inverted_residual import EfficientNetLite0
 from rmpe_jax.models.layers import (
     batch_norm,
     check_size,
@@ -108,10 +107,9 @@ class TinyPose(nn.Module):
 
 
 class LitePose(nn.Module):
-    """A mobile backbone with a dense top-down head; (b, H, W, 3) -> (b, H/4, W/4, k)."""
+    """EfficientNet-Lite0 with a dense top-down head; (b, H, W, 3) -> (b, H/4, W/4, k)."""
 
     num_keypoints: int
-    backbone: Callable[..., nn.Module] = EfficientNetLite0
     head_widths: tuple[int, int, int, int] = (192, 160, 128, 96)
     dtype: DTypeLike = jnp.float32
 
@@ -120,7 +118,7 @@ class LitePose(nn.Module):
         self, x: Float[Array, "b h w 3"], train: bool = False
     ) -> Float[Array, "b h//4 w//4 {self.num_keypoints}"]:
         check_size(x, 32, "litepose")
-        pyramid = self.backbone(dtype=self.dtype, name="backbone")(x)
+        pyramid = EfficientNetLite0(dtype=self.dtype, name="backbone")(x)
         return TopDownHead(self.num_keypoints, self.head_widths, self.dtype, name="head")(
             pyramid, train
         )
@@ -138,7 +136,4 @@ SMALL_MODELS = {
     ),
     "litepose_effnet0": LitePose,
     "litepose_effnet0_s": functools.partial(LitePose, head_widths=(128, 96, 64, 48)),
-    "litepose_mobilenetv2_s": functools.partial(
-        LitePose, backbone=MobileNetV2, head_widths=(128, 96, 64, 48)
-    ),
 }

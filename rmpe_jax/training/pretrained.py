@@ -1,4 +1,4 @@
-"""Weights of other projects: backbones of ImageNet, MAE or MoveNet, and localization networks."""
+"""Weights of other projects: of ImageNet, MAE and MoveNet, and for localization networks."""
 
 import pathlib
 from collections.abc import Mapping
@@ -59,23 +59,38 @@ def load_backbone(
     if name.startswith("vitpose"):
         params["backbone"] = _transformer(path, name, input_size, params["backbone"])
         return
-    part = "backbone" if name.startswith("litepose") else "preact"
+    if name.startswith("movenet"):
+        _load_movenet(path, name, params, batch_stats)
+        return
+    part = "backbone" if name.startswith("litepose_effnet0") else "preact"
     if part not in params:
         raise UserError(
             f"config.model.backbone_weights: there is no reader for the backbone of {name}; use "
-            "a LitePose, a ViTPose or a network on a ResNet, or leave it empty"
+            "litepose_effnet0, a MoveNet, a ViTPose or a network on a ResNet, or leave it empty"
         )
-    file = _find_backbone(path, name)
+    state = read_pth(_find_backbone(path, name))
     expected = {"params": params[part], "batch_stats": batch_stats[part]}
     try:
-        if name.startswith("litepose_mobilenetv2"):
-            loaded = movenet_variables(read_graph_model(file))
-        elif part == "backbone":
-            loaded = efficientnet_variables(read_pth(file))
+        if part == "backbone":
+            loaded = efficientnet_variables(state)
         else:
-            loaded = resnet_variables(expected, read_pth(file))
+            loaded = resnet_variables(expected, state)
         for collection, ours in (("params", params), ("batch_stats", batch_stats)):
             ours[part] = _merged(ours[part], loaded[collection], partly=part == "preact")
+    except UserError as error:
+        raise UserError(f"config.model.backbone_weights={path}, for {name}: {error}") from None
+
+
+def _load_movenet(
+    path: str, name: str, params: dict[str, Any], batch_stats: dict[str, Any]
+) -> None:
+    """Replaces all weights by MoveNet's, but for the last layer if it has other outputs."""
+    try:
+        loaded = movenet_variables(read_graph_model(_find_backbone(path, name)))
+        if params["conv_out"]["bias"].shape != loaded["params"]["conv_out"]["bias"].shape:
+            loaded["params"]["conv_out"] = params["conv_out"]
+        for collection, ours in (("params", params), ("batch_stats", batch_stats)):
+            ours |= _merged(ours, loaded[collection], partly=False)
     except UserError as error:
         raise UserError(f"config.model.backbone_weights={path}, for {name}: {error}") from None
 

@@ -1,4 +1,4 @@
-"""MoveNet's backbone from the files of TensorFlow.js."""
+"""Weights of MoveNet from the files of TensorFlow.js."""
 
 import json
 
@@ -9,37 +9,70 @@ import pytest
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.movenet import movenet_variables, read_graph_model
-from rmpe_jax.models.inverted_residual import MobileNetV2
+from rmpe_jax.models import build_sppe
+from rmpe_jax.training.pretrained import load_backbone
 
-PREFIX = "StatefulPartitionedCall/center_net_mobile_net_v2fpn_feature_extractor/model_1/model/"
+CALL = "StatefulPartitionedCall/"
+TRUNK = f"{CALL}center_net_mobile_net_v2fpn_feature_extractor/model_1/"
+HEAD = f"{CALL}kpt_heatmap_0/"
 # Stride and channels of the blocks, written down a second time.
 STRIDES = {1: 2, 3: 2, 6: 2, 13: 2}
 CHANNELS = [16] + 2 * [24] + 3 * [32] + 4 * [64] + 3 * [96] + 3 * [160] + [320]
 
 
-def graph_tensors(rng):
-    """Random folded convolutions by MoveNet's names, float16, and tensors that are not used."""
-    tensors = {"StatefulPartitionedCall/Reshape_2/shape": np.array([1, 48, 34], np.int32)}
+def graph_tensors(seed=0):
+    """Random weights by MoveNet's names, float16, and tensors that are not used."""
+    rng = np.random.default_rng(seed)
+    tensors = {f"{CALL}Reshape_2/shape": np.array([1, 48, 34], np.int32)}
 
-    def add(name, kind, shape, outputs):
-        size = 2.0 ** rng.integers(-3, 3, outputs)  # channels of very different sizes
-        size = size[:, None] if kind == "depthwise" else size
-        kernel = rng.normal(size=shape) * size * np.sqrt(2 / np.prod(shape[:3]))
-        tensors[f"{PREFIX}{name}/{kind}_weights"] = kernel.astype(np.float16)
-        tensors[f"{PREFIX}{name}/{kind}_bn_offset"] = rng.normal(size=outputs).astype(np.float16)
+    def kernel(name, *shape):
+        size = 2.0 ** rng.integers(-4, 1, shape[3])  # channels of very different sizes
+        scale = size * np.sqrt(2 / np.prod(shape[:3]))
+        if shape[3] == 1:  # depthwise
+            scale = 2.0 ** rng.integers(-4, 1, (shape[2], 1)) / 3
+        tensors[name] = (rng.normal(size=shape) * scale).astype(np.float16)
 
-    add("Conv1", "Conv2D", (3, 3, 3, 32), 32)
+    def bias(name, outputs):
+        tensors[name] = rng.normal(size=outputs).astype(np.float16)
+
+    def folded(name, *shape):
+        kernel(f"{TRUNK}model/{name}/Conv2D_weights", *shape)
+        bias(f"{TRUNK}model/{name}/Conv2D_bn_offset", shape[3])
+
+    folded("Conv1", 3, 3, 3, 32)
     inputs = 32
     for block, outputs in enumerate(CHANNELS):
         name = f"block_{block}" if block else "expanded_conv"
         wide = 6 * inputs if block else inputs
         if block:
-            add(f"{name}_expand", "Conv2D", (1, 1, inputs, wide), wide)
-        add(f"{name}_depthwise", "depthwise", (3, 3, wide, 1), wide)
-        add(f"{name}_project", "Conv2D", (1, 1, wide, outputs), outputs)
+            folded(f"{name}_expand", 1, 1, inputs, wide)
+        kernel(f"{TRUNK}model/{name}_depthwise/depthwise_weights", 3, 3, wide, 1)
+        bias(f"{TRUNK}model/{name}_depthwise/depthwise_bn_offset", wide)
+        folded(f"{name}_project", 1, 1, wide, outputs)
         inputs = outputs
-    add("Conv_1", "Conv2D", (1, 1, 320, 1280), 1280)
+    folded("Conv_1", 1, 1, 320, 1280)
+    for name, inputs, outputs in LATERALS:
+        kernel(f"{TRUNK}{name}/Conv2D/ReadVariableOp", 1, 1, inputs, outputs)
+        bias(f"{TRUNK}{name}/BiasAdd/ReadVariableOp", outputs)
+    for name, inputs, outputs in SMOOTHED:
+        kernel(f"{TRUNK}{name}/separable_conv2d/ReadVariableOp", 3, 3, inputs, 1)
+        kernel(f"{TRUNK}{name}/separable_conv2d_weights", 1, 1, inputs, outputs)
+        bias(f"{TRUNK}{name}/separable_conv2d_bn_offset", outputs)
+    kernel(f"{HEAD}separable_conv2d_4/separable_conv2d/ReadVariableOp", 3, 3, 24, 1)
+    kernel(f"{HEAD}separable_conv2d_4/separable_conv2d/ReadVariableOp_1", 1, 1, 24, 96)
+    bias(f"{HEAD}separable_conv2d_4/BiasAdd/ReadVariableOp", 96)
+    kernel(f"{HEAD}conv2d_5/Conv2D/ReadVariableOp", 1, 1, 96, 17)
+    bias(f"{HEAD}conv2d_5/BiasAdd/ReadVariableOp", 17)
+    kernel(f"{CALL}kpt_regress_0/conv2d_6/Conv2D/ReadVariableOp", 1, 1, 96, 34)
     return tensors
+
+
+LATERALS = (
+    ("conv2d", 1280, 64), ("conv2d_1", 64, 64), ("conv2d_2", 32, 32), ("conv2d_3", 24, 24)
+)  # fmt: skip
+SMOOTHED = (
+    ("separable_conv2d", 64, 32), ("separable_conv2d_1", 32, 24), ("separable_conv2d_2", 24, 24)
+)  # fmt: skip
 
 
 def write(folder, tensors, **changes):
@@ -60,62 +93,134 @@ def write(folder, tensors, **changes):
     return folder / "model.json"
 
 
-def folded_features(tensors, x):
-    """The features by XLA's convolutions, with the folded kernels as they are."""
+def heatmaps(tensors, x):
+    """The graph of TensorFlow.js by XLA's convolutions, with the weights as they are."""
 
-    def conv(x, name, *, stride=1, grouped=False, relu6=True):
-        kind = "depthwise" if grouped else "Conv2D"
-        kernel = np.asarray(tensors[f"{PREFIX}{name}/{kind}_weights"], np.float32)
-        if grouped:
-            kernel = kernel.transpose(0, 1, 3, 2)
-        pad = kernel.shape[0] // 2
+    def conv(x, kernel, bias=None, *, stride=1):
+        kernel = np.asarray(tensors[kernel], np.float32)
+        grouped = kernel.shape[3] == 1
         y = jax.lax.conv_general_dilated(
             x,
-            kernel,
+            kernel.transpose(0, 1, 3, 2) if grouped else kernel,
             (stride, stride),
-            ((pad, pad), (pad, pad)),
+            "SAME",  # as in TensorFlow
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=x.shape[-1] if grouped else 1,
         )
-        y += np.asarray(tensors[f"{PREFIX}{name}/{kind}_bn_offset"], np.float32)
-        return jnp.clip(y, 0, 6) if relu6 else y
+        return y if bias is None else y + np.asarray(tensors[bias], np.float32)
 
-    x, features = conv(x, "Conv1", stride=2), []
+    def folded(x, name, *, stride=1, kind="Conv2D"):
+        name = f"{TRUNK}model/{name}/{kind}"
+        return conv(x, f"{name}_weights", f"{name}_bn_offset", stride=stride)
+
+    def relu6(x):
+        return jnp.clip(x, 0, 6)
+
+    def lateral(x, name):
+        return conv(
+            x, f"{TRUNK}{name}/Conv2D/ReadVariableOp", f"{TRUNK}{name}/BiasAdd/ReadVariableOp"
+        )
+
+    def smooth(x, name):
+        x = conv(x, f"{TRUNK}{name}/separable_conv2d/ReadVariableOp")
+        name = f"{TRUNK}{name}/separable_conv2d"
+        return jax.nn.relu(conv(x, f"{name}_weights", f"{name}_bn_offset"))
+
+    def upsample(x):
+        """Bilinear, half-pixel centers, edges repeated: 3/4 of the nearest and 1/4 of the next."""
+        for axis in (1, 2):
+            edges = [(0, 0)] * 4
+            edges[axis] = (1, 1)
+            wide = jnp.pad(x, edges, mode="edge")
+            before, after = (
+                jax.lax.slice_in_dim(wide, i, i + x.shape[axis], axis=axis) for i in (0, 2)
+            )
+            pairs = jnp.stack([0.75 * x + 0.25 * before, 0.75 * x + 0.25 * after], axis + 1)
+            shape = list(x.shape)
+            shape[axis] *= 2
+            x = pairs.reshape(shape)
+        return x
+
+    x, features = relu6(folded(x, "Conv1", stride=2)), {}
     for block in range(len(CHANNELS)):
         name = f"block_{block}" if block else "expanded_conv"
-        y = conv(x, f"{name}_expand") if block else x
-        y = conv(y, f"{name}_depthwise", stride=STRIDES.get(block, 1), grouped=True)
-        y = conv(y, f"{name}_project", relu6=False)
-        x = x + y if x.shape == y.shape else y
-        if block in (2, 5, 12, 16):
-            features.append(x)
-    return features
+        y = relu6(folded(x, f"{name}_expand")) if block else x
+        stride = STRIDES.get(block, 1)
+        y = relu6(folded(y, f"{name}_depthwise", stride=stride, kind="depthwise"))
+        y = folded(y, f"{name}_project")
+        features[block] = x = x + y if x.shape == y.shape else y
+    x = lateral(relu6(folded(x, "Conv_1")), "conv2d")
+    for block, (name, *_), (smoothed, *_) in zip((9, 5, 2), LATERALS[1:], SMOOTHED, strict=True):
+        x = smooth(upsample(x) + lateral(features[block], name), smoothed)
+    x = conv(x, f"{HEAD}separable_conv2d_4/separable_conv2d/ReadVariableOp")
+    names = ("separable_conv2d/ReadVariableOp_1", "BiasAdd/ReadVariableOp")
+    x = jax.nn.relu(conv(x, *(f"{HEAD}separable_conv2d_4/{name}" for name in names)))
+    return conv(
+        x, f"{HEAD}conv2d_5/Conv2D/ReadVariableOp", f"{HEAD}conv2d_5/BiasAdd/ReadVariableOp"
+    )
 
 
-def test_features_are_those_of_the_folded_convolutions(tmp_path):
-    rng = np.random.default_rng(0)
-    tensors = graph_tensors(rng)
+def test_heatmaps_are_those_of_the_graph(tmp_path):
+    tensors = graph_tensors()
     variables = movenet_variables(read_graph_model(write(tmp_path, tensors)))
-    x = rng.uniform(-1, 1, (2, 64, 96, 3)).astype(np.float32)
-    ours = jax.jit(MobileNetV2().apply)(variables, x)
-    expected = jax.jit(lambda x: folded_features(tensors, x))(x)
-    for a, b in zip(ours, expected, strict=True):
-        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4 * float(np.abs(b).max()))
+    x = np.random.default_rng(1).uniform(-1, 1, (2, 64, 96, 3)).astype(np.float32)
+    ours = jax.jit(build_sppe("movenet_lightning", 17).apply)(variables, x)
+    expected = jax.jit(lambda x: heatmaps(tensors, x))(x)
+    assert ours.shape == (2, 16, 24, 17)
+    np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4 * float(np.abs(expected).max()))
+
+
+@pytest.mark.parametrize("joints", [17, 5])
+def test_training_starts_from_all_layers_but_for_a_last_one_of_other_joints(tmp_path, joints):
+    tensors = graph_tensors()
+    path = write(tmp_path, tensors)
+    module = build_sppe("movenet_lightning", joints)
+    x = jnp.zeros((1, 32, 32, 3))
+    variables = jax.tree.map(np.array, jax.jit(module.init)(jax.random.key(0), x))
+    before = variables["params"]["conv_out"]
+    load_backbone(
+        str(path), "movenet_lightning", (32, 32), variables["params"], variables["batch_stats"]
+    )
+    expected = movenet_variables(tensors)
+    if joints != 17:
+        expected["params"]["conv_out"] = before
+    jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+
+@pytest.mark.parametrize(
+    ("network", "parameters"),
+    [("lightning", 2_320_849), ("multipose", 4_728_593), ("thunder", 6_240_753)],
+)
+def test_numbers_of_parameters(network, parameters):
+    """Those of the published files, without the heads other than the heatmaps."""
+    module = build_sppe(f"movenet_{network}", 17)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == parameters
+
+
+def test_weights_of_another_width_are_refused(tmp_path):
+    path = write(tmp_path, graph_tensors())
+    module = build_sppe("movenet_thunder", 17)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    with pytest.raises(UserError, match="for movenet_thunder: not the weights of this"):
+        load_backbone(
+            str(path), "movenet_thunder", (64, 64), shapes["params"], shapes["batch_stats"]
+        )
 
 
 def test_all_channels_have_kernels_of_one_size():
-    variables = movenet_variables(graph_tensors(np.random.default_rng(0)))
-    kernel = variables["params"]["block1_expand"]["kernel"]
+    variables = movenet_variables(graph_tensors())
+    kernel = variables["params"]["backbone"]["block1_expand"]["kernel"]
     np.testing.assert_allclose((kernel**2).mean((0, 1, 2)), 2 / 16, rtol=1e-5)
-    scale = variables["params"]["block1_expand_bn"]["scale"]
+    scale = variables["params"]["backbone"]["block1_expand_bn"]["scale"]
     assert scale.max() / scale.min() > 10
 
 
 def test_a_channel_of_zeros_stays_zero():
-    tensors = graph_tensors(np.random.default_rng(0))
-    tensors[PREFIX + "Conv1/Conv2D_weights"][..., 5] = 0
+    tensors = graph_tensors()
+    tensors[f"{TRUNK}model/Conv1/Conv2D_weights"][..., 5] = 0
     params = movenet_variables(tensors)["params"]
-    assert not params["stem"]["kernel"][..., 5].any()
+    assert not params["backbone"]["stem"]["kernel"][..., 5].any()
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(params))
 
 
@@ -165,12 +270,20 @@ def test_a_missing_file_of_weights_is_named(tmp_path):
 
 
 def test_a_graph_model_of_another_network_is_refused():
-    with pytest.raises(UserError, match="no backbone of a MoveNet"):
+    with pytest.raises(UserError, match="there is no model/Conv1/Conv2D_weights; use the files of"):
         movenet_variables({"a/Conv2D_weights": np.zeros((1, 1, 3, 4), np.float32)})
 
 
-def test_a_convolution_without_its_bias_is_named():
-    tensors = graph_tensors(np.random.default_rng(0))
-    del tensors[PREFIX + "block_3_expand/Conv2D_bn_offset"]
-    with pytest.raises(UserError, match="block_3_expand/Conv2D_weights has no bias"):
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model/block_3_expand/Conv2D_bn_offset",
+        "conv2d_2/BiasAdd/ReadVariableOp",
+        "separable_conv2d_1/separable_conv2d/ReadVariableOp",
+    ],
+)
+def test_a_missing_tensor_is_named(name):
+    tensors = graph_tensors()
+    del tensors[TRUNK + name]
+    with pytest.raises(UserError, match=f"there is no {name}"):
         movenet_variables(tensors)
