@@ -14,6 +14,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import movenet_graph
 import numpy as np
 import safetensors.numpy
 import scipy.io
@@ -290,19 +291,19 @@ _PREPROCESSOR = {
 
 
 def _graph_model() -> dict[str, Any]:
-    """Of two convolutions of MoveNet's backbone, with the names only."""
-    folded = {"dtype": "float32", "quantization": {"dtype": "float16"}}
-    weights = [
-        {"name": "model/Conv1/Conv2D_weights", "shape": [3, 3, 3, 2], **folded},
-        {"name": "model/Conv1/Conv2D_bn_offset", "shape": [2], **folded},
-        {"name": "model/block_1_depthwise/depthwise_weights", "shape": [3, 3, 2, 1], **folded},
-        {"name": "model/block_1_depthwise/depthwise_bn_offset", "shape": [2], "dtype": "float32"},
-    ]
+    """A MoveNet with two channels in every layer."""
+    weights = []
+    for name, array in movenet_graph.graph_tensors().items():
+        shape = [2] if array.ndim == 1 else [1, 1, 2, min(2, array.shape[-1])]
+        entry = {"name": name, "shape": shape, "dtype": str(array.dtype)}
+        if array.dtype == np.float16:
+            entry |= {"dtype": "float32", "quantization": {"dtype": "float16"}}
+        weights.append(entry)
     return {"weightsManifest": [{"paths": ["weights.bin"], "weights": weights}]}
 
 
 def _read_graph_model(path: pathlib.Path) -> dict[str, dict]:
-    (path.parent / "weights.bin").write_bytes(bytes(200))
+    (path.parent / "weights.bin").write_bytes(bytes(10_000))
     return movenet_variables(read_graph_model(path))
 
 

@@ -41,6 +41,8 @@ def read_graph_model(path: str | pathlib.Path) -> dict[str, np.ndarray]:
       UserError: a file is missing or damaged, or weights are quantized to integers.
     """
     path = pathlib.Path(path)
+    if path.suffix == ".bin":
+        raise UserError(f"{path}: these are weights alone; name the .json file beside it")
     content = read_json(path, "graph model")
     tensors: dict[str, np.ndarray] = {}
     try:
@@ -48,12 +50,12 @@ def read_graph_model(path: str | pathlib.Path) -> dict[str, np.ndarray]:
             files = (path.parent / pathlib.Path(name).name for name in group["paths"])
             data = b"".join(file.read_bytes() for file in files)
             tensors |= _tensors(group["weights"], data)
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as error:
-        raise UserError(
-            f"{path}: not a complete graph model of TensorFlow.js ({error}); fetch it again"
-        ) from None
+    except KeyError as error:
+        raise UserError(f"{path}: there is no {error}; use a graph model") from None
+    except (ValueError, TypeError, AttributeError, OverflowError) as error:
+        raise UserError(f"{path}: not a complete graph model ({error}); fetch it again") from None
     except OSError as error:
-        raise UserError(f"{error.filename}: {error.strerror}; {path} names it") from None
+        raise UserError(f"{error.filename!r}: {error.strerror}; {path} names it") from None
     return tensors
 
 
@@ -65,11 +67,13 @@ def _tensors(weights: Any, data: bytes) -> dict[str, np.ndarray]:
         types = _PLAIN if quantization is None else _QUANTIZED
         name = weight["dtype"] if quantization is None else quantization["dtype"]
         if name not in types:
-            raise ValueError(f"{weight['name']} is stored as {name}")
+            raise UserError(
+                f"weights: {weight['name']!r} is stored as {name!r}; use files with floats"
+            )
         count = math.prod(weight["shape"])
         array = np.frombuffer(data, types[name], count, offset)
         if not np.isfinite(array).all():
-            raise ValueError(f"{weight['name']} has values that are not finite")
+            raise ValueError(f"{weight['name']!r} has values that are not finite")
         tensors[str(weight["name"])] = array.reshape(weight["shape"])
         offset += array.nbytes
     return tensors
@@ -78,9 +82,9 @@ def _tensors(weights: Any, data: bytes) -> dict[str, np.ndarray]:
 def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
     """Converts the weights of a MoveNet to the variables of `models.movenet.MoveNet`.
 
-    Folding has left kernels whose sizes differ by a factor of 100,000 between channels. Each
-    channel's kernel is divided by its root mean square, times the one of a He-normal kernel, and
-    the norm's scale is multiplied by it. So steps of one size suit them all.
+    Folding has left kernels whose sizes differ by a factor of 100,000 between channels. Here each
+    channel's kernel is scaled to the size of a He-normal one, so that steps of one size suit them
+    all. The scale of the norm makes up for it.
 
     Args:
       tensors: from `read_graph_model`. The heads other than the heatmaps are ignored.
@@ -90,7 +94,7 @@ def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
       deviation of 0.5.
 
     Raises:
-      UserError: a tensor is missing.
+      UserError: a tensor is missing, or has another shape than its layer.
     """
     tensors = {_PREFIX.sub("", name): array for name, array in tensors.items()}
     params: dict[str, Any] = {}
@@ -99,7 +103,11 @@ def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
     def find(name: str) -> np.ndarray:
         if name not in tensors:
             raise UserError(f"weights: there is no {name}; use the files of a MoveNet")
-        return np.asarray(tensors[name], np.float32)
+        array = np.asarray(tensors[name], np.float32)
+        axes = 1 if "bias" in name.lower() or name.endswith("offset") else 4
+        if array.ndim != axes or not array.size:
+            raise UserError(f"weights: {name} has the shape {array.shape}; use MoveNet's files")
+        return array
 
     def add(ours: str, kernel: np.ndarray, bias: np.ndarray) -> None:
         """A convolution, or a depthwise one whose kernel has three axes, and its norm."""
@@ -120,6 +128,8 @@ def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
         kernel, size = _normalized(find(f"{theirs}/{_FILTER}")[..., 0])
         params[f"{ours}_depthwise"] = kernel
         pointwise, bias = (find(f"{theirs}/{name}") for name in names)
+        if pointwise.shape[2] != len(size):
+            raise UserError(f"weights: {theirs} has kernels of different widths; fetch them again")
         add(ours, pointwise * size[:, None], bias)
 
     convolution("backbone/stem", "model/Conv1")
@@ -138,9 +148,11 @@ def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
     for level, suffix in enumerate(("", "_1", "_2"), start=1):
         separable(f"smooth{level}", f"separable_conv2d{suffix}", _FOLDED_POINTWISE)
     # The layers of the heads are numbered through.
-    heads = {name.split("/")[1] for name in tensors if name.startswith("kpt_heatmap_0/")}
-    inner = next((name for name in heads if name.startswith("separable_conv2d")), "")
-    outer = next((name for name in heads if name.startswith("conv2d")), "")
+    heads = sorted(name.split("/")[1] for name in tensors if name.startswith("kpt_heatmap_0/"))
+    inner = next(
+        (name for name in heads if name.startswith("separable_conv2d")), "separable_conv2d"
+    )
+    outer = next((name for name in heads if name.startswith("conv2d")), "conv2d")
     separable("heatmap", f"kpt_heatmap_0/{inner}", _POINTWISE)
     kernel, bias = (find(f"kpt_heatmap_0/{outer}/{name}") for name in _CONV)
     params["conv_out"] = {"kernel": kernel, "bias": bias}

@@ -218,9 +218,10 @@ class InvertedResiduals(nn.Module):
     def _strided(
         self, layer: Callable[[Array], Array], x: Float[Array, "b h w c"]
     ) -> Float[Array, "b h2 w2 d"]:
-        """A convolution with stride 2 and padding on all sides, padded as this network wants it.
+        """A convolution with stride 2; `layer` pads all sides.
 
-        With one row of zeros in front, output i + 1 sees the rows that padding below shows i.
+        To pad after the image only, a row and a column of zeros are put before it, and the first
+        row and column of the output are left out.
         """
         if not self.pad_after:
             return layer(x)
@@ -246,7 +247,7 @@ EfficientNetLite0 = functools.partial(
 def mobilenet_v2(
     width: float, dtype: DTypeLike = jnp.float32, name: str | None = None
 ) -> InvertedResiduals:
-    """MobileNetV2 up to its last block, padded as in TensorFlow. Table 2 of the paper.
+    """MobileNetV2 up to its last block, padded as in TensorFlow. Table 2 of its paper.
 
     Args:
       width: factor on all channels, which are rounded to multiples of 8. With 1, the features have

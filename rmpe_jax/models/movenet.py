@@ -1,9 +1,9 @@
 """MoveNet's network, as a top-down pose network and as a detector.
 
-MoveNet (Google, 2021) finds people bottom-up: MobileNetV2, a feature pyramid of separable
-convolutions, and heads for centers, heatmaps, offsets and joints. Here the network ends with the
-heatmaps of one person's joints, or with those of a detector. `rmpe_jax.interop.movenet` reads the
-published weights.
+MoveNet (Votel & Li, Google, 2021; there is a model card for each size) finds people bottom-up:
+MobileNetV2, a feature pyramid of separable convolutions, and heads for centers, heatmaps, offsets
+and joints. Here the network ends with the heatmaps of one person's joints, or with the maps of a
+detector. `rmpe_jax.interop.movenet` reads the published weights.
 """
 
 import functools

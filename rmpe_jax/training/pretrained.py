@@ -17,6 +17,7 @@ from rmpe_jax.interop.pth import read_pth
 from rmpe_jax.interop.resnet import localization_variables, resnet_variables
 from rmpe_jax.interop.torch_names import from_torch
 from rmpe_jax.interop.vitpose import backbone_state
+from rmpe_jax.skeletons import COCO
 
 _WHERE = (
     "docs/interop.md says where to get weights to start from, an empty value starts from random "
@@ -28,10 +29,16 @@ def require_weights(model: ModelConfig, sstn: SstnConfig) -> None:
     """Checks that the weights to start from are there; those of the hub are downloaded.
 
     Raises:
-      UserError: `model.backbone_weights` or `sstn.localization_weights` are not there.
+      UserError: `model.backbone_weights` or `sstn.localization_weights` are not there, or MoveNet's
+        would get other inputs than they were trained for.
     """
     if model.backbone_weights:
         _find_backbone(model.backbone_weights, model.name)
+        if model.name.startswith("movenet") and {*model.mean, *model.std} != {0.5}:
+            raise UserError(
+                f"config.model.backbone_weights={model.backbone_weights}: MoveNet's weights are "
+                "for inputs from -1 to 1; set model.mean and model.std to (0.5, 0.5, 0.5)"
+            )
     path = sstn.localization_weights
     if path and not pathlib.Path(path).is_file():
         raise UserError(f"config.sstn.localization_weights={path}: no such file; {_WHERE}")
@@ -43,8 +50,9 @@ def load_backbone(
     input_size: tuple[int, int],
     params: dict[str, Any],
     batch_stats: dict[str, Any],
+    joints: tuple[str, ...] = (),
 ) -> None:
-    """Replaces an SPPE's backbone by that of a file, in place.
+    """Replaces an SPPE's backbone by that of a file, in place; of a MoveNet, the whole network.
 
     Args:
       path: `config.model.backbone_weights`.
@@ -52,6 +60,7 @@ def load_backbone(
       input_size: (height, width), for which position embeddings are interpolated.
       params: of the SPPE alone.
       batch_stats: likewise.
+      joints: that its heatmaps are of. MoveNet's last layer is used for COCO's.
 
     Raises:
       UserError: there is no reader for this network's backbone, or the file is of another network.
@@ -60,7 +69,7 @@ def load_backbone(
         params["backbone"] = _transformer(path, name, input_size, params["backbone"])
         return
     if name.startswith("movenet"):
-        _load_movenet(path, name, params, batch_stats)
+        _load_movenet(path, name, params, batch_stats, with_heatmaps=joints == COCO.joints)
         return
     part = "backbone" if name.startswith("litepose_effnet0") else "preact"
     if part not in params:
@@ -82,15 +91,20 @@ def load_backbone(
 
 
 def _load_movenet(
-    path: str, name: str, params: dict[str, Any], batch_stats: dict[str, Any]
+    path: str,
+    name: str,
+    params: dict[str, Any],
+    batch_stats: dict[str, Any],
+    *,
+    with_heatmaps: bool,
 ) -> None:
-    """Replaces all weights by MoveNet's, but for the last layer if it has other outputs."""
+    """Replaces all weights by MoveNet's, without heatmaps all but those of the last layer."""
     try:
         loaded = movenet_variables(read_graph_model(_find_backbone(path, name)))
-        if params["conv_out"]["bias"].shape != loaded["params"]["conv_out"]["bias"].shape:
+        if not with_heatmaps:
             loaded["params"]["conv_out"] = params["conv_out"]
         for collection, ours in (("params", params), ("batch_stats", batch_stats)):
-            ours |= _merged(ours, loaded[collection], partly=False)
+            ours.update(_merged(ours, loaded[collection], partly=False))
     except UserError as error:
         raise UserError(f"config.model.backbone_weights={path}, for {name}: {error}") from None
 
@@ -154,6 +168,6 @@ def _merged(ours: Mapping, theirs: Mapping, *, partly: bool) -> dict[str, Any]:
     loaded: dict[tuple[str, ...], Any] = traverse_util.flatten_dict(dict(theirs))
     same = loaded.keys() <= flat.keys() if partly else loaded.keys() == flat.keys()
     if not same or any(loaded[path].shape != flat[path].shape for path in loaded):
-        raise UserError("not the weights of this backbone; use its own file")
+        raise UserError("the weights of another network, or of another size; use its own file")
     arrays = {path: jnp.array(leaf) for path, leaf in loaded.items()}
     return traverse_util.unflatten_dict(flat | arrays)

@@ -58,7 +58,7 @@ def init_variables(
       spec: of the network.
       model: built from it.
       seed: of the random values.
-      backbone_weights: of a backbone for the SPPE, of ImageNet or MAE; empty: random values.
+      backbone_weights: of a backbone for the SPPE, of ImageNet, MAE, MoveNet; empty: random values.
       localization_weights: file of torchvision's ResNet-18 for the localization network, likewise.
 
     Raises:
@@ -69,8 +69,10 @@ def init_variables(
     params, batch_stats = variables["params"], variables.get("batch_stats", {})
     if backbone_weights:
         sppe = params.get("sppe", params), batch_stats.get("sppe", batch_stats)
-        size = spec.view_size if isinstance(spec, ModelSpec) else spec.input_size
-        load_backbone(backbone_weights, spec.network, size, *sppe)
+        is_pose = isinstance(spec, ModelSpec)
+        size = spec.view_size if is_pose else spec.input_size
+        joints = spec.skeleton.joints if is_pose else ()
+        load_backbone(backbone_weights, spec.network, size, *sppe, joints)
     if localization_weights:
         load_localization(localization_weights, params, batch_stats)
     return {"params": params, "batch_stats": batch_stats}

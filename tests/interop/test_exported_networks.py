@@ -15,7 +15,7 @@ from rmpe_jax.interop.onnx_export import to_onnx  # noqa: E402
 from rmpe_jax.interop.stablehlo import to_stablehlo  # noqa: E402
 
 SIZE = (64, 64, 3)
-FAST = ("tinypose_s",)
+FAST = ("tinypose_s", "movenet_lightning")
 
 
 def random_variables(module, x):

@@ -1,96 +1,28 @@
 """Weights of MoveNet from the files of TensorFlow.js."""
 
-import json
+import dataclasses
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from movenet_graph import (
+    CHANNELS,
+    HEAD,
+    LATERALS,
+    SMOOTHED,
+    STRIDES,
+    TRUNK,
+    graph_tensors,
+    write,
+)
 
+from rmpe_jax.config import ModelConfig, SstnConfig
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.movenet import movenet_variables, read_graph_model
 from rmpe_jax.models import build_sppe
-from rmpe_jax.training.pretrained import load_backbone
-
-CALL = "StatefulPartitionedCall/"
-TRUNK = f"{CALL}center_net_mobile_net_v2fpn_feature_extractor/model_1/"
-HEAD = f"{CALL}kpt_heatmap_0/"
-# Stride and channels of the blocks, written down a second time.
-STRIDES = {1: 2, 3: 2, 6: 2, 13: 2}
-CHANNELS = [16] + 2 * [24] + 3 * [32] + 4 * [64] + 3 * [96] + 3 * [160] + [320]
-
-
-def graph_tensors(seed=0):
-    """Random weights by MoveNet's names, float16, and tensors that are not used."""
-    rng = np.random.default_rng(seed)
-    tensors = {f"{CALL}Reshape_2/shape": np.array([1, 48, 34], np.int32)}
-
-    def kernel(name, *shape):
-        size = 2.0 ** rng.integers(-4, 1, shape[3])  # channels of very different sizes
-        scale = size * np.sqrt(2 / np.prod(shape[:3]))
-        if shape[3] == 1:  # depthwise
-            scale = 2.0 ** rng.integers(-4, 1, (shape[2], 1)) / 3
-        tensors[name] = (rng.normal(size=shape) * scale).astype(np.float16)
-
-    def bias(name, outputs):
-        tensors[name] = rng.normal(size=outputs).astype(np.float16)
-
-    def folded(name, *shape):
-        kernel(f"{TRUNK}model/{name}/Conv2D_weights", *shape)
-        bias(f"{TRUNK}model/{name}/Conv2D_bn_offset", shape[3])
-
-    folded("Conv1", 3, 3, 3, 32)
-    inputs = 32
-    for block, outputs in enumerate(CHANNELS):
-        name = f"block_{block}" if block else "expanded_conv"
-        wide = 6 * inputs if block else inputs
-        if block:
-            folded(f"{name}_expand", 1, 1, inputs, wide)
-        kernel(f"{TRUNK}model/{name}_depthwise/depthwise_weights", 3, 3, wide, 1)
-        bias(f"{TRUNK}model/{name}_depthwise/depthwise_bn_offset", wide)
-        folded(f"{name}_project", 1, 1, wide, outputs)
-        inputs = outputs
-    folded("Conv_1", 1, 1, 320, 1280)
-    for name, inputs, outputs in LATERALS:
-        kernel(f"{TRUNK}{name}/Conv2D/ReadVariableOp", 1, 1, inputs, outputs)
-        bias(f"{TRUNK}{name}/BiasAdd/ReadVariableOp", outputs)
-    for name, inputs, outputs in SMOOTHED:
-        kernel(f"{TRUNK}{name}/separable_conv2d/ReadVariableOp", 3, 3, inputs, 1)
-        kernel(f"{TRUNK}{name}/separable_conv2d_weights", 1, 1, inputs, outputs)
-        bias(f"{TRUNK}{name}/separable_conv2d_bn_offset", outputs)
-    kernel(f"{HEAD}separable_conv2d_4/separable_conv2d/ReadVariableOp", 3, 3, 24, 1)
-    kernel(f"{HEAD}separable_conv2d_4/separable_conv2d/ReadVariableOp_1", 1, 1, 24, 96)
-    bias(f"{HEAD}separable_conv2d_4/BiasAdd/ReadVariableOp", 96)
-    kernel(f"{HEAD}conv2d_5/Conv2D/ReadVariableOp", 1, 1, 96, 17)
-    bias(f"{HEAD}conv2d_5/BiasAdd/ReadVariableOp", 17)
-    kernel(f"{CALL}kpt_regress_0/conv2d_6/Conv2D/ReadVariableOp", 1, 1, 96, 34)
-    return tensors
-
-
-LATERALS = (
-    ("conv2d", 1280, 64), ("conv2d_1", 64, 64), ("conv2d_2", 32, 32), ("conv2d_3", 24, 24)
-)  # fmt: skip
-SMOOTHED = (
-    ("separable_conv2d", 64, 32), ("separable_conv2d_1", 32, 24), ("separable_conv2d_2", 24, 24)
-)  # fmt: skip
-
-
-def write(folder, tensors, **changes):
-    """A graph model of two files of weights."""
-    weights = []
-    for name, array in tensors.items():
-        entry = {"name": name, "shape": list(array.shape), "dtype": "float32"}
-        if array.dtype == np.float16:
-            entry["quantization"] = {"dtype": "float16", "original_dtype": "float32"}
-        else:
-            entry["dtype"] = str(array.dtype)
-        weights.append(entry | changes)
-    data = b"".join(array.tobytes() for array in tensors.values())
-    (folder / "one.bin").write_bytes(data[:100])
-    (folder / "two.bin").write_bytes(data[100:])
-    manifest = [{"paths": ["one.bin", "two.bin"], "weights": weights}]
-    (folder / "model.json").write_text(json.dumps({"weightsManifest": manifest}))
-    return folder / "model.json"
+from rmpe_jax.skeletons import COCO, POSETRACK
+from rmpe_jax.training.pretrained import load_backbone, require_weights
 
 
 def heatmaps(tensors, x):
@@ -170,21 +102,45 @@ def test_heatmaps_are_those_of_the_graph(tmp_path):
     np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4 * float(np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("joints", [17, 5])
-def test_training_starts_from_all_layers_but_for_a_last_one_of_other_joints(tmp_path, joints):
+@pytest.mark.parametrize(
+    ("joints", "read"), [(COCO.joints, True), (POSETRACK.joints, False), ((), False)]
+)
+def test_training_starts_from_all_layers_but_for_a_last_one_of_other_joints(tmp_path, joints, read):
+    """PoseTrack's are 17 too; a detector has none."""
     tensors = graph_tensors()
-    path = write(tmp_path, tensors)
-    module = build_sppe("movenet_lightning", joints)
+    path = str(write(tmp_path, tensors))
+    module = build_sppe("movenet_lightning", len(joints) or 5)
     x = jnp.zeros((1, 32, 32, 3))
     variables = jax.tree.map(np.array, jax.jit(module.init)(jax.random.key(0), x))
     before = variables["params"]["conv_out"]
-    load_backbone(
-        str(path), "movenet_lightning", (32, 32), variables["params"], variables["batch_stats"]
-    )
+    parts = variables["params"], variables["batch_stats"]
+    load_backbone(path, "movenet_lightning", (32, 32), *parts, joints)
     expected = movenet_variables(tensors)
-    if joints != 17:
+    if not read:
         expected["params"]["conv_out"] = before
     jax.tree.map(np.testing.assert_array_equal, variables, expected)
+
+
+def test_inputs_of_another_range_are_refused(tmp_path):
+    model = ModelConfig(name="movenet_lightning", backbone_weights=str(write(tmp_path, {})))
+    with pytest.raises(UserError, match=r"set model\.mean and model\.std to \(0\.5, 0\.5, 0\.5\)"):
+        require_weights(model, SstnConfig())
+    half = (0.5, 0.5, 0.5)
+    require_weights(dataclasses.replace(model, mean=half, std=half), SstnConfig())
+
+
+def test_the_file_of_weights_alone_is_refused(tmp_path):
+    write(tmp_path, {"a": np.zeros(100, np.float32)})
+    with pytest.raises(UserError, match=r"one\.bin: these are weights alone; name the \.json"):
+        read_graph_model(tmp_path / "one.bin")
+
+
+@pytest.mark.parametrize("shape", [(), (3, 3, 3), (3, 3, 0, 4)])
+def test_a_kernel_of_another_shape_is_refused(shape):
+    tensors = graph_tensors()
+    tensors[f"{TRUNK}model/Conv1/Conv2D_weights"] = np.zeros(shape, np.float32)
+    with pytest.raises(UserError, match=r"Conv1/Conv2D_weights has the shape \("):
+        movenet_variables(tensors)
 
 
 @pytest.mark.parametrize(
@@ -202,7 +158,7 @@ def test_weights_of_another_width_are_refused(tmp_path):
     path = write(tmp_path, graph_tensors())
     module = build_sppe("movenet_thunder", 17)
     shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
-    with pytest.raises(UserError, match="for movenet_thunder: not the weights of this"):
+    with pytest.raises(UserError, match="for movenet_thunder: the weights of another"):
         load_backbone(
             str(path), "movenet_thunder", (64, 64), shapes["params"], shapes["batch_stats"]
         )
@@ -238,20 +194,20 @@ def test_tensors_are_read_as_they_were_written(tmp_path):
 def test_weights_of_eight_bits_are_refused(tmp_path):
     quantized = {"dtype": "uint8", "scale": 0.1, "min": 0}
     path = write(tmp_path, {"a": np.zeros(50, np.float16)}, quantization=quantized)
-    with pytest.raises(UserError, match="a is stored as uint8"):
+    with pytest.raises(UserError, match="'a' is stored as 'uint8'"):
         read_graph_model(path)
 
 
 def test_weights_that_are_not_finite_are_refused(tmp_path):
     path = write(tmp_path, {"a": np.full(60, np.nan, np.float32)})
-    with pytest.raises(UserError, match="a has values that are not finite"):
+    with pytest.raises(UserError, match="'a' has values that are not finite"):
         read_graph_model(path)
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"weightsManifest": [{}]}', "null"])
 def test_another_json_file_is_refused(tmp_path, content):
     (tmp_path / "model.json").write_text(content)
-    with pytest.raises(UserError, match="not a complete graph model"):
+    with pytest.raises(UserError, match="graph model"):
         read_graph_model(tmp_path / "model.json")
 
 
@@ -265,7 +221,7 @@ def test_a_cut_file_of_weights_is_refused(tmp_path):
 def test_a_missing_file_of_weights_is_named(tmp_path):
     path = write(tmp_path, {"a": np.zeros(100, np.float32)})
     (tmp_path / "two.bin").unlink()
-    with pytest.raises(UserError, match=r"two\.bin: No such file"):
+    with pytest.raises(UserError, match=r"two\.bin': No such file"):
         read_graph_model(path)
 
 
