@@ -57,7 +57,7 @@ def predict_photo(out: pathlib.Path) -> None:
     """Does `rmpe predict PHOTO --detector whole --draw --report` with a photo from Matplotlib.
 
     The photo is a portrait of Grace Hopper, in the public domain. It shows one person, so the whole
-    image is the box; that of the built-in detector would cut off the shoulders.
+    image is the box.
     """
     import matplotlib.cbook
 

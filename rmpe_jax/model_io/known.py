@@ -64,11 +64,11 @@ def _rtmpose(size: str, parameters: int, ap: float, name: str, digest: str) -> K
 KNOWN_MODELS = (
     KnownModel(
         "builtin",
-        "litepose_effnet0_s",
+        "movenet_lightning",
         17,
-        3_326_497,
+        2_320_849,
         "Apache-2.0",
-        28.2,
+        44.7,
         "docs/model_card.md: 142 images of COCO val2017, ground-truth boxes, flip test",
         "rmpe predict photo.jpg",
     ),

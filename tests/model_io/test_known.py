@@ -15,7 +15,7 @@ from rmpe_jax.models import SPPE_NAMES, build_sppe
 ROOT = pathlib.Path(__file__).parents[2]
 PAGE = ROOT / "docs/models.md"
 CHEAP = (
-    "litepose_effnet0_s",
+    "movenet_lightning",
     "vitpose_b",
     "vitpose_plus_s",
     "simplepose_res50",
