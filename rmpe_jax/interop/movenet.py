@@ -100,14 +100,17 @@ def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
     params: dict[str, Any] = {}
     batch_stats: dict[str, Any] = {}
 
-    def find(name: str) -> np.ndarray:
+    def find(name: str, axes: int) -> np.ndarray:
         if name not in tensors:
             raise UserError(f"weights: there is no {name}; use the files of a MoveNet")
         array = np.asarray(tensors[name], np.float32)
-        axes = 1 if "bias" in name.lower() or name.endswith("offset") else 4
         if array.ndim != axes or not array.size:
             raise UserError(f"weights: {name} has the shape {array.shape}; use MoveNet's files")
         return array
+
+    def pair(theirs: str, names: tuple[str, str]) -> tuple[np.ndarray, np.ndarray]:
+        """The kernel and the bias of a layer."""
+        return find(f"{theirs}/{names[0]}", 4), find(f"{theirs}/{names[1]}", 1)
 
     def add(ours: str, kernel: np.ndarray, bias: np.ndarray) -> None:
         """A convolution, or a depthwise one whose kernel has three axes, and its norm."""
@@ -122,12 +125,12 @@ def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
         norms[f"{name}_bn"] = {"mean": np.zeros_like(size), "var": np.ones_like(size)}
 
     def convolution(ours: str, theirs: str, names: tuple[str, str] = _FOLDED) -> None:
-        add(ours, *(find(f"{theirs}/{name}") for name in names))
+        add(ours, *pair(theirs, names))
 
     def separable(ours: str, theirs: str, names: tuple[str, str]) -> None:
-        kernel, size = _normalized(find(f"{theirs}/{_FILTER}")[..., 0])
+        kernel, size = _normalized(find(f"{theirs}/{_FILTER}", 4)[..., 0])
         params[f"{ours}_depthwise"] = kernel
-        pointwise, bias = (find(f"{theirs}/{name}") for name in names)
+        pointwise, bias = pair(theirs, names)
         if pointwise.shape[2] != len(size):
             raise UserError(f"weights: {theirs} has kernels of different widths; fetch them again")
         add(ours, pointwise * size[:, None], bias)
@@ -139,7 +142,7 @@ def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
             convolution(f"{ours}_expand", f"{theirs}_expand")
         else:
             theirs = "model/expanded_conv"
-        kernel, bias = (find(f"{theirs}_depthwise/{name}") for name in _FOLDED_DEPTHWISE)
+        kernel, bias = pair(f"{theirs}_depthwise", _FOLDED_DEPTHWISE)
         add(f"{ours}_depthwise", kernel[..., 0], bias)
         convolution(f"{ours}_project", f"{theirs}_project")
     convolution("top", "model/Conv_1")
@@ -154,7 +157,7 @@ def movenet_variables(tensors: dict[str, np.ndarray]) -> dict[str, dict]:
     )
     outer = next((name for name in heads if name.startswith("conv2d")), "conv2d")
     separable("heatmap", f"kpt_heatmap_0/{inner}", _POINTWISE)
-    kernel, bias = (find(f"kpt_heatmap_0/{outer}/{name}") for name in _CONV)
+    kernel, bias = pair(f"kpt_heatmap_0/{outer}", _CONV)
     params["conv_out"] = {"kernel": kernel, "bias": bias}
     return {"params": params, "batch_stats": batch_stats}
 
