@@ -9,7 +9,7 @@ from rmpe_jax import models
 from rmpe_jax.config import default_config, model_spec, parse_config, validation
 from rmpe_jax.detectors import Boxes
 from rmpe_jax.model_io.pose_model import PoseModel
-from rmpe_jax.models.layers import batch_norm
+from rmpe_jax.models.layers import BatchNorm
 from rmpe_jax.pose_nms import PoseNmsParams
 from rmpe_jax.pose_nms.params import NmsVariant
 
@@ -29,7 +29,7 @@ class Bright(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
         x = nn.Conv(self.num_keypoints, (4, 4), (4, 4), "VALID", use_bias=False, name="conv")(x)
-        return batch_norm(train=train, name="bn")(x)
+        return BatchNorm(train, name="bn")(x)
 
 
 def register(patch) -> None:

@@ -21,11 +21,10 @@ from flax import traverse_util
 from jaxtyping import Array, Float
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.models.inverted_residual import FrozenBatchNorm
-from rmpe_jax.models.layers import Deconv4x4
+from rmpe_jax.models.layers import BatchNorm, Deconv4x4
 
 Path = tuple[str, ...]  # the path of a submodule or of a variable
-_NORMS = (nn.BatchNorm, FrozenBatchNorm)
+_NORMS = (nn.BatchNorm, BatchNorm)
 _OF_NORMS = {"params": ("scale", "bias"), "batch_stats": ("mean", "var")}
 
 

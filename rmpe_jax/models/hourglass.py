@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from rmpe_jax.models.layers import batch_norm, check_size, conv, heatmap_conv, upsample_nearest
+from rmpe_jax.models.layers import BatchNorm, check_size, conv, heatmap_conv, upsample_nearest
 
 
 class Residual(nn.Module):
@@ -30,7 +30,7 @@ class Residual(nn.Module):
     ) -> Float[Array, "*b h w {self.features}"]:
         y, half = x, self.features // 2
         for index, (features, kernel) in enumerate(((half, 1), (half, 3), (self.features, 1)), 1):
-            y = nn.relu(batch_norm(train=train, dtype=self.dtype, name=f"bn{index}")(y))
+            y = nn.relu(BatchNorm(train, self.dtype, name=f"bn{index}")(y))
             y = conv(features, kernel, bias=True, dtype=self.dtype, name=f"conv{index}")(y)
         if x.shape[-1] != self.features:
             x = conv(self.features, 1, bias=True, dtype=self.dtype, name="skip")(x)
@@ -91,7 +91,7 @@ class StackedHourglass(nn.Module):
             y = Hourglass(dtype=self.dtype, name=f"hourglass_{stack}")(x, train)
             y = Residual(self.features, dtype=self.dtype, name=f"residual_{stack}")(y, train)
             y = self.conv(1, f"linear_{stack}")(y)
-            y = nn.relu(batch_norm(train=train, dtype=self.dtype, name=f"linear_bn_{stack}")(y))
+            y = nn.relu(BatchNorm(train, self.dtype, name=f"linear_bn_{stack}")(y))
             heatmaps.append(heatmap_conv(self.num_keypoints, 1, name=f"heatmaps_{stack}")(y))
             if stack < self.num_stacks - 1:
                 x = x + self.conv(1, f"remap_features_{stack}")(y)
@@ -103,7 +103,7 @@ class StackedHourglass(nn.Module):
     ) -> Float[Array, "*b h//4 w//4 {self.features}"]:
         """Downsamples to a quarter of the size."""
         x = conv(64, 7, stride=2, bias=True, dtype=self.dtype, name="conv1")(x)
-        x = nn.relu(batch_norm(train=train, dtype=self.dtype, name="bn1")(x))
+        x = nn.relu(BatchNorm(train, self.dtype, name="bn1")(x))
         x = Residual(self.features // 2, dtype=self.dtype, name="stem_1")(x, train)
         x = nn.max_pool(x, (2, 2), strides=(2, 2))
         x = Residual(self.features // 2, dtype=self.dtype, name="stem_2")(x, train)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from rmpe_jax.models.layers import conv
+from rmpe_jax.models.layers import BatchNorm, conv
 
 BATCH_NORM_EPSILON = 1e-3  # as in the PyTorch port of EfficientNet
 
@@ -136,24 +136,12 @@ def _kernel_gradient_by_image(
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-class FrozenBatchNorm(nn.Module):
-    """Batch norm with constant statistics and trained scale and bias: y = (x - mean) * a + bias.
+def frozen_batch_norm(dtype: DTypeLike, name: str) -> BatchNorm:
+    """Batch norm with constant statistics and trained scale and bias.
 
-    Small batches of crops would degrade pretrained statistics, and an affine map is cheaper.
+    Small batches of crops would degrade pretrained statistics.
     """
-
-    dtype: DTypeLike = jnp.float32
-    epsilon: float = BATCH_NORM_EPSILON
-
-    @nn.compact
-    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        shape = (x.shape[-1],)
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        var = self.variable("batch_stats", "var", jnp.ones, shape)
-        factor = scale * jax.lax.rsqrt(var.value + self.epsilon)
-        return x * factor.astype(self.dtype) + (bias - mean.value * factor).astype(self.dtype)
+    return BatchNorm(train=False, dtype=dtype, epsilon=BATCH_NORM_EPSILON, name=name)
 
 
 class InvertedResiduals(nn.Module):
@@ -183,7 +171,7 @@ class InvertedResiduals(nn.Module):
     def __call__(self, x: Float[Array, "b h w 3"]) -> list[Float[Array, "b _h _w _c"]]:
         x = x.astype(self.dtype)
         stem = conv(self.stem, 3, stride=2, dtype=self.dtype, name="stem")
-        x = nn.relu6(FrozenBatchNorm(self.dtype, name="stem_bn")(self._strided(stem, x)))
+        x = nn.relu6(frozen_batch_norm(self.dtype, name="stem_bn")(self._strided(stem, x)))
         features = []
         for index, (size, stride, expansion, channels) in enumerate(self.blocks):
             x = self._block(x, f"block{index}", size, stride, expansion, channels)
@@ -204,15 +192,15 @@ class InvertedResiduals(nn.Module):
         channels = expansion * x.shape[-1]
         if expansion > 1:
             x = conv(channels, 1, dtype=self.dtype, name=f"{name}_expand")(x)
-            x = nn.relu6(FrozenBatchNorm(self.dtype, name=f"{name}_expand_bn")(x))
+            x = nn.relu6(frozen_batch_norm(self.dtype, name=f"{name}_expand_bn")(x))
         kernel = self.param(
             f"{name}_depthwise", nn.initializers.normal(1 / size), (size, size, channels)
         )
         filtered = functools.partial(depthwise, kernel=kernel.astype(self.dtype), stride=stride)
         x = self._strided(filtered, x) if stride > 1 else filtered(x)
-        x = nn.relu6(FrozenBatchNorm(self.dtype, name=f"{name}_depthwise_bn")(x))
+        x = nn.relu6(frozen_batch_norm(self.dtype, name=f"{name}_depthwise_bn")(x))
         x = conv(features, 1, dtype=self.dtype, name=f"{name}_project")(x)
-        x = FrozenBatchNorm(self.dtype, name=f"{name}_project_bn")(x)
+        x = frozen_batch_norm(self.dtype, name=f"{name}_project_bn")(x)
         return x + shortcut if x.shape == shortcut.shape else x
 
     def _strided(

@@ -7,6 +7,7 @@ pads a strided window on one side only, which shifts the feature map by half a p
 """
 
 import flax.linen as nn
+import jax
 import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
@@ -54,17 +55,48 @@ def conv(
     )
 
 
-def batch_norm(*, train: bool, dtype: DTypeLike = jnp.float32, name: str) -> nn.BatchNorm:
-    """Batch normalization with this project's constants.
+class BatchNorm(nn.Module):
+    """Batch normalization: y = (x - mean) a + bias with a = scale / sqrt(var + epsilon).
+
+    Of each channel, over all other axes. It is computed as x a + (bias - mean a), so that the
+    gradient needs nothing but x. `nn.BatchNorm` keeps x - mean too, which costs a seventh of a
+    training step of FastPose-50 on a CPU.
 
     Running statistics are float32 and move by a tenth per step (momentum 0.1 in torch). The running
     variance is the biased one, the sum of squares over n; torch stores n / (n - 1) times that. The
     output of a training step is the same. Under `jit` on a sharded batch the statistics cover all
     shards.
+
+    Attributes:
+      train: use the mean and variance of the batch and update the running ones, instead of using
+        the running ones.
+      dtype: of the output. The arithmetic is float32.
+      epsilon: see above.
     """
-    return nn.BatchNorm(
-        use_running_average=not train, momentum=0.9, epsilon=1e-5, dtype=dtype, name=name
-    )
+
+    train: bool
+    dtype: DTypeLike = jnp.float32
+    epsilon: float = 1e-5
+
+    @nn.compact
+    def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
+        shape = x.shape[-1:]
+        scale = self.param("scale", nn.initializers.ones, shape)
+        bias = self.param("bias", nn.initializers.zeros, shape)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
+        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        x = x.astype(jnp.float32)
+        if self.train:
+            axes = tuple(range(x.ndim - 1))
+            mean = x.mean(axes)
+            var = jnp.maximum(0.0, jnp.square(x).mean(axes) - jnp.square(mean))
+            if not self.is_initializing():
+                running_mean.value = 0.9 * running_mean.value + 0.1 * mean
+                running_var.value = 0.9 * running_var.value + 0.1 * var
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        return (x * factor + (bias - mean * factor)).astype(self.dtype)
 
 
 def conv_bn(
@@ -79,7 +111,7 @@ def conv_bn(
 ) -> Float[Array, "*b h2 w2 {features}"]:
     """Convolution without bias, then batch norm; `names` are the names of the two submodules."""
     x = conv(features, kernel, stride=stride, dtype=dtype, name=names[0])(x)
-    return batch_norm(train=train, dtype=dtype, name=names[1])(x)
+    return BatchNorm(train, dtype, name=names[1])(x)
 
 
 def heatmap_conv(num_keypoints: int, kernel: int, *, name: str) -> nn.Conv:
@@ -89,11 +121,6 @@ def heatmap_conv(num_keypoints: int, kernel: int, *, name: str) -> nn.Conv:
     that decoding uses.
     """
     return conv(num_keypoints, kernel, bias=True, kernel_init=heatmap_init, name=name)
-
-
-def max_pool_3x3(x: Float[Array, "*b h w c"]) -> Float[Array, "*b (h+1)//2 (w+1)//2 c"]:
-    """3x3 max pooling, stride 2, padded by one pixel of -infinity: the stem pooling of ResNets."""
-    return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
 
 
 def upsample_nearest(

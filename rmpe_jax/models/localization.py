@@ -13,7 +13,8 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.models.layers import batch_norm, conv, conv_bn, max_pool_3x3
+from rmpe_jax.models.layers import BatchNorm, conv, conv_bn
+from rmpe_jax.ops.convolutions import max_pool_3x3
 
 # Torch's default, uniform in ±1 / sqrt(fan_in), as in the paper's network.
 _torch_init = nn.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
@@ -42,7 +43,7 @@ class ResNet18Localization(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "b h w c"], train: bool = False) -> Float[Array, "b 2 3"]:
         x = self._conv(x, 64, 7, 2, "conv1")
-        x = nn.relu(batch_norm(train=train, dtype=self.dtype, name="bn1")(x))
+        x = nn.relu(BatchNorm(train, self.dtype, name="bn1")(x))
         x = max_pool_3x3(x)
         for stage, features in enumerate((64, 128, 256, 512), 1):
             for block in range(2):
@@ -54,9 +55,9 @@ class ResNet18Localization(nn.Module):
         self, x: Float[Array, "b h w c"], features: int, stride: int, train: bool, name: str
     ) -> Float[Array, "b h2 w2 {features}"]:
         y = self._conv(x, features, 3, stride, f"{name}_conv1")
-        y = nn.relu(batch_norm(train=train, dtype=self.dtype, name=f"{name}_bn1")(y))
+        y = nn.relu(BatchNorm(train, self.dtype, name=f"{name}_bn1")(y))
         y = self._conv(y, features, 3, 1, f"{name}_conv2")
-        y = batch_norm(train=train, dtype=self.dtype, name=f"{name}_bn2")(y)
+        y = BatchNorm(train, self.dtype, name=f"{name}_bn2")(y)
         if x.shape[-1] != features:
             x = self._conv(x, features, 1, stride, f"{name}_shortcut")
         return nn.relu(x + y)

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from rmpe_jax.models.inverted_residual import FrozenBatchNorm, depthwise, mobilenet_v2
+from rmpe_jax.models.inverted_residual import depthwise, frozen_batch_norm, mobilenet_v2
 from rmpe_jax.models.layers import check_size, conv, heatmap_conv
 
 _TOP = 1280  # channels of the last convolution of MobileNetV2
@@ -59,7 +59,7 @@ class MoveNet(nn.Module):
     ) -> Float[Array, "b h w {features}"]:
         """A 1x1 convolution and its norm."""
         x = conv(features, 1, dtype=self.dtype, name=name)(x)
-        return FrozenBatchNorm(self.dtype, name=f"{name}_bn")(x)
+        return frozen_batch_norm(self.dtype, name=f"{name}_bn")(x)
 
     def _separable(
         self, x: Float[Array, "b h w c"], features: int, name: str

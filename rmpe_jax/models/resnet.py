@@ -13,7 +13,8 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from rmpe_jax.models.layers import conv_bn, max_pool_3x3, pixel_unshuffle
+from rmpe_jax.models.layers import conv_bn, pixel_unshuffle
+from rmpe_jax.ops.convolutions import max_pool_3x3
 
 NUM_BLOCKS = {
     18: (2, 2, 2, 2),

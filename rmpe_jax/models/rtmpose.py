@@ -15,7 +15,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
 from rmpe_jax.codecs.simcc import BINS_PER_PIXEL, SimccMaps
-from rmpe_jax.models.layers import batch_norm, check_size, conv, conv_init, heatmap_conv
+from rmpe_jax.models.layers import BatchNorm, check_size, conv, conv_init, heatmap_conv
 
 STRIDE = 32  # of the backbone
 _STEM_WIDTH = 64
@@ -70,7 +70,7 @@ class ConvModule(nn.Module):
             layer = conv(
                 self.features, self.kernel, stride=self.stride, dtype=self.dtype, name="conv"
             )
-        return nn.silu(batch_norm(train=train, dtype=self.dtype, name="bn")(layer(x)))
+        return nn.silu(BatchNorm(train, self.dtype, name="bn")(layer(x)))
 
 
 class CSPNeXtBlock(nn.Module):

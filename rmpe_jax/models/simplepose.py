@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from jax.typing import DTypeLike
 from jaxtyping import Array, Float
 
-from rmpe_jax.models.layers import Deconv4x4, batch_norm, check_size, heatmap_conv
+from rmpe_jax.models.layers import BatchNorm, Deconv4x4, check_size, heatmap_conv
 from rmpe_jax.models.resnet import ResNet
 
 
@@ -32,6 +32,6 @@ class SimplePose(nn.Module):
         x = ResNet(self.depth, dtype=self.dtype, name="preact")(x, train)
         for index in (0, 3, 6):
             x = Deconv4x4(256, dtype=self.dtype, name=f"deconv_layers_{index}")(x)
-            x = batch_norm(train=train, dtype=self.dtype, name=f"deconv_layers_{index + 1}")(x)
+            x = BatchNorm(train, self.dtype, name=f"deconv_layers_{index + 1}")(x)
             x = nn.relu(x)
         return heatmap_conv(self.num_keypoints, 1, name="final_layer")(x)

@@ -15,7 +15,7 @@ from jaxtyping import Array, Float
 
 from rmpe_jax.models.inverted_residual import EfficientNetLite0
 from rmpe_jax.models.layers import (
-    batch_norm,
+    BatchNorm,
     check_size,
     conv,
     conv_bn,
@@ -79,7 +79,7 @@ class TopDownHead(nn.Module):
             else:
                 x = conv(width, 1, bias=True, dtype=self.dtype, name=f"top_down{level}")(x)
                 x = lateral + upsample_nearest(x, 2)
-            x = nn.relu(batch_norm(train=train, dtype=self.dtype, name=f"sum_bn{level}")(x))
+            x = nn.relu(BatchNorm(train, self.dtype, name=f"sum_bn{level}")(x))
             names = (f"smooth{level}", f"smooth_bn{level}")
             x = nn.relu(conv_bn(x, width, 3, train=train, dtype=self.dtype, names=names))
         assert x is not None  # there are four levels

@@ -17,7 +17,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, Float, Int
 
 from rmpe_jax.errors import UserError
-from rmpe_jax.models.layers import Deconv4x4, batch_norm, check_size, heatmap_conv
+from rmpe_jax.models.layers import BatchNorm, Deconv4x4, check_size, heatmap_conv
 
 PATCH = 16  # pixels, both sides
 _PATCH_PADDING = 2  # pixels on each side of the image
@@ -209,7 +209,7 @@ class ClassicHead(nn.Module):
     ) -> Float[Array, "b 4*h 4*w {self.num_keypoints}"]:
         for index in (0, 3):
             x = Deconv4x4(256, dtype=self.dtype, name=f"deconv_layers_{index}")(x)
-            x = batch_norm(train=train, dtype=self.dtype, name=f"deconv_layers_{index + 1}")(x)
+            x = BatchNorm(train, self.dtype, name=f"deconv_layers_{index + 1}")(x)
             x = nn.relu(x)
         return heatmap_conv(self.num_keypoints, 1, name="final_layer")(x)
 

@@ -13,8 +13,8 @@ from flax import traverse_util
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import SPPE_NAMES, build_sppe
 from rmpe_jax.models.folding import check_variables, fold_batch_norm
-from rmpe_jax.models.inverted_residual import FrozenBatchNorm
-from rmpe_jax.models.layers import Deconv4x4, batch_norm, conv
+from rmpe_jax.models.inverted_residual import frozen_batch_norm
+from rmpe_jax.models.layers import BatchNorm, Deconv4x4, conv
 from rmpe_jax.models.localization import build_localization
 from rmpe_jax.models.rmpe import RMPE
 
@@ -26,9 +26,9 @@ class Pieces(nn.Module):
 
     @nn.compact
     def __call__(self, x, train=False):
-        norm = functools.partial(batch_norm, train=train)
+        norm = functools.partial(BatchNorm, train)
         x = nn.relu(norm(name="first")(conv(8, 3, bias=True, name="conv")(x)))
-        x = nn.relu(FrozenBatchNorm(name="frozen")(conv(6, 1, name="narrow")(x)))
+        x = nn.relu(frozen_batch_norm(jnp.float32, name="frozen")(conv(6, 1, name="narrow")(x)))
         x = norm(name="up")(Deconv4x4(5, name="deconv")(x))
         return conv(3, 1, bias=True, name="out")(norm(name="alone")(nn.relu(x)))
 

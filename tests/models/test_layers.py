@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 from rmpe_jax.errors import UserError
 from rmpe_jax.models import layers
+from rmpe_jax.ops.convolutions import max_pool_3x3
 
 jitted = pytest.mark.parametrize("jit", [lambda f: f, jax.jit], ids=["eager", "jit"])
 
@@ -48,8 +51,33 @@ def test_shuffles_undo_each_other(batch, height, width, channels):
 @pytest.mark.parametrize("size", [(8, 6), (7, 5), (1, 1)])
 def test_max_pool(ops, jit, size):
     x = draw(2, *size, 3) - 5  # negative, so padding with zeros would change the result
-    actual = jit(layers.max_pool_3x3)(jnp.asarray(x))
+    actual = jit(max_pool_3x3)(jnp.asarray(x))
     np.testing.assert_array_equal(nchw(actual), ops.max_pool2d(nchw(x), 3, 2, 1))
+
+
+@pytest.mark.parametrize("size", [(8, 6), (7, 5)])
+def test_gradient_of_max_pool(size):
+    """Equals that of XLA's pooling; all pixels differ."""
+    x = np.random.default_rng(0).permutation(2 * size[0] * size[1] * 3).reshape(2, *size, 3) - 9.0
+    weights = draw(2, (size[0] + 1) // 2, (size[1] + 1) // 2, 3)
+
+    def xla(x):
+        return nn.max_pool(x, (3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+
+    actual, expected = (
+        jax.grad(lambda x, pool=pool: (pool(x) * weights).sum())(jnp.asarray(x))
+        for pool in (max_pool_3x3, xla)
+    )
+    np.testing.assert_allclose(actual, expected, atol=1e-6)
+
+
+def test_only_cpus_pool_by_slices():
+    traced = jax.jit(max_pool_3x3).trace(jnp.ones((1, 4, 4, 2)))
+    pooled = {
+        platform: "reduce_window" in traced.lower(lowering_platforms=(platform,)).as_text()
+        for platform in ("cpu", "cuda", "tpu")
+    }
+    assert pooled == {"cpu": False, "cuda": True, "tpu": True}
 
 
 @pytest.mark.parametrize("factor", [1, 2, 4])
@@ -132,7 +160,8 @@ def test_deconv_is_a_transposed_convolution_on_accelerators():
 
 
 def train_batch_norm(x, dtype=jnp.float32):
-    net = layers.batch_norm(train=True, dtype=dtype, name="layer")
+    net = layers.BatchNorm(True, dtype)
+    x = jnp.asarray(x)
     variables = net.init(jax.random.key(0), x)
     y, updates = net.apply(variables, x, mutable=["batch_stats"])
     return y, updates["batch_stats"]
@@ -145,6 +174,34 @@ def test_batch_norm_training_step():
     np.testing.assert_allclose(y, (x - mean) / np.sqrt(var + 1e-5), atol=1e-5)
     np.testing.assert_allclose(stats["mean"], 0.1 * mean, atol=1e-6)
     np.testing.assert_allclose(stats["var"], 0.9 + 0.1 * var, atol=1e-5)
+
+
+@jitted
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_is_that_of_flax(jit, train):
+    """Outputs, statistics, and gradients of input and parameters."""
+    ours = layers.BatchNorm(train)
+    theirs = nn.BatchNorm(use_running_average=not train, momentum=0.9, epsilon=1e-5)
+    x, weights = jnp.asarray(3 * draw(4, 5, 6, 2) + 1), draw(4, 5, 6, 2, seed=1)
+    variables = {
+        "params": {"scale": jnp.array([2.0, 0.5]), "bias": jnp.array([0.1, -1.0])},
+        "batch_stats": {"mean": jnp.array([1.0, 2.0]), "var": jnp.array([4.0, 9.0])},
+    }
+    shapes = jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x))
+    assert shapes == jax.tree.map(jnp.shape, theirs.init(jax.random.key(0), x))
+
+    def loss(net, params, x):
+        y, moved = net.apply(variables | {"params": params}, x, mutable=["batch_stats"])
+        return (y * weights).sum(), (y, moved["batch_stats"])
+
+    actual, expected = (
+        jit(jax.value_and_grad(functools.partial(loss, net), (0, 1), has_aux=True))(
+            variables["params"], x
+        )
+        for net in (ours, theirs)
+    )
+    for a, b in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=2e-5)
 
 
 def test_batch_norm_against_torch():

@@ -9,7 +9,7 @@ from jax import lax
 from rmpe_jax.errors import UserError
 from rmpe_jax.interop.efficientnet import efficientnet_variables
 from rmpe_jax.models import build_sppe
-from rmpe_jax.models.inverted_residual import EfficientNetLite0, FrozenBatchNorm, depthwise
+from rmpe_jax.models.inverted_residual import EfficientNetLite0, depthwise, frozen_batch_norm
 
 
 def grouped(x, kernel, stride):
@@ -66,7 +66,9 @@ def test_frozen_batch_norm_matches_the_formula_and_keeps_its_statistics():
         "params": {"scale": jnp.array([2.0, 0.5]), "bias": jnp.array([0.1, -1.0])},
         "batch_stats": {"mean": jnp.array([1.0, 2.0]), "var": jnp.array([4.0, 9.0])},
     }
-    y, moved = FrozenBatchNorm().apply(variables, x, mutable=["batch_stats"])
+    y, moved = frozen_batch_norm(jnp.float32, name="frozen").apply(
+        variables, x, mutable=["batch_stats"]
+    )
     expected = (np.asarray(x) - [1, 2]) / np.sqrt(np.array([4, 9]) + 1e-3) * [2, 0.5] + [0.1, -1]
     np.testing.assert_allclose(y, expected, atol=1e-5)
     jax.tree.map(np.testing.assert_array_equal, moved["batch_stats"], variables["batch_stats"])
