@@ -7,13 +7,19 @@ import numpy as np
 CALL = "StatefulPartitionedCall/"
 TRUNK = f"{CALL}center_net_mobile_net_v2fpn_feature_extractor/model_1/"
 HEAD = f"{CALL}kpt_heatmap_0/"
-# Stride and channels of the blocks, written down a second time.
+# Strides of the blocks. By size: channels of the stem and of the blocks, and the number of the
+# heatmaps' layers in their names. Read off the published files.
 STRIDES = {1: 2, 3: 2, 6: 2, 13: 2}
-CHANNELS = [16] + 2 * [24] + 3 * [32] + 4 * [64] + 3 * [96] + 3 * [160] + [320]
+SIZES = {
+    "lightning": (32, [16, *[24] * 2, *[32] * 3, *[64] * 4, *[96] * 3, *[160] * 3, 320], 4),
+    "multipose": (48, [24, *[40] * 2, *[48] * 3, *[96] * 4, *[144] * 3, *[240] * 3, 480], 6),
+    "thunder": (56, [32, *[40] * 2, *[56] * 3, *[112] * 4, *[168] * 3, *[280] * 3, 560], 4),
+}
 
 
-def graph_tensors(seed=0):
+def graph_tensors(size="lightning", seed=0):
     """Random weights by MoveNet's names, float16, and tensors that are not used."""
+    stem, channels, number = SIZES[size]
     rng = np.random.default_rng(seed)
     tensors = {f"{CALL}Reshape_2/shape": np.array([1, 48, 34], np.int32)}
 
@@ -31,9 +37,9 @@ def graph_tensors(seed=0):
         kernel(f"{TRUNK}model/{name}/Conv2D_weights", *shape)
         bias(f"{TRUNK}model/{name}/Conv2D_bn_offset", shape[3])
 
-    folded("Conv1", 3, 3, 3, 32)
-    inputs = 32
-    for block, outputs in enumerate(CHANNELS):
+    folded("Conv1", 3, 3, 3, stem)
+    inputs = stem
+    for block, outputs in enumerate(channels):
         name = f"block_{block}" if block else "expanded_conv"
         wide = 6 * inputs if block else inputs
         if block:
@@ -42,25 +48,28 @@ def graph_tensors(seed=0):
         bias(f"{TRUNK}model/{name}_depthwise/depthwise_bn_offset", wide)
         folded(f"{name}_project", 1, 1, wide, outputs)
         inputs = outputs
-    folded("Conv_1", 1, 1, 320, 1280)
-    for name, inputs, outputs in LATERALS:
+    folded("Conv_1", 1, 1, channels[-1], 1280)
+    for name, block, outputs in LATERALS:
+        inputs = 1280 if block is None else channels[block]
         kernel(f"{TRUNK}{name}/Conv2D/ReadVariableOp", 1, 1, inputs, outputs)
         bias(f"{TRUNK}{name}/BiasAdd/ReadVariableOp", outputs)
     for name, inputs, outputs in SMOOTHED:
         kernel(f"{TRUNK}{name}/separable_conv2d/ReadVariableOp", 3, 3, inputs, 1)
         kernel(f"{TRUNK}{name}/separable_conv2d_weights", 1, 1, inputs, outputs)
         bias(f"{TRUNK}{name}/separable_conv2d_bn_offset", outputs)
-    kernel(f"{HEAD}separable_conv2d_4/separable_conv2d/ReadVariableOp", 3, 3, 24, 1)
-    kernel(f"{HEAD}separable_conv2d_4/separable_conv2d/ReadVariableOp_1", 1, 1, 24, 96)
-    bias(f"{HEAD}separable_conv2d_4/BiasAdd/ReadVariableOp", 96)
-    kernel(f"{HEAD}conv2d_5/Conv2D/ReadVariableOp", 1, 1, 96, 17)
-    bias(f"{HEAD}conv2d_5/BiasAdd/ReadVariableOp", 17)
-    kernel(f"{CALL}kpt_regress_0/conv2d_6/Conv2D/ReadVariableOp", 1, 1, 96, 34)
+    separable, last = f"{HEAD}separable_conv2d_{number}", f"{HEAD}conv2d_{number + 1}"
+    kernel(f"{separable}/separable_conv2d/ReadVariableOp", 3, 3, 24, 1)
+    kernel(f"{separable}/separable_conv2d/ReadVariableOp_1", 1, 1, 24, 96)
+    bias(f"{separable}/BiasAdd/ReadVariableOp", 96)
+    kernel(f"{last}/Conv2D/ReadVariableOp", 1, 1, 96, 17)
+    bias(f"{last}/BiasAdd/ReadVariableOp", 17)
+    kernel(f"{CALL}kpt_regress_0/conv2d_{number + 2}/Conv2D/ReadVariableOp", 1, 1, 96, 34)
     return tensors
 
 
+# Name, the block whose output it takes (None: the top), and channels.
 LATERALS = (
-    ("conv2d", 1280, 64), ("conv2d_1", 64, 64), ("conv2d_2", 32, 32), ("conv2d_3", 24, 24)
+    ("conv2d", None, 64), ("conv2d_1", 9, 64), ("conv2d_2", 5, 32), ("conv2d_3", 2, 24)
 )  # fmt: skip
 SMOOTHED = (
     ("separable_conv2d", 64, 32), ("separable_conv2d_1", 32, 24), ("separable_conv2d_2", 24, 24)

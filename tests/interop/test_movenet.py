@@ -7,9 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from movenet_graph import (
-    CHANNELS,
     HEAD,
     LATERALS,
+    SIZES,
     SMOOTHED,
     STRIDES,
     TRUNK,
@@ -25,7 +25,7 @@ from rmpe_jax.skeletons import COCO, POSETRACK
 from rmpe_jax.training.pretrained import load_backbone, require_weights
 
 
-def heatmaps(tensors, x):
+def heatmaps(tensors, size, x):
     """The graph of TensorFlow.js by XLA's convolutions, with the weights as they are."""
 
     def conv(x, kernel, bias=None, *, stride=1):
@@ -74,7 +74,7 @@ def heatmaps(tensors, x):
         return x
 
     x, features = relu6(folded(x, "Conv1", stride=2)), {}
-    for block in range(len(CHANNELS)):
+    for block in range(17):
         name = f"block_{block}" if block else "expanded_conv"
         y = relu6(folded(x, f"{name}_expand")) if block else x
         stride = STRIDES.get(block, 1)
@@ -82,22 +82,23 @@ def heatmaps(tensors, x):
         y = folded(y, f"{name}_project")
         features[block] = x = x + y if x.shape == y.shape else y
     x = lateral(relu6(folded(x, "Conv_1")), "conv2d")
-    for block, (name, *_), (smoothed, *_) in zip((9, 5, 2), LATERALS[1:], SMOOTHED, strict=True):
+    for (name, block, _), (smoothed, *_) in zip(LATERALS[1:], SMOOTHED, strict=True):
         x = smooth(upsample(x) + lateral(features[block], name), smoothed)
-    x = conv(x, f"{HEAD}separable_conv2d_4/separable_conv2d/ReadVariableOp")
+    number = SIZES[size][2]
+    separable, last = f"{HEAD}separable_conv2d_{number}", f"{HEAD}conv2d_{number + 1}"
+    x = conv(x, f"{separable}/separable_conv2d/ReadVariableOp")
     names = ("separable_conv2d/ReadVariableOp_1", "BiasAdd/ReadVariableOp")
-    x = jax.nn.relu(conv(x, *(f"{HEAD}separable_conv2d_4/{name}" for name in names)))
-    return conv(
-        x, f"{HEAD}conv2d_5/Conv2D/ReadVariableOp", f"{HEAD}conv2d_5/BiasAdd/ReadVariableOp"
-    )
+    x = jax.nn.relu(conv(x, *(f"{separable}/{name}" for name in names)))
+    return conv(x, f"{last}/Conv2D/ReadVariableOp", f"{last}/BiasAdd/ReadVariableOp")
 
 
-def test_heatmaps_are_those_of_the_graph(tmp_path):
-    tensors = graph_tensors()
+@pytest.mark.parametrize("size", SIZES)
+def test_heatmaps_are_those_of_the_graph(size, tmp_path):
+    tensors = graph_tensors(size)
     variables = movenet_variables(read_graph_model(write(tmp_path, tensors)))
     x = np.random.default_rng(1).uniform(-1, 1, (2, 64, 96, 3)).astype(np.float32)
-    ours = jax.jit(build_sppe("movenet_lightning", 17).apply)(variables, x)
-    expected = jax.jit(lambda x: heatmaps(tensors, x))(x)
+    ours = jax.jit(build_sppe(f"movenet_{size}", 17).apply)(variables, x)
+    expected = jax.jit(lambda x: heatmaps(tensors, size, x))(x)
     assert ours.shape == (2, 16, 24, 17)
     np.testing.assert_allclose(ours, expected, rtol=1e-3, atol=1e-4 * float(np.abs(expected).max()))
 

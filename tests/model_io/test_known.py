@@ -60,7 +60,7 @@ def test_the_page_and_the_list_agree():
     assert {m.network for m in KNOWN_MODELS} <= rows.keys()
     for model in KNOWN_MODELS:
         ap, weights = rows[model.network]
-        letter = {"alphapose": "A", "mmpose": "M", "builtin": "B"}.get(
+        letter = {"alphapose": "A", "mmpose": "M", "builtin": "B", "builtin-small": "B"}.get(
             model.name.split("/")[0], "V"
         )
         figures = dict((s, n) for n, s in re.findall(r"([\d., ]*\d) \((\w)\)", ap))
@@ -77,7 +77,7 @@ def test_known_models_are_ours_and_their_commands_valid():
     assert len({model.name for model in KNOWN_MODELS}) == len(KNOWN_MODELS)
     for model in KNOWN_MODELS:
         assert model.network in SPPE_NAMES
-        assert model.name == "builtin" or is_hub_name(model.name) or "/" in model.name
+        assert model.name.startswith("builtin") or is_hub_name(model.name) or "/" in model.name
         cli.make_parser().parse_args(model.command.split()[1:])
 
 
