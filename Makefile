@@ -37,7 +37,7 @@ help:  ## list the targets
 .PHONY: install
 install: .venv/.installed  ## create .venv and install the package for demo and tests
 
-# Large pages save up to a third of a training step on a CPU; `rmpe` sets this by itself.
+# Huge pages save up to a third of a training step on a CPU (docs/performance.md).
 demo bench bench-all: export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .PHONY: demo

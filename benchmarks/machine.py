@@ -29,6 +29,7 @@ def describe() -> dict:
         "load": round(os.getloadavg()[0], 1),
         "system": platform.platform(),
         "xla_flags": os.environ.get("XLA_FLAGS", ""),
+        "glibc_tunables": os.environ.get("GLIBC_TUNABLES", ""),
         "python": platform.python_version(),
         **versions(),
     }

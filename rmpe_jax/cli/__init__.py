@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 
 from rmpe_jax import arguments
 from rmpe_jax.cli import label, learn, models, predict, prepare, tracks
-from rmpe_jax.cli.huge_pages import restart_with_huge_pages
 from rmpe_jax.errors import UserError
 
 # Subcommands with absl flags, which --config.KEY=VALUE needs: their module and summary.
@@ -35,9 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
       The exit status: 0, or 1 after an error, which is one line on stderr. `rmpe train`,
       `rmpe eval`, `--help` and invalid arguments raise `SystemExit` instead.
     """
-    if argv is None:
-        restart_with_huge_pages()
-        argv = sys.argv[1:]
+    argv = sys.argv[1:] if argv is None else list(argv)
     command = argv[0] if argv else ""
     threshold = gc.get_threshold()
     gc.set_threshold(_GC_THRESHOLD)

@@ -24,7 +24,6 @@ from rmpe_jax.errors import UserError
 from rmpe_jax.models.layers import BatchNorm, Deconv4x4
 
 Path = tuple[str, ...]  # the path of a submodule or of a variable
-_NORMS = (nn.BatchNorm, BatchNorm)
 _OF_NORMS = {"params": ("scale", "bias"), "batch_stats": ("mean", "var")}
 
 
@@ -167,7 +166,7 @@ def _apply(
 
     def intercept(call, args, kwargs, context):
         called = context.module
-        if isinstance(called, _NORMS):
+        if isinstance(called, BatchNorm):
             x = args[0]
             _check_norm(called, x.shape[-1])
             known.update((kind, *called.path, p) for kind in _OF_NORMS for p in _OF_NORMS[kind])

@@ -58,9 +58,9 @@ def conv(
 class BatchNorm(nn.Module):
     """Batch normalization: y = (x - mean) a + bias with a = scale / sqrt(var + epsilon).
 
-    Of each channel, over all other axes. It is computed as x a + (bias - mean a), so that the
-    gradient needs nothing but x. `nn.BatchNorm` keeps x - mean too, which costs a seventh of a
-    training step of FastPose-50 on a CPU.
+    Mean and variance are those of a channel, over all other axes. y is computed as
+    x a + (bias - mean a), so that the gradient needs nothing but x. `nn.BatchNorm` keeps x - mean
+    too, which costs time on CPUs (docs/performance.md).
 
     Running statistics are float32 and move by a tenth per step (momentum 0.1 in torch). The running
     variance is the biased one, the sum of squares over n; torch stores n / (n - 1) times that. The
@@ -80,11 +80,11 @@ class BatchNorm(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "*b c"]) -> Float[Array, "*b c"]:
-        shape = x.shape[-1:]
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, shape)
-        running_var = self.variable("batch_stats", "var", jnp.ones, shape)
+        kind = x.shape[-1:], jnp.float32
+        scale = self.param("scale", nn.initializers.ones, *kind)
+        bias = self.param("bias", nn.initializers.zeros, *kind)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, *kind)
+        running_var = self.variable("batch_stats", "var", jnp.ones, *kind)
         x = x.astype(jnp.float32)
         if self.train:
             axes = tuple(range(x.ndim - 1))

@@ -2,7 +2,8 @@
 
 GPUs and TPUs get XLA's operations. On CPUs XLA lacks fast code for some of them, or for their
 gradients; there they are matrix products, smaller convolutions, or maxima of slices. Values and
-gradients are the same to rounding. Arrays are NHWC, kernels HWIO.
+gradients are the same to rounding, but for the gradient of equal pixels in pooling. Arrays are
+NHWC, kernels HWIO.
 """
 
 from typing import Any
@@ -75,8 +76,9 @@ def max_pool_3x3(x: Float[Array, "*b h w c"]) -> Float[Array, "*b (h+1)//2 (w+1)
     """3x3 max pooling, stride 2, padded by one pixel of -infinity: the stem pooling of ResNets.
 
     On CPUs these are maxima of even and odd rows, then columns: XLA's gradient of pooling takes
-    five times as long. Where several pixels have the maximum, they share the gradient there; with
-    XLA's pooling, the first one gets it.
+    five times as long (docs/performance.md). Where several pixels of a window have the maximum,
+    they share the gradient there; with XLA's pooling, one of them gets it all. For zeros after a
+    ReLU that makes no difference.
     """
 
     def pooling(x):

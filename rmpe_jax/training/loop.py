@@ -28,6 +28,7 @@ from rmpe_jax.processes import ending_with_the_others, is_first_process
 from rmpe_jax.training import mesh as meshes
 from rmpe_jax.training.checkpoints import Checkpoints
 from rmpe_jax.training.detection_task import detection_task
+from rmpe_jax.training.huge_pages import huge_pages_advice
 from rmpe_jax.training.log import Log, say
 from rmpe_jax.training.metrics import MetricWriter
 from rmpe_jax.training.optimizers import build_optimizer, learning_rate
@@ -142,6 +143,8 @@ def _train(
         must_stop = stack.enter_context(_sigterm())
         say(f"{run.model.name}, {_count(state.params):,} parameters, {task.size}, ")
         say(f"steps {start} to {run.total_steps} of {run.batch_size}\n")
+        if advice := huge_pages_advice():
+            say(f"{advice}\n")
 
         # ---- the loop --------------------------------------------------------------------------
         batches = stack.enter_context(contextlib.closing(_batches(task.dataset, start, run.data)))

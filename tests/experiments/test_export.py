@@ -18,6 +18,7 @@ from rmpe_jax.config import default_config, model_spec, parse_config
 from rmpe_jax.errors import UserError
 from rmpe_jax.experiments.export import export_model
 from rmpe_jax.model_io.pose_model import PoseModel, save_pose_model
+from rmpe_jax.models.layers import BatchNorm
 from rmpe_jax.models.rtmpose import RTMPose
 
 SIZE = (32, 32)
@@ -33,7 +34,7 @@ class Small(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
         x = nn.Conv(8, (4, 4), strides=4, use_bias=False, dtype=self.dtype, name="conv")(x)
-        x = nn.BatchNorm(use_running_average=not train, dtype=self.dtype, name="bn")(x)
+        x = BatchNorm(train, self.dtype, name="bn")(x)
         return nn.Conv(self.num_keypoints, (3, 3), name="conv_out")(nn.relu(x))
 
 

@@ -12,6 +12,7 @@ from one_program import compiled
 
 from rmpe_jax.codecs.view import ViewHeatmaps
 from rmpe_jax.models import rmpe
+from rmpe_jax.models.layers import BatchNorm
 from rmpe_jax.models.localization import SmallLocalization
 from rmpe_jax.models.rmpe import RMPE, TrainingOutputs
 from rmpe_jax.ops import geometry, heatmaps
@@ -33,7 +34,7 @@ class TinySppe(nn.Module):
     @nn.compact
     def __call__(self, x, train=False):
         x = nn.Conv(4, (3, 3), name="conv")(x)
-        x = nn.relu(nn.BatchNorm(use_running_average=not train, momentum=0.9, name="bn")(x))
+        x = nn.relu(BatchNorm(train, name="bn")(x))
         x = nn.avg_pool(x, (4, 4), strides=(4, 4))
         maps = [nn.Conv(2, (1, 1), name=f"out{i}")(x) for i in range(self.stacks)]
         return maps if self.stacks > 1 else maps[0]

@@ -16,6 +16,7 @@ import numpy as np
 
 from rmpe_jax import models
 from rmpe_jax.config import validation
+from rmpe_jax.models.layers import BatchNorm
 
 
 class Stem(nn.Module):
@@ -28,7 +29,7 @@ class Stem(nn.Module):
         # A bias before a batch norm has no gradient but noise, which Adam makes much of.
         x = nn.Conv(8, (4, 4), strides=4, use_bias=not self.batch_norm, name="conv")(x)
         if self.batch_norm:
-            x = nn.BatchNorm(use_running_average=not train, momentum=0.9, name="bn")(x)
+            x = BatchNorm(train, name="bn")(x)
         return nn.relu(x)
 
 
