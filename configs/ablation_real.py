@@ -1,18 +1,18 @@
-"""The ablation on real images, from the built-in pose network.
+"""The ablation on real images, from `builtin-small`.
 
   rmpe ablate --config=configs/ablation_real.py:FOLDER,labels --workdir=ablation_real
 
 FOLDER has `coco/`, `mpii/` and `lsp_extended/` as described in docs/data.md, with CenterNet's boxes
 of COCO and MPII in `detections/` beside the images. `labels` has COCO's people with a teacher's
-labels, as for configs/pose_small.py.
+labels, as for configs/pose_movenet.py.
 
-The first stage continues the built-in network with smaller crops and people's own boxes: it has
+The first stage continues `builtin-small` with smaller crops and people's own boxes: it has
 learned from proposals already. It also learns head top and neck, which MPII's metric needs and COCO
 lacks. COCO val2017 is scored by AP and MPII valid by mAP, both in CenterNet's boxes. PGPG is fitted
 to boxes on the training images, and pose NMS to poses on COCO's images that `rmpe label` held out.
 
-The results in docs/ablation.md are of the network that shipped before. With the present one this
-has not been run.
+The results in docs/ablation.md are of `litepose_effnet0_s` of commit 0d3370a. With `builtin-small`
+this has not been run.
 """
 
 import ml_collections
@@ -44,8 +44,8 @@ def get_config(arguments: str = "data,labels") -> ml_collections.ConfigDict:
     config.model.name = "movenet_lightning"
     config.model.mean = config.model.std = (0.5, 0.5, 0.5)
     config.model.skeleton = "union"
-    config.model.input_size = (128, 96)  # a quarter of the built-in network's, for CPUs
-    config.model.init_from = "builtin"
+    config.model.input_size = (128, 96)  # a quarter of builtin-small's, for CPUs
+    config.model.init_from = "builtin-small"
 
     config.codec.loss = "cross_entropy"
     config.codec.sigma = 1.5

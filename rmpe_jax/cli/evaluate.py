@@ -4,9 +4,9 @@
   rmpe eval --model=fastpose.safetensors --data=coco:data/coco:val2017 --boxes=boxes.json --nms=rmpe
   rmpe eval --config=configs/synthetic.py --workdir=demo/run --boxes=demo/val/detections.json
 
-MODEL is a training workdir, a model file, a folder of a ViTPose, hf:USER/REPOSITORY, or builtin.
-With --config and --workdir, the config defines how crops are made, how heatmaps are decoded, and
-the datasets. `python eval.py` is the same.
+MODEL is a training workdir, a model file, a folder of a ViTPose, hf:USER/REPOSITORY, builtin, or
+builtin-small. With --config and --workdir, the config defines how crops are made, how heatmaps are
+decoded, and the datasets. `python eval.py` is the same.
 
 Prints the metrics, and writes metrics.json, results.json (COCO's result format) and people.png
 (best, median and worst people) to NAME-eval/ beside MODEL, or to WORKDIR/eval/, in one
@@ -39,7 +39,8 @@ if TYPE_CHECKING:
 _MODEL = flags.DEFINE_string(
     "model",
     None,
-    "A training workdir, a model file, a folder of a ViTPose, hf:USER/REPOSITORY, or builtin.",
+    "A training workdir, a model file, a folder of a ViTPose, hf:USER/REPOSITORY, builtin, or "
+    "builtin-small.",
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "A training workdir, with --config.")
 _DATA = flags.DEFINE_string(

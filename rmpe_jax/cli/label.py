@@ -52,8 +52,8 @@ def add_label(commands: argparse._SubParsersAction) -> None:
     add(
         "--model",
         metavar="MODEL",
-        help="model file, training workdir, folder of a ViTPose, or hf:USER/REPOSITORY (default: "
-        "the pose network of the package)",
+        help="model file, training workdir, folder of a ViTPose, hf:USER/REPOSITORY, or "
+        "builtin-small (default: builtin, the larger pose network of the package)",
     )
     add(
         "--detector",

@@ -35,9 +35,9 @@ _EXPORT_HELP = """\
 Write a trained pose network as a file that other software runs: StableHLO for JAX on CPU, CUDA and
 TPU, or ONNX. The batch size is not fixed.
 
-MODEL is a model file, a training workdir, a folder of a ViTPose, hf:USER/REPOSITORY, or "builtin".
-OUT.json, beside OUT, describes inputs and outputs, how crops are made and normalized, and the
-joints; docs/export.md shows how to load both.
+MODEL is a model file, a training workdir, a folder of a ViTPose, hf:USER/REPOSITORY, builtin, or
+builtin-small. OUT.json, beside OUT, describes inputs and outputs, how crops are made and
+normalized, and the joints; docs/export.md shows how to load both.
 """
 _EXPORT_EXAMPLES = """\
 examples:
@@ -48,8 +48,8 @@ _MODELS_HELP = """\
 List published weights that work here: joints, parameters, published COCO AP, license, and the
 command to use them. With a name, of weights or of a network, print all that is known.
 
-AP is that of the publishers, except for builtin, and comparable only if measured in the same way:
-see the source of each. docs/models.md lists all networks.
+AP is that of the publishers, except for builtin and builtin-small, and comparable only if
+measured in the same way: see the source of each. docs/models.md lists all networks.
 """
 _MODELS_EXAMPLES = """\
 examples:
@@ -62,9 +62,9 @@ Upload a pose network to the Hugging Face Hub, as pose.safetensors with a card, 
 --model=hf:USER/REPOSITORY names it everywhere. This needs pip install 'rmpe_jax[hub]', and a login
 by `hf auth login` or HF_TOKEN.
 
-MODEL is a model file, a training workdir, a folder of a ViTPose, hf:USER/REPOSITORY, or "builtin".
---license is that of the weights: weights that were converted or fine-tuned keep the terms of those
-they come from.
+MODEL is a model file, a training workdir, a folder of a ViTPose, hf:USER/REPOSITORY, builtin, or
+builtin-small. --license is that of the weights: weights that were converted or fine-tuned keep the
+terms of those they come from.
 """
 _PUSH_EXAMPLES = """\
 examples:

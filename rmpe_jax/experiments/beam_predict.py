@@ -46,7 +46,7 @@ class EstimatorSettings(NamedTuple):
     Files that are named here must be on every worker, under the same name.
 
     Attributes:
-      model: a model file, a workdir, or "builtin".
+      model: as in `PoseEstimator.from_checkpoint`.
       detector: as in `open_detector`.
       nms: parameters of pose NMS; None for the model's own.
       flip_test: average with the mirrored crop.

@@ -103,8 +103,8 @@ class PoseEstimator:
         """The estimator of a trained network.
 
         Args:
-          path: a model file, a training run's workdir or checkpoints, or "builtin", the network
-            that comes with the package; see `pose_model.load_pose_model`.
+          path: a model file, a training run's workdir or checkpoints, or "builtin" or
+            "builtin-small", which come with the package; see `pose_model.load_pose_model`.
           detector: a detector, or a string as in `detectors.open_detector`; by default the detector
             that comes with the package.
           nms: parameters of pose NMS, the name of a preset, or a file of `rmpe fit-nms`.

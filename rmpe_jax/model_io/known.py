@@ -8,6 +8,7 @@ from rmpe_jax.errors import UserError
 _HUB = "hf:usyd-community/"
 _VITPOSE = "ViTPose's README, of its authors' files: COCO val2017, a detector of 56 AP, flip test"
 _MMPOSE = "MMPose's model zoo: COCO val2017, a detector of 56.4 AP, flip test"
+_CARD = "docs/model_card.md: 142 images of COCO val2017, ground-truth boxes, flip test"
 _ALPHAPOSE = "AlphaPose's model zoo: COCO val2017, YOLOv3's boxes, flip test"
 
 
@@ -16,8 +17,8 @@ class KnownModel:
     """A trained network that is published somewhere.
 
     Attributes:
-      name: what `--model` takes: "builtin" or an "hf:" name. Of files that have to be converted,
-        the project and our name of the network, such as "mmpose/hrnet_w32".
+      name: what `--model` takes: "builtin", "builtin-small" or an "hf:" name. Of files that have to
+        be converted, the project and our name of the network, such as "mmpose/hrnet_w32".
       network: our name of the network, one of `models.SPPE_NAMES`.
       joints: their number.
       parameters: their number.
@@ -35,6 +36,11 @@ class KnownModel:
     ap: float
     source: str
     command: str
+
+
+def _builtin(name: str, network: str, parameters: int, ap: float) -> KnownModel:
+    command = f"rmpe predict photo.jpg --model={name}"
+    return KnownModel(name, network, 17, parameters, "Apache-2.0", ap, _CARD, command)
 
 
 def _on_hub(repository: str, network: str, parameters: int, ap: float) -> KnownModel:
@@ -62,16 +68,8 @@ def _rtmpose(size: str, parameters: int, ap: float, name: str, digest: str) -> K
 
 
 KNOWN_MODELS = (
-    KnownModel(
-        "builtin",
-        "movenet_lightning",
-        17,
-        2_320_849,
-        "Apache-2.0",
-        44.7,
-        "docs/model_card.md: 142 images of COCO val2017, ground-truth boxes, flip test",
-        "rmpe predict photo.jpg",
-    ),
+    _builtin("builtin", "movenet_thunder", 6_240_753, 52.4),
+    _builtin("builtin-small", "movenet_lightning", 2_320_849, 44.7),
     _on_hub("vitpose-base-simple", "vitpose_b_simple", 85_912_337, 75.5),
     _on_hub("vitpose-base", "vitpose_b", 89_994_513, 75.8),
     _on_hub("vitpose-base-coco-aic-mpii", "vitpose_b", 89_994_513, 77.1),
@@ -135,7 +133,10 @@ def list_known() -> str:
             for i, (cell, width) in enumerate(zip(row, widths, strict=True))
         ]
         lines.append("  ".join(cells).rstrip())
-    notes = "AP is as published; only that of builtin was measured here. rmpe models NAME: source."
+    notes = (
+        "AP is as published; only those of builtin and builtin-small were measured here. "
+        "rmpe models NAME: source."
+    )
     return "\n".join([*lines, "", notes])
 
 

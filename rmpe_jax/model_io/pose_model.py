@@ -61,11 +61,11 @@ class PoseModel(NamedTuple):
 
 
 def load_pose_model(path: str | os.PathLike, checkpoint: Which | None = None) -> PoseModel:
-    """The pose network of a file or a run, or the one that ships with the package.
+    """The pose network of a file or a run, or one that ships with the package.
 
     Args:
       path: a model file, as `save_pose_model` writes it; or a run's workdir, or a folder of
-        checkpoints in it; or "builtin".
+        checkpoints in it; or "builtin" or "builtin-small".
       checkpoint: of a workdir; by default the best if there is one, else the last.
 
     Raises:

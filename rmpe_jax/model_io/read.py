@@ -14,6 +14,7 @@ from rmpe_jax.model_io.model_file import load_model
 from rmpe_jax.object_store import is_address, open_path
 
 WEIGHTS = pathlib.Path(__file__).parents[1] / "weights"  # of the networks that ship
+_POSE = {"builtin": "pose.safetensors", "builtin-small": "pose_small.safetensors"}
 
 Which = Literal["best", "last"]
 
@@ -30,8 +31,8 @@ def read_network(
     Args:
       path: of a model file; of a run's workdir, or a folder of checkpoints in it, also as an
         address such as gs://BUCKET/RUN; of a folder of Hugging Face with a ViTPose; or "builtin",
-        the network that ships with the package; or the name of a repository,
-        "hf:USER/REPOSITORY", see `interop.hub`.
+        the network of that kind in the package, or "builtin-small", the smaller pose network there;
+        or the name of a repository, "hf:USER/REPOSITORY", see `interop.hub`.
       what: the kind of network that is wanted, for messages, such as "pose network".
       checkpoint: of a workdir; by default the best if there is one, else the last.
       keep_parallel: keep the variables of a parallel SPPE, which only training uses.
@@ -40,10 +41,10 @@ def read_network(
       UserError: there is no network that can be read.
     """
     name = os.fspath(path)
-    if name == "builtin":
-        path = WEIGHTS / ("detector.safetensors" if what == "detector" else "pose.safetensors")
-        if not path.is_file():
-            raise UserError(f"no {what} comes with this package: give the path of one")
+    if name == "builtin" and what == "detector":
+        path = WEIGHTS / "detector.safetensors"
+    elif name in _POSE:
+        path = WEIGHTS / _POSE[name]
     if is_hub_name(name):
         path = fetch_model(name)
     folder = pathlib.Path(path)

@@ -42,8 +42,8 @@ def start_from(state: TrainState, spec: Spec, source: str, parallel_from: str = 
     Args:
       state: of the new run.
       spec: of its network.
-      source: what `model_io.read.read_network` reads: a workdir, a model file, "builtin", a folder
-        of Hugging Face or an "hf:" name.
+      source: what `model_io.read.read_network` reads: a workdir, a model file, "builtin" or
+        "builtin-small", a folder of Hugging Face or an "hf:" name.
       parallel_from: likewise, of the parallel SPPE.
 
     Raises:

@@ -21,7 +21,11 @@ WEIGHTS = pathlib.Path(rmpe_jax.__file__).parent / "weights"
 
 def test_weights_are_small_and_describe_themselves():
     files = sorted(WEIGHTS.glob("*.safetensors"))
-    assert [file.name for file in files] == ["detector.safetensors", "pose.safetensors"]
+    assert [file.name for file in files] == [
+        "detector.safetensors",
+        "pose.safetensors",
+        "pose_small.safetensors",
+    ]
     assert sum(file.stat().st_size for file in files) < 30e6
     for file in files:
         with safetensors.safe_open(file, framework="numpy") as opened:
@@ -45,19 +49,24 @@ SHOULDERS = np.array([[440, 400], [80, 410]])  # left, right
 
 @pytest.mark.slow
 def test_both_networks_are_the_default(portrait_path, portrait):
-    """And a path gives the poses of the array."""
+    """And a path gives the poses of the array.
+
+    The cap is found as a second person, with low scores.
+    """
     estimator = rmpe_jax.PoseEstimator.from_checkpoint()
     poses = estimator.predict(portrait_path)
-    assert len(poses.scores) == 1
+    assert len(poses.scores) <= 2
+    assert (poses.keypoint_scores[1:].mean(-1) < 0.25).all()
     assert np.linalg.norm(poses.keypoints[0, :3] - FACE, axis=-1).max() < 31
     assert np.linalg.norm(poses.keypoints[0, 5:7] - SHOULDERS, axis=-1).max() < 62
     for a, b in zip(poses, estimator.predict(portrait), strict=True):
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_portrait(portrait):
+@pytest.mark.parametrize("name", ["builtin", "builtin-small"])
+def test_a_portrait(name, portrait):
     """Eyes and nose, within a third of the distance of the eyes, and shoulders, within two."""
-    estimator = rmpe_jax.PoseEstimator.from_checkpoint("builtin", detector="whole")
+    estimator = rmpe_jax.PoseEstimator.from_checkpoint(name, detector="whole")
     assert estimator.skeleton is COCO
     poses = estimator.predict(portrait)
     assert np.linalg.norm(poses.keypoints[0, :3] - FACE, axis=-1).max() < 31
@@ -70,15 +79,16 @@ def test_a_portrait(portrait):
 
 
 @pytest.mark.slow
-def test_ap_of_the_pose_network_in_the_model_card(shared_data, tmp_path):
-    model = load_pose_model("builtin")
+@pytest.mark.parametrize(("name", "ap"), [("builtin", 0.524), ("builtin-small", 0.447)])
+def test_ap_of_the_pose_networks_in_the_model_card(name, ap, shared_data, tmp_path):
+    model = load_pose_model(name)
     spec = f"coco:{shared_data}/coco:val2017"
     metrics = evaluate_pose_model(model, spec, "gt", tmp_path, flip_test=True)
-    assert metrics["AP"] == pytest.approx(0.447, abs=0.005)
+    assert metrics["AP"] == pytest.approx(ap, abs=0.005)
 
 
 @pytest.mark.slow
 def test_ap_of_the_detector_in_the_model_card(shared_data):
     dataset = open_dataset(f"coco:{shared_data}/coco:val2017")
     metrics, _ = detector_ap(open_detector("builtin", score_threshold=0.05), dataset)
-    assert metrics["AP50"] == pytest.approx(0.571, abs=0.01)
+    assert metrics["AP50"] == pytest.approx(0.581, abs=0.01)

@@ -77,7 +77,11 @@ def test_known_models_are_ours_and_their_commands_valid():
     assert len({model.name for model in KNOWN_MODELS}) == len(KNOWN_MODELS)
     for model in KNOWN_MODELS:
         assert model.network in SPPE_NAMES
-        assert model.name.startswith("builtin") or is_hub_name(model.name) or "/" in model.name
+        assert (
+            model.name in ("builtin", "builtin-small")
+            or is_hub_name(model.name)
+            or "/" in model.name
+        )
         cli.make_parser().parse_args(model.command.split()[1:])
 
 

