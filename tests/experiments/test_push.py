@@ -76,7 +76,7 @@ def test_a_model_file(hub, capsys):
     card = hub.files["README.md"].decode()
     assert "# poses\n" in card
     assert f"rmpe predict photo.jpg --model={NAME}\n" in card
-    assert "| parameters | 2,320,849 |" in card
+    assert "| parameters | 6,240,753 |" in card
     assert "| joints | 17, coco |" in card
     assert "| crops | 256x192 pixels |" in card
     assert "| terms | Apache-2.0; training data of MPII and LSP are for research |" in card
