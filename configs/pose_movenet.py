@@ -11,9 +11,9 @@ the commands. `movenet` has MoveNet's files.
   export GLIBC_TUNABLES=glibc.malloc.hugetlb=1  # see docs/performance.md
   python train.py --config=configs/pose_movenet.py:labels,movenet,thunder --workdir=runs/thunder
 
-At 45 crops/s, the rate of two cores, that takes 47 minutes, with `lightning` less. On an accelerator
-and 16 cores add
-`--config.data.resident --config.data.num_workers=8 --config.model.dtype=bfloat16`.
+At 45 crops/s, the rate of two cores, that takes 47 minutes, with `lightning` less. On an
+accelerator and 16 cores add `--config.data.resident --config.data.num_workers=8` and
+`--config.model.dtype=bfloat16`.
 """
 
 import ml_collections
